@@ -1,0 +1,5 @@
+//! The services of MOS: capture, recording, archive, index, clips, snapshots, uploads, HTTP API and CLI.
+//!
+//! The binary `mos` is a thin shell around this library. See ARCHITECTURE.md for the way of the data.
+
+pub mod archive;

@@ -1,0 +1,3 @@
+//! The program `mos`.
+
+fn main() {}

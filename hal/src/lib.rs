@@ -1,0 +1,10 @@
+//! The hardware abstraction of MOS.
+//!
+//! Promises the app a running [`source::LensSource`] per lens that pushes [`media::AccessUnit`]s, a way to turn a stored
+//! keyframe into a JPEG, a monotonic [`clock::Clock`] and power events, the same on every board. Only this crate knows
+//! GStreamer, V4L2, device nodes and element names; it never touches the archive.
+
+pub mod clock;
+pub mod media;
+pub mod platform;
+pub mod source;

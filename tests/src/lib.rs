@@ -1,0 +1,1 @@
+//! Black-box tests of the built `mos` binary against real peers.
