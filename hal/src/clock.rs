@@ -22,20 +22,14 @@ impl Mono {
 impl Add<Duration> for Mono {
     type Output = Mono;
     fn add(self, d: Duration) -> Mono {
-        Mono(
-            self.0
-                .saturating_add(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)),
-        )
+        Mono(self.0.saturating_add(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
     }
 }
 
 impl Sub<Duration> for Mono {
     type Output = Mono;
     fn sub(self, d: Duration) -> Mono {
-        Mono(
-            self.0
-                .saturating_sub(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)),
-        )
+        Mono(self.0.saturating_sub(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -97,15 +91,8 @@ impl SimClock {
     /// A clock at monotonic zero of boot `boot`, with the wall clock at `utc`.
     #[must_use]
     pub fn new(boot: BootId, utc: UtcMicros) -> Self {
-        let state = SimState {
-            mono: Mono(0),
-            utc,
-            quality: ClockQuality::Ntp,
-            boot,
-        };
-        Self {
-            state: Mutex::new(state),
-        }
+        let state = SimState { mono: Mono(0), utc, quality: ClockQuality::Ntp, boot };
+        Self { state: Mutex::new(state) }
     }
 
     /// Lets `d` pass on both clocks.
@@ -130,9 +117,7 @@ impl SimClock {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, SimState> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

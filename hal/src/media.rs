@@ -25,14 +25,8 @@ impl LensId {
     pub fn new(name: &str) -> Result<Self, BadLensId> {
         let ok = (1..=32).contains(&name.len())
             && !name.starts_with('_')
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if ok {
-            Ok(Self(name.into()))
-        } else {
-            Err(BadLensId(name.to_owned()))
-        }
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if ok { Ok(Self(name.into())) } else { Err(BadLensId(name.to_owned())) }
     }
 
     /// The name.

@@ -21,7 +21,7 @@ pub enum Transport {
 }
 
 /// One entry of ListDevices.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     /// Stable while the device stays in its port, e.g. the by-path name.
     pub id: String,
@@ -36,7 +36,7 @@ pub struct Device {
 }
 
 /// A format that a device lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeviceMode {
     /// DRM fourcc (`NV12`, `YUYV`) or codec name (`h264`, `mjpeg`).
     pub format: String,
@@ -90,12 +90,7 @@ pub enum CodecError {
 /// Turns stored keyframes into pictures. Decoders stay warm between calls; calls may come from any thread.
 pub trait Codecs: Send + Sync {
     /// Decodes one keyframe (4-byte NAL lengths, parameter sets in `format`) and encodes it as JPEG.
-    fn jpeg(
-        &self,
-        format: &VideoFormat,
-        keyframe: &[u8],
-        options: JpegOptions,
-    ) -> Result<Jpeg, CodecError>;
+    fn jpeg(&self, format: &VideoFormat, keyframe: &[u8], options: JpegOptions) -> Result<Jpeg, CodecError>;
 }
 
 /// A board.
