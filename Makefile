@@ -1,0 +1,82 @@
+# MOS: the commands that people and CI use. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+INPUT ?=
+CUTS ?= 10000
+ONLY ?=
+SECONDS_PER_TARGET ?= 60
+
+# What a fresh Debian 12 lacks. BUILD_DEPS build and run MOS; TEST_DEPS are the peers that the tests start.
+# openssh-server starts its service on installation, as Debian does; the tests run their own copy on a free port.
+BUILD_DEPS := build-essential pkg-config clang libclang-dev \
+	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
+	gstreamer1.0-libav
+TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server procps
+
+# apt-get for the packages of $(1) that are missing; says which, does nothing if there are none.
+define install_missing
+	@missing=(); for p in $(1); do \
+	  dpkg-query -W -f='$${Status}' "$$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$$p"); done; \
+	if [ "$${#missing[@]}" -gt 0 ]; then \
+	  command -v apt-get >/dev/null || { echo "error: not a Debian machine; install by hand: $${missing[*]}" >&2; exit 1; }; \
+	  sudo=(); [ "$$(id -u)" = 0 ] || sudo=(sudo); \
+	  echo "installing with apt-get: $${missing[*]}"; \
+	  "$${sudo[@]}" apt-get update -q; \
+	  "$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"; \
+	fi
+endef
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
+
+.PHONY: deps
+deps: ## Install with apt-get what building and the demo need, only if missing
+	$(call install_missing,$(BUILD_DEPS))
+
+.PHONY: test-deps
+test-deps: ## Install with apt-get what the tests need besides, only if missing
+	$(call install_missing,$(BUILD_DEPS) $(TEST_DEPS))
+	@for c in rustfmt clippy; do $(CARGO) $${c/rust/} --version >/dev/null 2>&1 || \
+	  { echo "installing with rustup: $$c"; rustup component add $$c; }; done
+
+.PHONY: build
+build: deps ## Build the release binary as firmware would: target/release/mos
+	$(CARGO) build --release -p mos
+
+.PHONY: demo
+demo: deps ## Build and run the demo; INPUT=file.mp4, rtsp://… or /dev/video0 becomes the lens `road`
+	$(CARGO) build --release -p mos --features demo
+	target/release/mos demo $(if $(INPUT),--input '$(INPUT)')
+
+.PHONY: test
+test: test-deps ## All that CI runs: format, clippy, unit, black-box and doc tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --workspace --bins --lib -- -D warnings
+	$(CARGO) build --workspace --all-features --bins
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --all-features --no-fail-fast
+
+.PHONY: bench
+bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, clip, snapshot, segments or start
+	$(CARGO) build --release --workspace --all-features --bins
+	target/release/bench $(ONLY)
+
+.PHONY: crash
+crash: test-deps ## The power-cut test with CUTS=n cuts (10000)
+	MOS_CUTS=$(CUTS) $(CARGO) test --release -p mos --test crash -- --nocapture
+
+.PHONY: fuzz
+fuzz: deps ## Fuzz the MP4 reader (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
+	@cd app/mp4/fuzz && $(CARGO) fuzz --version >/dev/null 2>&1 || \
+	  { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz; rustup toolchain install nightly" >&2; exit 1; }
+	cd app/mp4 && for t in $$($(CARGO) +nightly fuzz list); do \
+	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean
