@@ -3,3 +3,5 @@
 //! The binary `mos` is a thin shell around this library. See ARCHITECTURE.md for the way of the data.
 
 pub mod archive;
+pub mod cli;
+pub mod error;
