@@ -5,6 +5,13 @@
 //! GStreamer, V4L2, device nodes and element names; it never touches the archive.
 
 pub mod clock;
+pub mod codecs;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod generic;
 pub mod media;
+pub mod nal;
 pub mod platform;
+pub mod power;
 pub mod source;
+mod sources;

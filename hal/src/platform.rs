@@ -113,3 +113,10 @@ pub trait Platform: Send + Sync {
     /// Decoders and encoders for stored media.
     fn codecs(&self) -> Arc<dyn Codecs>;
 }
+
+/// Recognises the machine. Board modules will be asked first, by the device tree's `compatible`; today every machine is
+/// [`crate::generic::Generic`].
+#[must_use]
+pub fn probe() -> Arc<dyn Platform> {
+    Arc::new(crate::generic::Generic::new())
+}
