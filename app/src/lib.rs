@@ -4,4 +4,5 @@
 
 pub mod archive;
 pub mod cli;
+pub mod config;
 pub mod error;

@@ -1,0 +1,78 @@
+//! Why a configuration is refused. One line each; no credentials.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a setting stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of the file, from 1.
+    Line(PathBuf, usize),
+    /// An environment variable.
+    Variable(String),
+    /// Nowhere: the file does not have it.
+    File(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(file, line) => write!(f, "{}:{line}", file.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::File(file) => write!(f, "{}", file.display()),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {reason}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is no TOML.
+    #[error("{place}: not valid TOML: {reason}")]
+    Syntax {
+        /// The line.
+        place: Place,
+        /// What the parser said; it quotes no values.
+        reason: String,
+    },
+    /// A key that MOS does not know.
+    #[error("{place}: unknown key {key}; accepted: {accepted}")]
+    UnknownKey {
+        /// Where it stands.
+        place: Place,
+        /// The key with its section.
+        key: String,
+        /// The keys that are known there.
+        accepted: String,
+    },
+    /// A value that cannot be used.
+    #[error("{place}: {key}{}; accepted: {accepted}", found.as_ref().map_or_else(|| " is refused".to_owned(), |v| format!(" = {v} is refused")))]
+    BadValue {
+        /// Where it stands.
+        place: Place,
+        /// The key with its section.
+        key: String,
+        /// The value, unless it may hold credentials.
+        found: Option<String>,
+        /// What would be accepted.
+        accepted: String,
+    },
+    /// A key that must be there and is not.
+    #[error("{place}: {key} is missing; accepted: {accepted}")]
+    Missing {
+        /// The section, or the file.
+        place: Place,
+        /// The key with its section.
+        key: String,
+        /// What would be accepted.
+        accepted: String,
+    },
+}

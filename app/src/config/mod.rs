@@ -1,0 +1,207 @@
+//! The settings of the daemon: one TOML file, every key of which the environment can override.
+//!
+//! Promises: what comes out of [`load`] is valid; what is refused is refused with the key, where it stands (file and line,
+//! or variable) and what would be accepted. Credentials (`source`, `token`) never get into an error. Never reads the
+//! environment by itself: the caller hands it over.
+//!
+//! The variable of a key is `MOS_`, the section, `__`, the key: `MOS_STORAGE__ROOT`. A camera is meant by its place in the
+//! file or by its id: `MOS_CAMERA__0__SOURCE`, `MOS_CAMERA__ROAD__SOURCE`; the place after the last one adds a camera.
+//! Variables without `__` belong to the commands (`MOS_SOCKET`, `MOS_URL`, `MOS_TOKEN`) and are not settings.
+
+mod entries;
+mod error;
+mod schema;
+mod values;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mos_hal::media::LensId;
+use mos_hal::source::SourceSpec;
+
+pub use error::{ConfigError, Place};
+pub use schema::{KEYS, Section};
+
+use entries::Document;
+use values::Fields;
+
+/// All settings, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[storage]`.
+    pub storage: Storage,
+    /// `[http]`.
+    pub http: Http,
+    /// `[log]`.
+    pub log: Log,
+    /// `[[camera]]`, in the order of the file; ids differ.
+    pub cameras: Vec<Camera>,
+}
+
+/// `[storage]`: where media lies and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The archive's root, absolute.
+    pub root: PathBuf,
+    /// How long a segment shall be, 1 to 600 s; it ends at the first keyframe from there.
+    pub segment: Duration,
+    /// Most bytes of allocated blocks that segments may take; `None`: bounded by `min_free_bytes` only.
+    pub max_bytes: Option<u64>,
+    /// Bytes that stay free on the file system.
+    pub min_free_bytes: u64,
+    /// Most bytes that clips and snapshots may take together; the oldest go first.
+    pub output_max_bytes: u64,
+    /// How long a clip or snapshot is held.
+    pub output_max_age: Duration,
+    /// Coded frames that may wait in memory per lens while the disk is slow, in bytes.
+    pub buffer_bytes: u64,
+}
+
+/// `[http]`: where the API is served.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Http {
+    /// The Unix socket.
+    pub unix_socket: PathBuf,
+    /// A TCP address on loopback, if any, and the token that it asks for.
+    pub tcp: Option<Tcp>,
+}
+
+/// The API on TCP.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tcp {
+    /// A loopback address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What the client must present as bearer token.
+    pub token: String,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listen = self.tcp.as_ref().map(|tcp| tcp.listen);
+        f.debug_struct("Http").field("unix_socket", &self.unix_socket).field("listen", &listen).finish()
+    }
+}
+
+impl fmt::Debug for Tcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tcp({})", self.listen)
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: log::LevelFilter,
+}
+
+/// One `[[camera]]`: one lens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Camera {
+    /// The lens's name in API and paths.
+    pub id: LensId,
+    /// Where its frames come from.
+    pub source: SourceSpec,
+    /// Whether sound is recorded. Off unless asked for: law and consent.
+    pub audio: bool,
+}
+
+/// Reads `file` and lays `variables` over it.
+pub fn load(file: &Path, variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| ConfigError::Unreadable { file: file.to_owned(), reason: e.to_string() })?;
+    parse(file, &text, variables)
+}
+
+/// As [`load`], of a text that was read from `file` (which only names it in errors).
+pub fn parse(
+    file: &Path,
+    text: &str,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let mut document = Document::read(file, text)?;
+    document.overlay(variables)?;
+    Ok(Config {
+        storage: storage(&document.section(Section::Storage))?,
+        http: http(&document.section(Section::Http))?,
+        log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
+        cameras: cameras(&document)?,
+    })
+}
+
+fn storage(fields: &Fields<'_>) -> Result<Storage, ConfigError> {
+    let seconds = fields.integer("segment_seconds", 1..=600, 30)?;
+    Ok(Storage {
+        root: fields.absolute_path("root")?.ok_or_else(|| fields.missing("root", "the archive's folder, absolute"))?,
+        segment: Duration::from_secs(seconds),
+        max_bytes: fields.optional_size("max_bytes", 16 << 20)?,
+        min_free_bytes: fields.size("min_free_bytes", 0, 256 << 20)?,
+        output_max_bytes: fields.size("output_max_bytes", 1 << 20, 4 << 30)?,
+        output_max_age: fields.duration("output_max_age", Duration::from_hours(24))?,
+        buffer_bytes: fields.size("buffer_bytes", 1 << 20, 16 << 20)?,
+    })
+}
+
+fn http(fields: &Fields<'_>) -> Result<Http, ConfigError> {
+    // Linux takes 107 bytes and a NUL (`sockaddr_un`, unix(7)).
+    let unix_socket = match fields.absolute_path("unix_socket")? {
+        Some(path) if path.as_os_str().len() > 107 => {
+            return Err(fields.bad("unix_socket", "an absolute path of at most 107 bytes"));
+        }
+        Some(path) => path,
+        None => PathBuf::from(crate::cli::client::DEFAULT_SOCKET),
+    };
+    let token = token(fields)?;
+    let tcp = match fields.loopback("listen")? {
+        None => None,
+        Some(listen) => {
+            let accepted = "16 or more visible ASCII characters, or token_file; TCP always asks for a token";
+            let token = token.ok_or_else(|| fields.missing("token", accepted))?;
+            Some(Tcp { listen, token })
+        }
+    };
+    Ok(Http { unix_socket, tcp })
+}
+
+fn token(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
+    let (key, token) = match (fields.text("token")?, fields.absolute_path("token_file")?) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => return Err(fields.bad("token_file", "either token or token_file")),
+        (Some(token), None) => ("token", token.to_owned()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| fields.bad("token_file", &format!("a readable file, but {}: {e}", path.display())))?;
+            ("token_file", text.trim_end().to_owned())
+        }
+    };
+    if token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(Some(token))
+    } else {
+        Err(fields.bad(key, "a token of 16 or more visible ASCII characters"))
+    }
+}
+
+fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
+    let mut cameras = Vec::new();
+    let mut places: HashMap<LensId, Place> = HashMap::new();
+    for fields in document.cameras() {
+        let accepted = "1 to 32 of a-z, 0-9 and _, starting with a letter or digit";
+        let id = fields.text("id")?.ok_or_else(|| fields.missing("id", accepted))?;
+        let id = LensId::new(id).map_err(|_| fields.bad("id", accepted))?;
+        if let Some(first) = places.insert(id.clone(), fields.place("id")) {
+            return Err(fields.bad("id", &format!("an id that no other camera has; {first} has this one too")));
+        }
+        let accepted = "rtsp://[user:password@]host[:port]/path, v4l2:/dev/videoN, file:/path.mp4 or test:";
+        let source = fields.text("source")?.ok_or_else(|| fields.missing("source", accepted))?;
+        // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).
+        let source = SourceSpec::parse(source).map_err(|e| fields.bad("source", &format!("{accepted} ({e})")))?;
+        cameras.push(Camera { id, source, audio: fields.boolean("audio", false)? });
+    }
+    Ok(cameras)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! What is accepted, and the exact words of what is not.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const SMALLEST: &str = r#"
+[storage]
+root = "/data/mos"
+
+[[camera]]
+id = "road"
+source = "test:"
+"#;
+
+fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    parse(Path::new("mos.toml"), text, variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+}
+
+fn refusal(text: &str, variables: &[(&str, &str)]) -> String {
+    read(text, variables).unwrap_err().to_string()
+}
+
+fn with_storage(line: &str) -> String {
+    format!("[storage]\nroot = \"/data\"\n{line}\n")
+}
+
+#[test]
+fn the_smallest_file_has_safe_defaults() {
+    let config = read(SMALLEST, &[]).unwrap();
+    assert_eq!(config.storage.segment, Duration::from_secs(30));
+    assert_eq!(config.storage.max_bytes, None);
+    assert_eq!(config.http.unix_socket, Path::new("/run/mos/mos.sock"));
+    assert_eq!(config.http.tcp, None);
+    assert_eq!(config.cameras.len(), 1);
+    assert!(!config.cameras[0].audio, "sound is recorded only when asked for");
+}
+
+#[test]
+fn the_example_parses_and_mentions_every_key() {
+    let text = include_str!("../../mos.toml");
+    read(text, &[]).unwrap();
+    for (section, keys) in KEYS {
+        let header = if *section == Section::Camera { "[[camera]]".into() } else { format!("[{}]", section.name()) };
+        let body = text.split(&header).nth(1).unwrap_or_else(|| panic!("no {header} in the example"));
+        let body = body.split("\n[").next().unwrap();
+        for key in *keys {
+            let shown = body.lines().any(|l| l.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
+            assert!(shown, "{header} of the example does not show {key}");
+        }
+    }
+}
+
+#[test]
+fn the_example_is_valid_with_every_key_switched_on() {
+    let on: Vec<String> = include_str!("../../mos.toml")
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            // `#key = value` is a switched-off setting, `# text` a comment; a token in the file excludes a token file.
+            Some(setting) if !setting.starts_with(' ') && !setting.starts_with("token_file") => setting.to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let config = read(&on.join("\n"), &[]).unwrap();
+    assert!(config.http.tcp.is_some());
+}
+
+#[test]
+fn every_key_can_be_set_from_the_environment() {
+    let config = read(
+        SMALLEST,
+        &[
+            ("MOS_STORAGE__ROOT", "/mnt/ssd"),
+            ("MOS_STORAGE__SEGMENT_SECONDS", "600"),
+            ("MOS_STORAGE__MAX_BYTES", "64GiB"),
+            ("MOS_STORAGE__MIN_FREE_BYTES", "0"),
+            ("MOS_STORAGE__OUTPUT_MAX_BYTES", "1GiB"),
+            ("MOS_STORAGE__OUTPUT_MAX_AGE", "7d"),
+            ("MOS_STORAGE__BUFFER_BYTES", "8MiB"),
+            ("MOS_HTTP__UNIX_SOCKET", "/tmp/mos.sock"),
+            ("MOS_HTTP__LISTEN", "[::1]:0"),
+            ("MOS_HTTP__TOKEN", "0123456789abcdef"),
+            ("MOS_LOG__LEVEL", "debug"),
+            ("MOS_CAMERA__0__AUDIO", "true"),
+            ("MOS_CAMERA__1__ID", "cabin"),
+            ("MOS_CAMERA__1__SOURCE", "test:"),
+            ("MOS_CAMERA__CABIN__AUDIO", "true"),
+            ("MOS_SOCKET", "not a setting"),
+            ("HOME", "/root"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.storage.root, Path::new("/mnt/ssd"));
+    assert_eq!(config.storage.segment, Duration::from_mins(10));
+    assert_eq!(config.storage.max_bytes, Some(64 << 30));
+    assert_eq!(config.storage.output_max_age, Duration::from_hours(7 * 24));
+    assert_eq!(config.http.tcp.unwrap().listen.to_string(), "[::1]:0");
+    assert_eq!(config.log.level, log::LevelFilter::Debug);
+    let ids: Vec<&str> = config.cameras.iter().map(|camera| camera.id.as_str()).collect();
+    assert_eq!(ids, ["road", "cabin"]);
+    assert!(config.cameras.iter().all(|camera| camera.audio));
+}
+
+#[test]
+fn refusals_name_the_place_the_key_and_what_is_accepted() {
+    assert_eq!(
+        refusal(&with_storage("segment_seconds = 900"), &[]),
+        "mos.toml:3: storage.segment_seconds = 900 is refused; accepted: a whole number from 1 to 600"
+    );
+    assert_eq!(
+        refusal(SMALLEST, &[("MOS_STORAGE__SEGMENT_SECONDS", "0")]),
+        "environment variable MOS_STORAGE__SEGMENT_SECONDS: storage.segment_seconds = \"0\" is refused; \
+         accepted: a whole number from 1 to 600"
+    );
+    assert_eq!(
+        refusal(&with_storage("rot = 1"), &[]),
+        "mos.toml:3: unknown key storage.rot; accepted: root, segment_seconds, max_bytes, min_free_bytes, \
+         output_max_bytes, output_max_age, buffer_bytes"
+    );
+    assert_eq!(
+        refusal("[store]\n", &[]),
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [[camera]]"
+    );
+    assert_eq!(
+        refusal("\n[storage]\nsegment_seconds = 5\n", &[]),
+        "mos.toml:2: storage.root is missing; accepted: the archive's folder, absolute"
+    );
+    assert_eq!(refusal("", &[]), "mos.toml: storage.root is missing; accepted: the archive's folder, absolute");
+    assert_eq!(
+        refusal("[storage]\nroot = \"data\"", &[]),
+        "mos.toml:2: storage.root = \"data\" is refused; accepted: an absolute path"
+    );
+    assert_eq!(
+        refusal(&with_storage("max_bytes = \"64 gigs\""), &[]),
+        "mos.toml:3: storage.max_bytes = \"64 gigs\" is refused; accepted: a size in bytes or with KiB, MiB, GiB, TiB, \
+         KB, MB, GB, TB, e.g. \"64GiB\", at least 16777216 bytes"
+    );
+    assert_eq!(
+        refusal(&format!("{SMALLEST}[[camera]]\nid = \"road\"\nsource = \"test:\""), &[]),
+        "mos.toml:9: camera 'road'.id = \"road\" is refused; accepted: an id that no other camera has; mos.toml:6 has \
+         this one too"
+    );
+    assert_eq!(
+        refusal(SMALLEST, &[("MOS_CAMERA__REAR__AUDIO", "true")]),
+        "environment variable MOS_CAMERA__REAR__AUDIO: unknown key camera 'rear'; accepted: a place from 0 to 1, or the \
+         id of a camera in the file"
+    );
+    assert_eq!(
+        refusal(SMALLEST, &[("MOS_HTTP__LISTEN", "0.0.0.0:8080")]),
+        "environment variable MOS_HTTP__LISTEN: http.listen = \"0.0.0.0:8080\" is refused; accepted: 127.0.0.1:PORT or \
+         [::1]:PORT; beyond loopback the API needs TLS, which this version does not have"
+    );
+    assert_eq!(
+        refusal(SMALLEST, &[("MOS_HTTP__LISTEN", "127.0.0.1:80")]),
+        "environment variable MOS_HTTP__LISTEN: http.token is missing; accepted: 16 or more visible ASCII characters, or \
+         token_file; TCP always asks for a token"
+    );
+}
+
+#[test]
+fn credentials_are_in_no_refusal() {
+    let secret = "hunter2secret";
+    let cases = [
+        format!("{SMALLEST}\n[[camera]]\nid = \"b\"\nsource = \"rtps://u:{secret}@h/\""),
+        format!("{SMALLEST}\n[[camera]]\nid = \"b\"\nsource = \"rtsp://u:{secret}@h/\"\nsource = 1"),
+        format!("{SMALLEST}\n[[camera]]\nid = \"b\"\nsource = \"rtsp://u:{secret}@h/"),
+        format!("{SMALLEST}\n[[camera]]\nid = \"b\"\nsource = [\"rtsp://u:{secret}@h/\"]"),
+        format!("{SMALLEST}\n[http]\nlisten = \"127.0.0.1:0\"\ntoken = \"{secret}\""),
+    ];
+    for case in cases {
+        let message = refusal(&case, &[]);
+        assert!(!message.contains(secret), "{message}");
+        assert!(!message.contains('\n'), "one line: {message}");
+    }
+    let debug = format!("{:?}", read(SMALLEST, &[("MOS_CAMERA__ROAD__SOURCE", "rtsp://u:hunter2@h/s")]).unwrap());
+    assert!(!debug.contains("hunter2"), "{debug}");
+}
