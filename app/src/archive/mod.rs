@@ -1,4 +1,251 @@
 //! The archive: the only room that creates, renames or deletes media.
+//!
+//! The files are the truth (see DESIGN, "The archive"). [`Archive`] is the shared handle: the recorder begins segments
+//! and commits ticks, the API asks the catalog, protects, removes and reads. Opening is fast; recovery and the index
+//! load beside a live capture.
 
+pub mod catalog;
+pub mod clock_file;
 pub mod disk;
+pub mod error;
+pub mod gaps;
 pub mod ids;
+mod keep;
+mod line;
+pub mod paths;
+pub mod pins;
+mod remove;
+mod run;
+pub mod segment;
+pub mod sync;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mos_hal::clock::{BootId, Clock};
+use mos_hal::media::LensId;
+
+pub use self::catalog::{Catalog, GapRow, Row, SegmentRow, SegmentState, Window};
+pub use self::clock_file::Mapping;
+pub use self::error::ArchiveError;
+pub use self::gaps::{Gap, GapCause};
+pub use self::keep::{KeepNote, Kept};
+pub use self::pins::{Pin, Pins};
+pub use self::segment::{NewSegment, OpenSegment, Progress, SegmentHeader, SegmentIdentity};
+pub use self::sync::TickReport;
+
+use self::disk::{Disk, DiskFile, OpenMode, Space};
+use self::error::at;
+use self::gaps::{GapLog, GapRecord};
+use self::ids::{RunId, SegmentId};
+use self::run::LensRun;
+use self::sync::{Dirty, SyncPool};
+
+/// Folders under the archive's root.
+pub(crate) const FOLDERS: [&str; 5] = ["segments", "clips", "snapshots", "quarantine", "index"];
+
+/// How to open an archive.
+#[derive(Clone, Debug)]
+pub struct ArchiveOptions {
+    /// Threads that sync in parallel; 0 syncs in the caller's thread, in order (simulated disks).
+    pub sync_threads: usize,
+}
+
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self { sync_threads: 8 }
+    }
+}
+
+/// The archive's shared handle.
+#[derive(Clone)]
+pub struct Archive {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) run: RunId,
+    pub(crate) boot: BootId,
+    pub(crate) dirty: Dirty,
+    pool: SyncPool,
+    lenses: Mutex<BTreeMap<LensId, Arc<LensRun>>>,
+    mapping: Mutex<Mapping>,
+    pub(crate) catalog: Catalog,
+    pub(crate) pins: Pins,
+    /// Serialises keep, unkeep, remove and retention.
+    pub(crate) changes: Mutex<()>,
+}
+
+/// A stored segment opened for reading; its file stays as long as this lives.
+pub struct SegmentReader {
+    /// The row as it was at opening.
+    pub segment: SegmentRow,
+    /// The file.
+    pub file: Arc<dyn DiskFile>,
+    /// Bytes that may be read: all of a closed file, of an open one up to its last durable fragment.
+    pub readable: u64,
+    _pin: Pin,
+}
+
+/// The gap log of one lens in the present run.
+#[derive(Clone)]
+pub struct LensGaps {
+    inner: Arc<Inner>,
+    lens_run: Arc<LensRun>,
+}
+
+impl LensGaps {
+    /// Notes an absence; listed at once, durable with the next group commit.
+    pub fn append(&self, gap: Gap) {
+        if gap.end <= gap.start {
+            return;
+        }
+        self.lens_run.gaps.append(&self.inner.dirty, GapRecord::Gap { gap, seq: None });
+        self.inner.catalog.add_gap(&self.lens_run.lens, self.lens_run.run, gap);
+    }
+
+    /// Notes that the recorder stopped this lens in order; what follows until the next run is `stopped`.
+    pub fn stop(&self, at: mos_hal::clock::Mono) {
+        self.lens_run.gaps.append(&self.inner.dirty, GapRecord::Stop { at });
+    }
+}
+
+impl Archive {
+    /// Opens the archive and begins a run: folders and run number, nothing else. Listing and recovery of what earlier
+    /// runs left is [`Archive::load`], to be run beside the capture.
+    pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: &ArchiveOptions) -> Result<Self, ArchiveError> {
+        for folder in FOLDERS {
+            let folder = Path::new(folder);
+            disk.create_dir(folder).map_err(at("create", folder))?;
+        }
+        let boot = clock.boot_id();
+        let run = run::begin_run(disk.as_ref(), boot)?;
+        let mapping = Mapping { mono: clock.mono(), utc: clock.utc(), quality: clock.quality() };
+        let catalog = Catalog::new();
+        catalog.map_run(run, mapping);
+        let inner = Inner {
+            disk,
+            clock,
+            run,
+            boot,
+            dirty: Dirty::default(),
+            pool: SyncPool::new(options.sync_threads),
+            lenses: Mutex::default(),
+            mapping: Mutex::new(mapping),
+            catalog,
+            pins: Pins::default(),
+            changes: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Loads the index and recovers what earlier runs left. Blocks; run it on its own thread.
+    pub fn load(&self) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    /// The present run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.inner.run
+    }
+
+    /// Makes everything written since the last call durable; see [`sync`]. Called by one thread, once a tick.
+    pub fn commit(&self) -> TickReport {
+        let inner = &self.inner;
+        let report = inner.dirty.commit(&inner.disk, &inner.pool, inner.clock.as_ref());
+        let lenses: Vec<Arc<LensRun>> = lock(&inner.lenses).values().cloned().collect();
+        for lens in lenses {
+            lens.gaps.after_sync(&inner.dirty, &report);
+        }
+        report
+    }
+
+    /// The gap log of a lens.
+    pub fn gaps(&self, lens: &LensId) -> Result<LensGaps, ArchiveError> {
+        Ok(LensGaps { lens_run: self.inner.lens_run(lens)?, inner: self.inner.clone() })
+    }
+
+    /// The run's present mapping to UTC.
+    #[must_use]
+    pub fn mapping(&self) -> Mapping {
+        self.inner.mapping()
+    }
+
+    /// Corrects the mapping of the whole run; listed at once, durable with the next group commits.
+    pub fn set_mapping(&self, mapping: Mapping) {
+        *lock(&self.inner.mapping) = mapping;
+        self.inner.catalog.map_run(self.inner.run, mapping);
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+
+    /// What is in use.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.inner.pins
+    }
+
+    /// The disk, for `clips/` and `snapshots/`.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.inner.disk
+    }
+
+    /// Room on the file system.
+    pub fn space(&self) -> Result<Space, ArchiveError> {
+        self.inner.disk.space().map_err(at("ask the room of", Path::new("")))
+    }
+
+    /// A segment by its id.
+    pub fn lookup(&self, id: &SegmentId) -> Result<SegmentRow, ArchiveError> {
+        self.inner.catalog.get(id).ok_or_else(|| ArchiveError::NotFound(id.clone()))
+    }
+
+    /// Opens a segment's file and pins it.
+    pub fn open_for_read(&self, id: &SegmentId) -> Result<SegmentReader, ArchiveError> {
+        let pin = self.inner.pins.pin(id)?;
+        let segment = self.lookup(id)?;
+        let path = id.media_path();
+        let file = self.inner.disk.open(&path, OpenMode::Read).map_err(at("open", &path))?;
+        let readable = segment.row.bytes;
+        Ok(SegmentReader { segment, file, readable, _pin: pin })
+    }
+}
+
+impl Inner {
+    pub(crate) fn mapping(&self) -> Mapping {
+        *lock(&self.mapping)
+    }
+
+    /// The lens's folder in this run; made on first use.
+    pub(crate) fn lens_run(&self, lens: &LensId) -> Result<Arc<LensRun>, ArchiveError> {
+        let mut lenses = lock(&self.lenses);
+        if let Some(lens_run) = lenses.get(lens) {
+            return Ok(lens_run.clone());
+        }
+        let dir = SegmentId::run_dir(lens, self.run);
+        let above = dir.parent().unwrap_or(Path::new(""));
+        for made in [above, &dir] {
+            self.disk.create_dir(made).map_err(at("create", made))?;
+        }
+        for touched in [Path::new("segments"), above, &dir] {
+            self.dirty.dir(touched);
+        }
+        let gaps = GapLog::create(self.disk.as_ref(), &self.dirty, &dir, lens)?;
+        let lens_run = Arc::new(LensRun::new(lens.clone(), self.run, gaps));
+        lenses.insert(lens.clone(), lens_run.clone());
+        Ok(lens_run)
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

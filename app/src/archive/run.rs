@@ -1,0 +1,102 @@
+//! The run: one life of the recorder on one boot, and its folder per lens.
+//!
+//! Promises:
+//! - R1: a run number is never used twice, even if the `run` file or run folders are lost.
+//! - R2: the number is durable before the first segment of the run is begun.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mos_hal::clock::BootId;
+use mos_hal::media::LensId;
+use serde::{Deserialize, Serialize};
+
+use super::clock_file::boot_text;
+use super::disk::{Disk, OpenMode};
+use super::error::{ArchiveError, at};
+use super::gaps::GapLog;
+use super::ids::{RunId, SegmentId, Seq, number};
+use super::line;
+
+const FILE: &str = "run";
+const FILE_TMP: &str = "run.tmp";
+
+#[derive(Serialize, Deserialize)]
+struct Text {
+    run: u32,
+    boot_id: String,
+}
+
+/// A lens in the present run.
+pub(crate) struct LensRun {
+    pub(crate) lens: LensId,
+    pub(crate) run: RunId,
+    pub(crate) dir: PathBuf,
+    pub(crate) gaps: GapLog,
+    next_seq: AtomicU32,
+}
+
+impl LensRun {
+    pub(crate) fn new(lens: LensId, run: RunId, gaps: GapLog) -> Self {
+        let dir = SegmentId::run_dir(&lens, run);
+        Self { lens, run, dir, gaps, next_seq: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn next_id(&self) -> SegmentId {
+        let seq = Seq(self.next_seq.fetch_add(1, Ordering::Relaxed));
+        SegmentId { lens: self.lens.clone(), run: self.run, seq }
+    }
+}
+
+/// Takes the next run number: 1 + the highest of the `run` file and all run folders; durable on return.
+pub(crate) fn begin_run(disk: &dyn Disk, boot: BootId) -> Result<RunId, ArchiveError> {
+    let mut last = read_run_file(disk).unwrap_or(0);
+    let segments = Path::new("segments");
+    for lens in disk.read_dir(segments).map_err(at("list", segments))?.into_iter().filter(|e| e.is_dir) {
+        let dir = segments.join(&lens.name);
+        for run in disk.read_dir(&dir).map_err(at("list", &dir))? {
+            last = last.max(number(&run.name).unwrap_or(0));
+        }
+    }
+    let run = last.saturating_add(1);
+    let mut text = line::seal(&Text { run, boot_id: boot_text(boot) });
+    text.push('\n');
+    write_whole(disk, Path::new(FILE_TMP), Path::new(FILE), text.as_bytes())?;
+    Ok(RunId(run))
+}
+
+fn read_run_file(disk: &dyn Disk) -> Option<u32> {
+    let text: Text = line::unseal(&read_whole(disk, Path::new(FILE)).ok()?)?;
+    Some(text.run)
+}
+
+/// Reads a small file.
+pub(crate) fn read_whole(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(filled as u64, &mut bytes[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Replaces a small file atomically and durably: temporary file, sync, rename, sync of the folder.
+pub(crate) fn write_whole(disk: &dyn Disk, tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArchiveError> {
+    if let Err(error) = disk.remove_file(tmp)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(at("remove", tmp)(error));
+    }
+    let file = disk.open(tmp, OpenMode::CreateNew).map_err(at("create", tmp))?;
+    file.write_at(0, &[IoSlice::new(bytes)]).map_err(at("write", tmp))?;
+    file.sync().map_err(at("sync", tmp))?;
+    disk.rename(tmp, path).map_err(at("rename", tmp))?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    disk.sync_dir(dir).map_err(at("sync", dir))
+}
