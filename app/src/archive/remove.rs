@@ -14,7 +14,7 @@ use super::ids::SegmentId;
 use super::{Archive, SegmentState, lock};
 
 /// How long Remove waits for pins.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Archive {
     /// Removes a segment for good. Waits up to [`PATIENCE`] for its pins.
