@@ -1,0 +1,137 @@
+//! Why an upload was refused at the door ([`Refused`]) or failed on its way ([`Failure`]), with kinds that stay stable.
+//!
+//! Texts say what, where and what to do. They never hold a credential.
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong with a job that had been accepted. The snake_case names are part of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The server showed another host key than the pinned one. No credential was sent.
+    HostKeyMismatch,
+    /// The server did not accept the credential.
+    AuthFailed,
+    /// The server forbids the path.
+    PermissionDenied,
+    /// The target exists and `overwrite` was not asked for. Nothing was changed there.
+    DestinationExists,
+    /// The server has no room, or a quota is reached.
+    ServerFull,
+    /// No connection: name, route, port.
+    Unreachable,
+    /// The connection broke off.
+    ConnectionLost,
+    /// The server did not answer in time.
+    TimedOut,
+    /// The server holds another number of bytes than was sent.
+    SizeMismatch,
+    /// The server refuses or breaks the protocol.
+    ServerError,
+    /// The file could not be read, or changed while it was sent.
+    SourceError,
+    /// The daemon stopped before the job ended.
+    Stopped,
+}
+
+impl FailureKind {
+    /// The stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HostKeyMismatch => "host_key_mismatch",
+            Self::AuthFailed => "auth_failed",
+            Self::PermissionDenied => "permission_denied",
+            Self::DestinationExists => "destination_exists",
+            Self::ServerFull => "server_full",
+            Self::Unreachable => "unreachable",
+            Self::ConnectionLost => "connection_lost",
+            Self::TimedOut => "timed_out",
+            Self::SizeMismatch => "size_mismatch",
+            Self::ServerError => "server_error",
+            Self::SourceError => "source_error",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether the road is to blame, so that the same job may succeed later without anybody changing anything.
+    #[must_use]
+    pub fn is_road_fault(self) -> bool {
+        matches!(self, Self::Unreachable | Self::ConnectionLost | Self::TimedOut | Self::Stopped)
+    }
+}
+
+/// How a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", kind.name())]
+pub struct Failure {
+    /// The stable kind.
+    pub kind: FailureKind,
+    /// One sentence for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+/// Why an upload was not accepted. Nothing was opened, sent or remembered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The destination cannot be used. The text never repeats the URI, which might hold a password.
+    #[error("destination_uri: {0}")]
+    Destination(String),
+    /// No host key was pinned.
+    #[error(
+        "no host key is pinned for {host}: give SHA256:… as `ssh-keyscan {host} | ssh-keygen -lf -` prints it, \
+         after comparing it with the server's own, or its known_hosts line"
+    )]
+    NoHostKey {
+        /// The host.
+        host: String,
+    },
+    /// The pin cannot be read.
+    #[error("host_key: {0}")]
+    HostKey(String),
+    /// The credential is missing or cannot be used.
+    #[error("identity: {0}")]
+    Credential(String),
+    /// The path names nothing that may be sent.
+    #[error("path '{path}': {why}")]
+    Path {
+        /// The path as asked.
+        path: String,
+        /// What is wrong with it and what would be accepted.
+        why: String,
+    },
+    /// The path is allowed but there is no such file.
+    #[error("path '{path}': there is no such file in the archive")]
+    NotFound {
+        /// The path as asked.
+        path: String,
+    },
+    /// The segment is still being recorded.
+    #[error("path '{path}': the segment is still open; wait until it is closed, or cut a clip of it and send that")]
+    Open {
+        /// The path as asked.
+        path: String,
+    },
+    /// Two files of one call would get the same name.
+    #[error("two of the paths would both become '{name}' at the destination; send them in separate calls")]
+    SameName {
+        /// The remote name.
+        name: String,
+    },
+    /// Too many jobs wait.
+    #[error("{waiting} uploads are waiting already; try again when some have ended")]
+    QueueFull {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}

@@ -1,0 +1,109 @@
+//! Uploads: files of the archive go, byte for byte, to a server that is surely the right one.
+//!
+//! [`queue::Uploads`] takes jobs and tells where they stand; it is what the HTTP API calls. A destination is served by an
+//! [`UploadBackend`]; SFTP is the first, others (S3, HTTP) get the same seam. This form keeps its queue in memory: jobs do not
+//! survive a restart of the daemon.
+//!
+//! It runs on a thread of its own and shares nothing with the recorder but the file system. It never deletes or changes a file
+//! of the archive, never uses a credential of the daemon's own, and never retries: a failed job says so and stays failed.
+//!
+//! Invariants:
+//! 1. No connection without a pinned host key, and no credential leaves before the server has proved that it holds that key.
+//! 2. No credential appears in a log line, an error, a `Debug` text or the API.
+//! 3. Under its final name a file at the server is whole: it arrives under a temporary name and is renamed after its size was
+//!    checked. An existing target is replaced only if `overwrite` was asked for.
+//! 4. `done` is said only after the rename was acknowledged; every other end is `failed`.
+//! 5. Only files under `segments/`, `clips/` and `snapshots/` are sent, never an open segment, and never through a link.
+//! 6. Memory is bounded: jobs that wait, jobs that have ended, and bytes in flight have limits.
+
+pub mod credential;
+pub mod destination;
+pub mod failure;
+pub mod host_key;
+pub mod job;
+pub mod outbox;
+pub mod queue;
+pub mod sftp;
+mod ssh;
+
+use std::fs::File;
+use std::future::Future;
+use std::pin::Pin;
+
+use credential::Credential;
+use destination::{Destination, Endpoint};
+use failure::Failure;
+use host_key::HostKeyPin;
+use job::JobId;
+
+/// A future that a backend returns.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How to get in: which server, what it must prove, what we prove.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Server and account.
+    pub endpoint: Endpoint,
+    /// The server's key.
+    pub pin: HostKeyPin,
+    /// Our proof.
+    pub credential: Credential,
+}
+
+/// One file on its way.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The job, part of the temporary name.
+    pub job: JobId,
+    /// The open file; its length at the start is what is sent.
+    pub file: File,
+    /// Where to.
+    pub to: Destination,
+    /// Replace an existing target.
+    pub overwrite: bool,
+}
+
+/// How far a parcel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Bytes acknowledged and bytes in all.
+    Sent {
+        /// Acknowledged.
+        bytes: u64,
+        /// In all.
+        total: u64,
+    },
+    /// All sent; being checked and renamed.
+    Verifying,
+}
+
+/// A parcel that lies under its final name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The path at the server.
+    pub remote_path: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 of what was sent.
+    pub sha256: [u8; 32],
+    /// The server confirmed that the bytes are on its disk.
+    pub synced: bool,
+}
+
+/// A kind of destination. Called on the upload thread only; futures may not block it for long.
+pub trait UploadBackend: Send + Sync {
+    /// Connects, checks the host key, logs in.
+    fn connect<'a>(&'a self, access: &'a Access) -> Boxed<'a, Result<Box<dyn UploadSession>, Failure>>;
+}
+
+/// A connection that is logged in; it may take several parcels, one after another.
+pub trait UploadSession: Send {
+    /// Sends one parcel. Dropping the future breaks off; a temporary file may then stay behind at the server.
+    fn send<'a>(
+        &'a mut self,
+        parcel: &'a Parcel,
+        progress: &'a (dyn Fn(Progress) + Send + Sync),
+    ) -> Boxed<'a, Result<Delivered, Failure>>;
+    /// Says goodbye.
+    fn close(self: Box<Self>) -> Boxed<'static, ()>;
+}
