@@ -26,15 +26,17 @@ pub mod queue;
 pub mod sftp;
 mod ssh;
 
-use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use credential::Credential;
 use destination::{Destination, Endpoint};
 use failure::Failure;
 use host_key::HostKeyPin;
 use job::JobId;
+
+use crate::archive::disk::DiskFile;
 
 /// A future that a backend returns.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,12 +53,11 @@ pub struct Access {
 }
 
 /// One file on its way.
-#[derive(Debug)]
 pub struct Parcel {
     /// The job, part of the temporary name.
     pub job: JobId,
     /// The open file; its length at the start is what is sent.
-    pub file: File,
+    pub file: Arc<dyn DiskFile>,
     /// Where to.
     pub to: Destination,
     /// Replace an existing target.

@@ -1,135 +1,110 @@
 //! What may be sent: files under `segments/`, `clips/` and `snapshots/` of the archive, and nothing else.
 //!
-//! Paths are checked by their text first and then opened by the kernel beneath the archive's root with links forbidden
-//! (`openat2(2)`, `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), so that nobody can swap a directory in between. While a job lives,
-//! its file is pinned against Remove and retention.
+//! The archive confines paths and opens files without following links; this room adds what only an upload asks: a segment must
+//! be whole, unfinished files (names with a leading dot) do not leave, and the segment is pinned while its job lives.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::Mode;
-
 use super::failure::{Failure, FailureKind, Refused};
-
-/// The folders that hold what may leave.
-const FOLDERS: [&str; 3] = ["segments", "clips", "snapshots"];
-
-/// A pin; the file stays where it is until this is dropped.
-pub type PinGuard = Box<dyn Send + Sync>;
-
-/// Why a file cannot be pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotSendable {
-    /// The archive knows no such file.
-    Absent,
-    /// The segment is still being recorded.
-    Open,
-}
-
-/// Who keeps files from being deleted while they are sent, and knows which segments are whole. The archive, in the daemon.
-pub trait Pinning: Send + Sync {
-    /// Pins a file, given relative to the archive's root. `Ok` for segments only if they are closed or recovered.
-    fn pin(&self, path: &Path) -> Result<PinGuard, NotSendable>;
-}
+use crate::archive::disk::{DiskFile, OpenMode};
+use crate::archive::ids::SegmentId;
+use crate::archive::paths::confine;
+use crate::archive::{Archive, ArchiveError, Pin, SegmentState};
 
 /// The folders that files are sent from.
 pub struct Outbox {
     root: PathBuf,
-    root_fd: OwnedFd,
-    pinning: Arc<dyn Pinning>,
+    archive: Archive,
 }
 
-/// A file that may be sent, pinned.
+/// A file that may be sent; a segment stays where it is while this lives.
 pub struct Outgoing {
     /// Relative to the archive's root.
     pub path: PathBuf,
     /// The name that it gets at the destination unless the URI names one.
     pub name: String,
-    /// Bytes when it was looked at.
-    pub bytes: u64,
-    _pin: PinGuard,
+    _pin: Option<Pin>,
 }
 
 impl Outbox {
     /// The outbox of the archive at `root`.
-    pub fn new(root: &Path, pinning: Arc<dyn Pinning>) -> std::io::Result<Self> {
-        let root = root.canonicalize()?;
-        let root_fd = open(&root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Self { root, root_fd, pinning })
+    #[must_use]
+    pub fn new(root: &Path, archive: Archive) -> Self {
+        Self { root: root.to_owned(), archive }
     }
 
-    /// Checks and pins what a caller named, absolute or relative to the archive's root.
+    /// Checks what a caller named, absolute or relative to the archive's root, and pins it.
     pub fn take(&self, asked: &str) -> Result<Outgoing, Refused> {
-        let refuse = |why: &str| Refused::Path { path: asked.escape_default().to_string(), why: why.to_owned() };
-        let path = self.relative(asked).ok_or_else(|| {
-            refuse("only files under segments/, clips/ and snapshots/ of the archive may be sent, named without '.' or '..'")
+        let shown = || asked.escape_debug().to_string();
+        let refuse = |why: &str| Refused::Path { path: shown(), why: why.to_owned() };
+        let path = confine(&self.root, asked).map_err(|_| {
+            refuse("only files under segments/, clips/ and snapshots/ of the archive may be sent, named without '..'")
         })?;
-        let file = self.open_beneath(&path).map_err(|e| match e {
-            Errno::ENOENT | Errno::ENOTDIR => Refused::NotFound { path: asked.to_owned() },
-            Errno::ELOOP | Errno::EXDEV => refuse("links are not followed"),
-            other => refuse(other.desc()),
-        })?;
-        let meta = file.metadata().map_err(|e| refuse(&e.to_string()))?;
-        if !meta.is_file() {
-            return Err(refuse("it is no regular file"));
+        // In one spelling only: no `//`, no `.` on the way.
+        let path: PathBuf = path.components().collect();
+        let Some(text) = path.to_str().filter(|p| !p.chars().any(char::is_control)) else {
+            return Err(refuse("the name holds control characters"));
+        };
+        if text.split('/').any(|part| part.starts_with('.')) {
+            return Err(refuse("names with a leading dot are unfinished files, which are not sent"));
         }
-        let pin = self.pinning.pin(&path).map_err(|e| match e {
-            NotSendable::Absent => Refused::NotFound { path: asked.to_owned() },
-            NotSendable::Open => Refused::Open { path: asked.to_owned() },
-        })?;
-        let name = remote_name(&path);
-        Ok(Outgoing { path, name, bytes: meta.len(), _pin: pin })
+        let (name, pin) = match segment_of(&path) {
+            Some(id) => (format!("{id}.mp4"), Some(self.pin(&id, asked)?)),
+            None if path.starts_with("segments") => return Err(refuse("of segments/ only the segments are sent")),
+            None => (path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()), None),
+        };
+        match self.archive.disk().open(&path, OpenMode::Read) {
+            Ok(_) => Ok(Outgoing { path, name, _pin: pin }),
+            Err(e) => Err(match e.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => Refused::NotFound { path: shown() },
+                Some(libc::ELOOP | libc::EXDEV) => refuse("links are not followed"),
+                _ => refuse(&e.to_string()),
+            }),
+        }
     }
 
     /// Opens what was taken.
-    pub fn open(&self, outgoing: &Outgoing) -> Result<File, Failure> {
-        self.open_beneath(&outgoing.path).map_err(|e| {
-            let message = format!("cannot read {}: {}", outgoing.path.display(), e.desc());
-            Failure::new(FailureKind::SourceError, message)
+    pub fn open(&self, outgoing: &Outgoing) -> Result<Arc<dyn DiskFile>, Failure> {
+        self.archive.disk().open(&outgoing.path, OpenMode::Read).map_err(|e| {
+            Failure::new(FailureKind::SourceError, format!("cannot open {}: {e}", outgoing.path.display()))
         })
     }
 
-    fn relative(&self, asked: &str) -> Option<PathBuf> {
-        let asked = Path::new(asked);
-        let path = if asked.is_absolute() { asked.strip_prefix(&self.root).ok()? } else { asked };
-        let plain = |c: Component<'_>| match c {
-            Component::Normal(part) => part.to_str().is_some_and(|p| !p.chars().any(char::is_control)),
-            _ => false,
+    fn pin(&self, id: &SegmentId, asked: &str) -> Result<Pin, Refused> {
+        let path = || asked.escape_debug().to_string();
+        let look_up = || {
+            let pin = self.archive.pins().pin(id)?;
+            Ok((pin, self.archive.lookup(id)?))
         };
-        let folder = path.components().next()?.as_os_str().to_str()?;
-        // `components` swallows `.` and `//`; comparing with what it yields refuses them.
-        let canonical: PathBuf = path.components().collect();
-        let ok = FOLDERS.contains(&folder)
-            && path.components().count() >= 2
-            && path.components().all(plain)
-            && canonical.as_os_str() == path.as_os_str()
-            && !is_private(path);
-        ok.then_some(canonical)
-    }
-
-    fn open_beneath(&self, path: &Path) -> Result<File, Errno> {
-        let how =
-            OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).resolve(
-                ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
-            );
-        openat2(&self.root_fd, path, how).map(File::from)
+        match look_up() {
+            Ok((_, segment)) if segment.row.state == SegmentState::Open => Err(Refused::Open { path: path() }),
+            Ok((pin, _)) => Ok(pin),
+            Err(ArchiveError::NotFound(_)) => Err(Refused::NotFound { path: path() }),
+            Err(e) => Err(Refused::Path { path: path(), why: e.to_string() }),
+        }
     }
 }
 
-/// Names that begin with a dot are the archive's unfinished files.
-fn is_private(path: &Path) -> bool {
-    path.components().any(|c| c.as_os_str().as_encoded_bytes().starts_with(b"."))
+/// Reads all of `buf`, or says that the file ended.
+pub(super) fn read_exactly(file: &dyn DiskFile, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.read_at(offset, buf)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                offset += n as u64;
+                buf = &mut buf[n..];
+            }
+        }
+    }
+    Ok(())
 }
 
-/// `segments/road/3/7.mp4` becomes `road-3-7.mp4`, as segments are known by; all others keep their name.
-fn remote_name(path: &Path) -> String {
-    let parts: Vec<&str> = path.iter().filter_map(|p| p.to_str()).collect();
-    match parts.as_slice() {
-        ["segments", lens, run, file] => format!("{lens}-{run}-{file}"),
-        _ => parts.last().map_or_else(String::new, |p| (*p).to_owned()),
-    }
+/// The segment that lies at `segments/{lens}/{run}/{seq}.mp4`.
+fn segment_of(path: &Path) -> Option<SegmentId> {
+    let parts: Vec<&str> = path.iter().map(|p| p.to_str()).collect::<Option<_>>()?;
+    let ["segments", lens, run, file] = parts.as_slice() else { return None };
+    let id: SegmentId = format!("{lens}-{run}-{}", file.strip_suffix(".mp4")?).parse().ok()?;
+    (id.media_path() == path).then_some(id)
 }

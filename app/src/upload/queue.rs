@@ -19,8 +19,9 @@ use super::destination::{Destination, Endpoint};
 use super::failure::{Failure, FailureKind, Refused};
 use super::host_key::HostKeyPin;
 use super::job::{Job, JobId, JobState};
-use super::outbox::{Outbox, Outgoing, Pinning};
+use super::outbox::{Outbox, Outgoing};
 use super::{Access, Parcel, Progress, UploadBackend, UploadSession};
+use crate::archive::Archive;
 
 /// Bounds of the queue.
 #[derive(Clone, Copy, Debug)]
@@ -124,20 +125,20 @@ struct Task {
 }
 
 impl Uploads {
-    /// Starts the service for the archive at `root` with SFTP as its way out.
-    pub fn start(root: &Path, pinning: Arc<dyn Pinning>, limits: Limits) -> io::Result<Self> {
-        Self::with_backend(root, pinning, Arc::new(super::sftp::Sftp::default()), limits)
+    /// Starts the service for `archive`, which lies at `root`, with SFTP as its way out.
+    pub fn start(root: &Path, archive: Archive, limits: Limits) -> io::Result<Self> {
+        Self::with_backend(root, archive, Arc::new(super::sftp::Sftp::default()), limits)
     }
 
     /// The same with another way out.
     pub fn with_backend(
         root: &Path,
-        pinning: Arc<dyn Pinning>,
+        archive: Archive,
         backend: Arc<dyn UploadBackend>,
         limits: Limits,
     ) -> io::Result<Self> {
         let book = Book { life: random_hex()?, ..Book::default() };
-        let outbox = Outbox::new(root, pinning)?;
+        let outbox = Outbox::new(root, archive);
         let shared = Arc::new(Shared { outbox, backend, limits, book: Mutex::new(book) });
         let (tasks, inbox) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();

@@ -7,8 +7,6 @@
 //! server lacks that, remove and rename, between which the name is absent for a moment.
 
 use std::fmt;
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +19,10 @@ use tokio::time::timeout;
 
 use super::destination::{Destination, Endpoint};
 use super::failure::{Failure, FailureKind};
+use super::outbox::read_exactly;
 use super::ssh::Connection;
 use super::{Access, Boxed, Delivered, Parcel, Progress, UploadBackend, UploadSession};
+use crate::archive::disk::DiskFile;
 
 /// Bytes of a write.
 const CHUNK: usize = 32 * 1024;
@@ -88,7 +88,7 @@ impl Session {
         parcel: &Parcel,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Delivered, Failure> {
-        let total = parcel.file.metadata().map_err(|e| unreadable(&e))?.len();
+        let total = parcel.file.len().map_err(|e| unreadable(&e))?;
         progress(Progress::Sent { bytes: 0, total });
         self.make_parents(&parcel.to).await?;
         let remote = parcel.to.remote_path();
@@ -148,7 +148,7 @@ impl Session {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
         let opened = self.sftp.open(temporary, flags, FileAttributes::default()).await;
         let handle = opened.map_err(|e| self.fault(format_args!("creating {}", shown(temporary)), &e))?.handle;
-        let written = self.write_all(&handle, &parcel.file, total, progress).await;
+        let written = self.write_all(&handle, parcel.file.as_ref(), total, progress).await;
         let sha256 = match written {
             Ok(sha256) => sha256,
             Err(e) => {
@@ -183,7 +183,7 @@ impl Session {
     async fn write_all(
         &self,
         handle: &str,
-        file: &File,
+        file: &dyn DiskFile,
         total: u64,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<[u8; 32], Failure> {
@@ -193,7 +193,7 @@ impl Session {
         while acknowledged < total {
             while sent < total && writes.len() < IN_FLIGHT {
                 let mut data = vec![0; CHUNK.min(usize::try_from(total - sent).unwrap_or(CHUNK))];
-                file.read_exact_at(&mut data, sent).map_err(|e| unreadable(&e))?;
+                read_exactly(file, sent, &mut data).map_err(|e| unreadable(&e))?;
                 hash.update(&data);
                 let (sftp, handle, offset, len) = (self.sftp.clone(), handle.to_owned(), sent, data.len() as u64);
                 writes.spawn(async move { sftp.write(handle, offset, data).await.map(|_| len) });
@@ -208,7 +208,7 @@ impl Session {
             }
             progress(Progress::Sent { bytes: acknowledged, total });
         }
-        let length = file.metadata().map_err(|e| unreadable(&e))?.len();
+        let length = file.len().map_err(|e| unreadable(&e))?;
         if length != total {
             let message = format!("the file changed from {total} to {length} bytes while it was sent");
             return Err(Failure::new(FailureKind::SourceError, message));
