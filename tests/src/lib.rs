@@ -1,1 +1,68 @@
-//! Black-box tests of the built `mos` binary against real peers.
+//! Rigs and judges for black-box tests of the built `mos` binary.
+//!
+//! Promise: everything here talks to MOS as a user does (commands, HTTP, files) and to real peers (ffmpeg, GStreamer,
+//! sshd); nothing here uses the code of MOS. A rig panics with what it missed, because a test that cannot run must fail.
+
+#![allow(clippy::unwrap_used, reason = "rigs fail by panicking")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub mod camera;
+pub mod cli;
+pub mod client;
+pub mod daemon;
+pub mod disk;
+pub mod judge;
+pub mod picture;
+pub mod proc;
+pub mod sshd;
+pub mod streams;
+
+/// The folder of the built binaries (`target/debug` or `target/release`): the one that this program was built into.
+#[must_use]
+pub fn binary_folder() -> PathBuf {
+    let mut folder = std::env::current_exe().expect("the running program has a path");
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    folder
+}
+
+/// The path of a built binary, which must exist.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let path = binary_folder().join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo build --workspace --all-features --bins` first",
+        path.display()
+    );
+    path
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_owned()
+}
+
+/// Asks `probe` until it has an answer, and panics with `what` if there is none within `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: the clock of MOS's frames and of the camera rig's log.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("Linux has a monotonic clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}

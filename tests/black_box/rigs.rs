@@ -1,0 +1,52 @@
+//! The rigs themselves, judged by ffmpeg and GStreamer: a test is worth what its camera is worth.
+
+use std::process::Command;
+
+use mos_tests::camera::Camera;
+use mos_tests::cli::{outcome, tool};
+use mos_tests::judge::{ffmpeg, gstreamer};
+use mos_tests::streams::{Kind, Stream};
+
+#[test]
+fn every_stream_numbers_its_frames() {
+    for kind in Kind::RECORDED {
+        let stream = Stream::get(kind);
+        let numbers = ffmpeg::all_numbers(&stream.path);
+        assert_eq!(numbers.len(), stream.frames as usize, "{kind:?}");
+        ffmpeg::assert_consecutive(&numbers, stream.frames);
+        assert_eq!(ffmpeg::probe(&stream.path)["streams"][0]["codec_name"], kind.codec().replace("h265", "hevc"));
+    }
+}
+
+#[test]
+fn gstreamer_reads_the_same_numbers() {
+    let stream = Stream::get(Kind::H264B3);
+    let numbers = gstreamer::numbers(&stream.path, stream.width, stream.height);
+    assert_eq!(numbers, ffmpeg::numbers(&stream.path));
+}
+
+#[test]
+fn a_camera_delivers_what_it_says_it_sent() {
+    let streams = [Stream::get(Kind::H264B3), Stream::get(Kind::H264Aac)];
+    let camera = Camera::locked(&streams);
+    let folder = tempfile::tempdir().unwrap();
+    for (mount, stream) in streams.iter().enumerate() {
+        let file = folder.path().join(format!("{mount}.mkv"));
+        let mut record = Command::new("ffmpeg");
+        record.args(["-nostdin", "-v", "error", "-rtsp_transport", "tcp", "-i", &camera.url(mount)]);
+        tool(record.args(["-c", "copy", "-t", "3"]).arg(&file));
+        let shown: Vec<u16> = ffmpeg::numbers(&file).into_iter().flatten().collect();
+        let sent: Vec<u64> = camera.sent(mount).iter().map(|s| s.number % u64::from(stream.frames)).collect();
+        assert!(shown.len() > 40, "{} frames came", shown.len());
+        assert!(shown.iter().all(|n| sent.contains(&u64::from(*n))), "{shown:?} of {sent:?}");
+        assert_eq!(ffmpeg::probe(&file)["streams"].as_array().unwrap().len(), if mount == 1 { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn a_locked_camera_refuses_a_wrong_password() {
+    let camera = Camera::locked(&[Stream::get(Kind::H264)]);
+    let probed = outcome(Command::new("ffprobe").args(["-v", "error", "-rtsp_transport", "tcp", &camera.wrong_url()]));
+    assert_ne!(probed.code, 0);
+    assert!(probed.err.contains("401"), "{}", probed.err);
+}

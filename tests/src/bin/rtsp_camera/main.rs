@@ -1,0 +1,63 @@
+//! A test camera: gst-rtsp-server that loops coded files with continuous timestamps, at the pace of a real camera.
+//!
+//! `rtsp_camera [--port N] [--user U --password P] [--log FILE] FILE…` serves each FILE as `/0`, `/1`… on loopback, with
+//! Digest authentication if a user is given, and prints `port N` when it listens. The camera's time begins when the program
+//! starts and goes on whether anybody watches or not, so a client joins wherever the picture happens to be. Each access
+//! unit that was sent is appended to the log as `mount number capture_ns` (`number` counts displayed frames since the start
+//! of the camera, `capture_ns` is CLOCK_MONOTONIC). Standard input takes `stall` and `go`; at its end the camera dies.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test rig fails by panicking")]
+
+mod footage;
+mod serve;
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use gstreamer as gst;
+
+/// What the command line asked for.
+struct Wanted {
+    port: u16,
+    login: Option<(String, String)>,
+    log: Option<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+fn wanted() -> Wanted {
+    let mut wanted = Wanted { port: 0, login: None, log: None, files: Vec::new() };
+    let (mut user, mut password) = (None, None);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().unwrap_or_else(|| panic!("{arg} wants a value"));
+        match arg.as_str() {
+            "--port" => wanted.port = value().parse().expect("--port wants a number"),
+            "--user" => user = Some(value()),
+            "--password" => password = Some(value()),
+            "--log" => wanted.log = Some(value().into()),
+            _ => wanted.files.push(arg.into()),
+        }
+    }
+    wanted.login = user.zip(password);
+    assert!(!wanted.files.is_empty(), "usage: rtsp_camera [--port N] [--user U --password P] [--log FILE] FILE…");
+    wanted
+}
+
+fn main() {
+    let wanted = wanted();
+    gst::init().expect("GStreamer starts");
+    let footage: Vec<_> = wanted.files.iter().map(|file| Arc::new(footage::load(file))).collect();
+    let camera = Arc::new(serve::Camera::new(wanted.log.as_deref()));
+    let (main_loop, port) = serve::start(wanted.port, wanted.login.as_ref(), footage, &camera);
+    println!("port {port}");
+    std::io::stdout().flush().expect("the starter reads the port");
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            camera.stalled.store(line == "stall", Ordering::SeqCst);
+        }
+        std::process::exit(0);
+    });
+    main_loop.run();
+}

@@ -1,0 +1,135 @@
+//! A test camera over RTSP: starts the `rtsp_camera` program and reads what it says it sent.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use crate::proc::Process;
+use crate::streams::Stream;
+
+/// The user of every camera that asks for one.
+pub const USER: &str = "viewer";
+/// Its password: a word that occurs nowhere else, so that a leak can be found by searching.
+pub const PASSWORD: &str = "tr0ub4dor-s3cret";
+
+/// A running camera; it dies when dropped.
+#[derive(Debug)]
+pub struct Camera {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    port: u16,
+    login: bool,
+    log: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+/// One access unit that the camera sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Which of the camera's streams.
+    pub mount: usize,
+    /// Number of the frame since the camera's start, in order of display.
+    pub number: u64,
+    /// When it was captured: CLOCK_MONOTONIC, ns.
+    pub capture_ns: u64,
+}
+
+impl Camera {
+    /// A camera without password that serves the streams as `/0`, `/1`…
+    #[must_use]
+    pub fn open(streams: &[Stream]) -> Self {
+        Self::start(streams, false, 0)
+    }
+
+    /// A camera that asks for [`USER`] and [`PASSWORD`] by Digest.
+    #[must_use]
+    pub fn locked(streams: &[Stream]) -> Self {
+        Self::start(streams, true, 0)
+    }
+
+    fn start(streams: &[Stream], login: bool, port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("sent");
+        let mut command = Command::new(crate::binary("rtsp_camera"));
+        command.arg("--log").arg(&log).args(["--port", &port.to_string()]);
+        if login {
+            command.args(["--user", USER, "--password", PASSWORD]);
+        }
+        command.args(streams.iter().map(|s| &s.path));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the camera starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().strip_prefix("port ").and_then(|p| p.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("the camera said {line:?}"));
+        let stdin = child.stdin.take();
+        Self { child, stdin, port, login, log, folder }
+    }
+
+    /// The URL of stream `mount`, with login if it needs one.
+    #[must_use]
+    pub fn url(&self, mount: usize) -> String {
+        let login = if self.login { format!("{USER}:{PASSWORD}@") } else { String::new() };
+        format!("rtsp://{login}127.0.0.1:{}/{mount}", self.port)
+    }
+
+    /// The URL of stream 0 with a wrong password.
+    #[must_use]
+    pub fn wrong_url(&self) -> String {
+        format!("rtsp://{USER}:{PASSWORD}-wrong@127.0.0.1:{}/0", self.port)
+    }
+
+    /// Stops sending while connections stay open.
+    pub fn stall(&mut self) {
+        self.tell("stall");
+    }
+
+    /// Sends again after [`Self::stall`].
+    pub fn go_on(&mut self) {
+        self.tell("go");
+    }
+
+    fn tell(&mut self, word: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{word}").expect("the camera listens");
+    }
+
+    /// The process of the camera.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+
+    /// Dies without a word, as a camera without power does; [`Self::revive`] brings one back on the same port.
+    pub fn die(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A new camera on the port of one that died.
+    #[must_use]
+    pub fn revive(mut self, streams: &[Stream]) -> Self {
+        self.die();
+        Self::start(streams, self.login, self.port)
+    }
+
+    /// What was sent of stream `mount` until now, in order of sending.
+    #[must_use]
+    pub fn sent(&self, mount: usize) -> Vec<Sent> {
+        assert!(self.folder.path().exists());
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        // The last line may be half written.
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let sent = whole.lines().map(|line| {
+            let mut field = line.split(' ').map(|n| n.parse::<u64>().unwrap());
+            let mut next = || field.next().unwrap();
+            Sent { mount: next() as usize, number: next(), capture_ns: next() }
+        });
+        sent.filter(|s| s.mount == mount).collect()
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

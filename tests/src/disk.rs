@@ -1,0 +1,60 @@
+//! A small disk of its own: a tmpfs of fixed size, so that a test can fill it without filling the machine.
+//!
+//! Mounting needs root. Where that is impossible the test fails and says so: a full disk must be tried, not assumed.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mounted disk; unmounted when dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts a tmpfs of `megabytes`.
+    #[must_use]
+    pub fn mount(megabytes: u32) -> Self {
+        let folder = tempfile::Builder::new().prefix("mos-disk-").tempdir().unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "mos-test"]).arg(folder.path());
+        let done = command.output().expect("mount(8) exists");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(
+            done.status.success(),
+            "this test needs a disk of its own: run as root where tmpfs may be mounted: {said}"
+        );
+        Self { folder }
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Free bytes.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        let stat = nix::sys::statvfs::statvfs(self.path()).unwrap();
+        stat.blocks_available() * stat.fragment_size()
+    }
+
+    /// Fills what is free with a foreign file, up to the last block; gives the file.
+    #[must_use]
+    pub fn fill(&self) -> PathBuf {
+        let path = self.path().join("somebody-elses-file");
+        let mut file = File::options().create(true).append(true).open(&path).unwrap();
+        let block = vec![1_u8; 4096];
+        while file.write_all(&block).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.folder.path()).output();
+    }
+}

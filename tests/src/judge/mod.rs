@@ -1,0 +1,5 @@
+//! Judges: independent programs and parsers that say whether a media file is what MOS claims.
+
+pub mod ffmpeg;
+pub mod gstreamer;
+pub mod parsers;
