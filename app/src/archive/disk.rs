@@ -94,3 +94,12 @@ pub trait DiskFile: Send + Sync {
         None
     }
 }
+
+#[cfg(test)]
+mod conformance;
+mod real;
+mod sim;
+mod sim_store;
+
+pub use self::real::RealDisk;
+pub use self::sim::{SimDisk, SimOp};
