@@ -20,7 +20,7 @@ pub const SUMMARY_UUID: [u8; 16] = *b"\x6d\x6f\x73\x2d\x73\x75\x6d\x6d\x80\x1e\x
 pub(crate) const SUMMARY_TRACKS: usize = 8;
 
 /// Bytes of one track in the summary.
-pub(crate) const SUMMARY_TRACK_LEN: usize = 40;
+pub(crate) const SUMMARY_TRACK_LEN: usize = 56;
 
 /// The writes of a close.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,10 @@ fn summary_track(w: &mut BoxWriter, t: &Track) {
     w.u32(t.table.len() as u32);
     w.u32(t.table.sync_count());
     w.u64(t.table.bytes());
+    w.i64(t.table.first_dts());
     w.i64(t.table.presentation_end());
+    w.u32(t.timescale.per_second());
+    w.u32(0);
 }
 
 /// Bytes from the beginning of the `moov` to the checksum in its summary: `moov` header, `mvhd`, `uuid` header and type.

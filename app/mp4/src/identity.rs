@@ -135,7 +135,8 @@ impl Identity {
         if !sum_fits && parsed.version <= FORMAT_VERSION {
             return Err(IdentityError::Checksum);
         }
-        if !lens_ok(&parsed.lens) || parsed.version == 0 {
+        let size_fits = body_len == BODY_LEN || parsed.version > FORMAT_VERSION;
+        if !lens_ok(&parsed.lens) || parsed.version == 0 || !size_fits {
             return Err(IdentityError::Missing);
         }
         Ok(parsed)

@@ -173,7 +173,9 @@ fn write_mvhd(w: &mut BoxWriter, duration: u64, next_track: u32) {
         w.u32(0x1_0000);
         w.u16(0x100);
         w.zeros(10);
-        IDENTITY_MATRIX.iter().for_each(|v| w.u32(*v));
+        for v in IDENTITY_MATRIX {
+            w.u32(v);
+        }
         w.zeros(24);
         w.u32(next_track);
     });
@@ -247,7 +249,9 @@ fn write_tkhd(w: &mut BoxWriter, track: &Track, duration: u64) {
         w.u16(0);
         w.u16(if track.kind == TrackKind::Audio { 0x100 } else { 0 });
         w.u16(0);
-        IDENTITY_MATRIX.iter().for_each(|v| w.u32(*v));
+        for v in IDENTITY_MATRIX {
+            w.u32(v);
+        }
         let (width, height) = track.entries.first().map_or((0, 0), SampleEntry::display_size);
         w.u32(width.min(0xffff) << 16);
         w.u32(height.min(0xffff) << 16);

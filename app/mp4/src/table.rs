@@ -176,6 +176,12 @@ impl SampleTable {
         self.chunks.first().map_or(0, |c| c.dts)
     }
 
+    /// Decode time of the last sample, 0 if there is none.
+    #[must_use]
+    pub fn last_dts(&self) -> Ticks {
+        self.last_dts
+    }
+
     /// Decode time at which the last sample ends.
     #[must_use]
     pub fn end(&self) -> Ticks {

@@ -113,7 +113,7 @@ mod tests {
     fn rounding_is_to_nearest_on_both_sides_of_zero() {
         assert_eq!(VIDEO_TIMESCALE.ticks(33_333_333), 3000);
         assert_eq!(VIDEO_TIMESCALE.ticks(-33_333_333), -3000);
-        assert_eq!(VIDEO_TIMESCALE.ticks(i64::MAX), i64::MAX / 1_000_000_000 * 90_000 + 76_923);
+        assert_eq!(VIDEO_TIMESCALE.ticks(i64::MAX), 830_103_483_316_930);
     }
 
     #[test]
