@@ -6,4 +6,5 @@ pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod http;
 pub mod upload;

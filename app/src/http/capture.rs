@@ -1,0 +1,94 @@
+//! What could be captured: ListDevices.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use mos_hal::platform::{Device, Transport};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Services;
+use super::fault::Fault;
+use super::routes::Routes;
+use super::segments::blocking;
+use crate::error::ErrorBody;
+
+/// The devices present now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceList {
+    /// The board: `generic`, later a SoC's name.
+    pub platform: String,
+    /// What it was recognised by.
+    pub evidence: String,
+    /// The devices.
+    pub devices: Vec<DeviceView>,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceView {
+    /// Stable while the device stays in its port.
+    pub id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// `v4l2`, `rtsp`, `file` or `test`.
+    pub transport: String,
+    /// Its node, if it has one.
+    pub node: Option<String>,
+    /// What it can deliver.
+    pub modes: Vec<ModeView>,
+}
+
+/// A format that a device lists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModeView {
+    /// DRM fourcc or codec name.
+    pub format: String,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Highest frame rate in frames per second.
+    pub max_fps: f32,
+}
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.get("/v1/capture/devices", list_devices);
+}
+
+/// The capture devices that are present now.
+#[utoipa::path(get, path = "/v1/capture/devices", operation_id = "ListDevices", tag = "capture",
+    responses((status = 200, body = DeviceList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn list_devices(State(services): State<Arc<Services>>) -> Result<Json<DeviceList>, Fault> {
+    let list = blocking(move || DeviceList {
+        platform: services.platform.name().to_owned(),
+        evidence: services.platform.evidence(),
+        devices: services.platform.devices().into_iter().map(DeviceView::from).collect(),
+    });
+    Ok(Json(list.await?))
+}
+
+impl From<Device> for DeviceView {
+    fn from(device: Device) -> Self {
+        let transport = match device.transport {
+            Transport::V4l2 => "v4l2",
+            Transport::Rtsp => "rtsp",
+            Transport::File => "file",
+            Transport::Test => "test",
+        };
+        let modes = device.modes.into_iter().map(|mode| ModeView {
+            format: mode.format,
+            width: mode.width,
+            height: mode.height,
+            max_fps: mode.max_fps,
+        });
+        Self {
+            id: device.id,
+            name: device.name,
+            transport: transport.to_owned(),
+            node: device.node.map(|node| node.display().to_string()),
+            modes: modes.collect(),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The API: HTTP and JSON under `/v1`, one file per group of operations.
+//!
+//! Promises: each operation is in the OpenAPI document under the name of its service operation; every reply that is no
+//! success is `{"error":{"kind","message"}}`; all times are UTC microseconds; nothing that a client sends can hold up a
+//! camera. Whoever may connect to the Unix socket (mode 0660) may use all of it; TCP asks for a token. Roles by
+//! `SO_PEERCRED` are not there yet: [`Caller`] already tells who asks. Only this room knows status codes.
+
+mod capture;
+mod extract;
+pub mod fault;
+mod guard;
+mod openapi;
+mod routes;
+mod segments;
+pub mod serve;
+mod uploads;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use mos_hal::platform::Platform;
+
+use crate::archive::Archive;
+use crate::upload::queue::Uploads;
+use routes::Routes;
+
+pub use capture::{DeviceList, DeviceView, ModeView};
+pub use openapi::document;
+pub use segments::{GapView, SegmentPage, SegmentView};
+
+/// Bytes that a request's body may have.
+pub(crate) const MAX_BODY: usize = 256 << 10;
+
+/// The services behind the API.
+pub struct Services {
+    /// What is stored.
+    pub archive: Archive,
+    /// The archive's root, absolute.
+    pub root: PathBuf,
+    /// The board.
+    pub platform: Arc<dyn Platform>,
+    /// Uploads.
+    pub uploads: Uploads,
+}
+
+/// Who asks. Handed to handlers as an extension of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A process of this machine, over the Unix socket, with its user id.
+    User(u32),
+    /// Somebody who knows the token, over TCP.
+    Token,
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(uid) => write!(f, "uid {uid}"),
+            Self::Token => f.write_str("token"),
+        }
+    }
+}
+
+/// The API for the Unix socket.
+pub fn local(services: &Arc<Services>) -> Router {
+    finish(all().into_router(), services)
+}
+
+/// The API for TCP: the same behind the token.
+pub fn remote(services: &Arc<Services>, token: &str) -> Router {
+    let guard = axum::middleware::from_fn_with_state(guard::Token::new(token), guard::tcp);
+    finish(all().into_router(), services).layer(guard)
+}
+
+fn finish(router: Router<Arc<Services>>, services: &Arc<Services>) -> Router {
+    router.layer(DefaultBodyLimit::max(MAX_BODY)).with_state(services.clone())
+}
+
+/// All operations.
+fn all() -> Routes {
+    let mut routes = Routes::default();
+    capture::routes(&mut routes);
+    openapi::routes(&mut routes);
+    segments::routes(&mut routes);
+    uploads::routes(&mut routes);
+    routes
+}

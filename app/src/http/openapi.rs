@@ -1,0 +1,90 @@
+//! The OpenAPI document, made from the operations themselves.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::routes::Routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "MOS",
+        description = "A camera recorder: what it recorded, clips, pictures, protection and uploads. Times are UTC \
+                       microseconds (`_ts`), offsets are seconds. Errors are `{\"error\":{\"kind\",\"message\"}}` with \
+                       stable kinds."
+    ),
+    paths(
+        super::capture::list_devices,
+        super::segments::get_segments,
+        super::segments::protect,
+        super::segments::unprotect,
+        super::segments::remove,
+        super::uploads::upload,
+        super::uploads::get_upload,
+        super::uploads::get_upload_events,
+        get_open_api,
+    )
+)]
+struct Api;
+
+/// The document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.get("/v1/openapi.json", get_open_api);
+}
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", operation_id = "GetOpenApi", tag = "meta",
+    responses((status = 200, description = "OpenAPI 3.1")))]
+pub(super) async fn get_open_api() -> Json<utoipa::openapi::OpenApi> {
+    Json(document())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::super::all;
+    use super::*;
+
+    /// Method, path and name of every operation in the document.
+    fn documented() -> BTreeMap<(String, String), String> {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut operations = BTreeMap::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let name = operation["operationId"].as_str().unwrap().to_owned();
+                operations.insert((method.to_uppercase(), path.clone()), name);
+            }
+        }
+        operations
+    }
+
+    #[test]
+    fn every_route_is_documented_and_every_documented_one_is_served() {
+        let served: Vec<(String, String)> =
+            all().listed().iter().map(|(method, path)| (method.to_string(), (*path).to_owned())).collect();
+        let documented = documented();
+        for route in &served {
+            assert!(documented.contains_key(route), "{route:?} is not in the document");
+        }
+        assert_eq!(served.len(), documented.len());
+    }
+
+    #[test]
+    fn operations_have_the_names_of_the_services() {
+        let names = documented();
+        let of = |method: &str, path: &str| names[&(method.to_owned(), format!("/v1{path}"))].clone();
+        assert_eq!(of("GET", "/segments"), "GetSegments");
+        assert_eq!(of("PUT", "/segments/{id}/protection"), "Protect");
+        assert_eq!(of("DELETE", "/segments/{id}/protection"), "Unprotect");
+        assert_eq!(of("DELETE", "/segments/{id}"), "Remove");
+        assert_eq!(of("POST", "/uploads"), "Upload");
+        assert_eq!(of("GET", "/capture/devices"), "ListDevices");
+    }
+}

@@ -1,0 +1,156 @@
+//! The listeners: a Unix socket and, if configured, TCP on loopback.
+//!
+//! Promises: a socket that somebody serves is never taken over, a stale one is replaced; requests are bounded in header
+//! size, header time, body size and number of connections. Never touches recording.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Caller;
+
+/// Connections at a time on each listener; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 64;
+/// Bytes of request line and header fields.
+const MAX_HEADER: usize = 16 << 10;
+/// How long a client may take to send the header; also ends idle keep-alive connections.
+const HEADER_TIME: Duration = Duration::from_secs(15);
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another daemon has it.
+    #[error("{} is served by another process; stop it or choose another http.unix_socket", .0.display())]
+    InUse(PathBuf),
+    /// Something else is there.
+    #[error("{} exists and is no socket; remove it or choose another http.unix_socket", .0.display())]
+    NoSocket(PathBuf),
+    /// The system says no.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        reason: io::Error,
+    },
+}
+
+/// A Unix socket, taken and ready to be served. Its file goes when it is dropped.
+#[derive(Debug)]
+pub struct UnixEndpoint {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Takes a Unix socket, mode 0660. Must be called within a runtime.
+pub fn bind_unix(path: &Path) -> Result<UnixEndpoint, ServeError> {
+    let fail = |reason| ServeError::Listen { address: path.display().to_string(), reason };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(fail(e)),
+        Ok(found) if !found.file_type().is_socket() => return Err(ServeError::NoSocket(path.to_owned())),
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(ServeError::InUse(path.to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(fail)?,
+            Err(e) => return Err(fail(e)),
+        },
+    }
+    // Bound under another name and moved when its mode is set: nobody meets it with a wider one.
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = std::fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh).map_err(fail)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o660)).map_err(fail)?;
+    std::fs::rename(&fresh, path).map_err(fail)?;
+    Ok(UnixEndpoint { listener, path: path.to_owned() })
+}
+
+impl Drop for UnixEndpoint {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Takes a TCP address.
+pub async fn bind_tcp(address: std::net::SocketAddr) -> Result<TcpListener, ServeError> {
+    let fail = |reason| ServeError::Listen { address: address.to_string(), reason };
+    TcpListener::bind(address).await.map_err(fail)
+}
+
+/// Serves until dropped.
+pub async fn unix(endpoint: &UnixEndpoint, api: Router) {
+    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Some(permit) = permit(&limit).await else { return };
+        match endpoint.listener.accept().await {
+            Ok((stream, _)) => match stream.peer_cred() {
+                Ok(peer) => connection(stream, api.clone(), Caller::User(peer.uid()), permit),
+                Err(e) => log::warn!("a connection to the API does not say whose it is: {e}"),
+            },
+            Err(e) => refused(&e).await,
+        }
+    }
+}
+
+/// Serves until dropped.
+pub async fn tcp(listener: &TcpListener, api: Router) {
+    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Some(permit) = permit(&limit).await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                connection(stream, api.clone(), Caller::Token, permit);
+            }
+            Err(e) => refused(&e).await,
+        }
+    }
+}
+
+async fn permit(limit: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    limit.clone().acquire_owned().await.ok()
+}
+
+/// Out of descriptors or memory: the next attempt waits, so that the loop does not spin.
+async fn refused(error: &io::Error) {
+    log::warn!("a connection to the API could not be accepted: {error}");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
+fn connection<S>(stream: S, api: Router, caller: Caller, permit: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let api = TowerToHyperService::new(api);
+    let api = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller);
+        api.call(request)
+    });
+    tokio::spawn(async move {
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .max_buf_size(MAX_HEADER)
+            .serve_connection(TokioIo::new(stream), api)
+            .await;
+        if let Err(e) = served {
+            log::debug!("a connection to the API ended early: {e}");
+        }
+        drop(permit);
+    });
+}
