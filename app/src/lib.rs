@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod http;
 pub mod upload;

@@ -1,3 +1,7 @@
 //! The program `mos`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mos::cli::main()
+}

@@ -76,6 +76,9 @@ pub enum ClientError {
     /// The daemon answered, and it is an error.
     #[error("{}", .0.message)]
     Refused(ErrorDetail),
+    /// What was downloaded cannot be written here.
+    #[error("cannot write what was downloaded: {0}")]
+    Write(std::io::Error),
     /// What came back is not the API of MOS.
     #[error("{address} does not answer as MOS does: {reason}")]
     Garbled {
@@ -136,6 +139,23 @@ impl Client {
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
         let body = self.collect(self.send(Method::GET, path, None).await?).await?;
         String::from_utf8(body.into()).map_err(|e| self.garbled(e))
+    }
+
+    /// `GET path` as bytes, handed to `take` as they come; returns how many they were.
+    pub async fn download(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<u64, ClientError> {
+        let response = self.checked(self.send(Method::GET, path, None).await?).await?;
+        let (mut body, mut bytes) = (response.into_body(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| self.unreachable(e))?;
+            let Some(data) = frame.data_ref() else { continue };
+            take(data).map_err(ClientError::Write)?;
+            bytes += data.len() as u64;
+        }
+        Ok(bytes)
     }
 
     /// `GET path` as server-sent events.

@@ -6,6 +6,7 @@
 //! `SO_PEERCRED` are not there yet: [`Caller`] already tells who asks. Only this room knows status codes.
 
 mod capture;
+mod clips;
 mod extract;
 pub mod fault;
 mod guard;
@@ -13,6 +14,7 @@ mod openapi;
 mod routes;
 mod segments;
 pub mod serve;
+mod snapshots;
 mod uploads;
 
 use std::path::PathBuf;
@@ -27,8 +29,10 @@ use crate::upload::queue::Uploads;
 use routes::Routes;
 
 pub use capture::{DeviceList, DeviceView, ModeView};
+pub use clips::{ClipView, SpanView};
 pub use openapi::document;
-pub use segments::{GapView, SegmentPage, SegmentView};
+pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
+pub use snapshots::SnapshotView;
 
 /// Bytes that a request's body may have.
 pub(crate) const MAX_BODY: usize = 256 << 10;

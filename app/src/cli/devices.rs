@@ -1,0 +1,32 @@
+//! `mos devices`
+
+use clap::Args;
+
+use super::client::Client;
+use super::print::{self, Table};
+use super::{Outcome, Report};
+use crate::http::DeviceList;
+
+#[derive(Debug, Args)]
+pub(super) struct DevicesArgs {
+    #[command(flatten)]
+    report: Report,
+}
+
+pub(super) async fn execute(client: &Client, args: &DevicesArgs) -> Outcome {
+    let list: DeviceList = client.get("/v1/capture/devices").await?;
+    if args.report.json {
+        return print::json(&list);
+    }
+    print::line(&format!("platform {} ({})", list.platform, list.evidence))?;
+    let mut table = Table::new(["ID", "NAME", "TRANSPORT", "NODE", "BEST MODE"]);
+    for device in &list.devices {
+        let best = device.modes.iter().max_by_key(|mode| u64::from(mode.width) * u64::from(mode.height));
+        let best = best.map_or_else(String::new, |mode| {
+            format!("{} {}x{} at {:.0} fps", mode.format, mode.width, mode.height, mode.max_fps)
+        });
+        let node = device.node.clone().unwrap_or_default();
+        table.row([device.id.clone(), device.name.clone(), device.transport.clone(), node, best]);
+    }
+    if table.is_empty() { print::line("no capture devices are attached") } else { table.print() }
+}

@@ -1,0 +1,124 @@
+//! `mos upload`
+//!
+//! The key file is read here, by the user who asks, and travels with the request: the daemon has no credentials of its own.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::client::Client;
+use super::{Failure, Outcome, Report, print};
+use crate::upload::job::{Job, JobState};
+
+#[derive(Debug, Args)]
+pub(super) struct UploadArgs {
+    /// Files of the archive, as `mos segments` and `mos clip` print them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    /// Where to: sftp://USER@HOST[:PORT]/DIRECTORY/ or …/FILE
+    #[arg(long, value_name = "URI")]
+    to: String,
+    /// The server's host key: its SHA256:… fingerprint or its known_hosts line
+    #[arg(long, value_name = "KEY")]
+    host_key: Option<String>,
+    /// The private key to log in with, in OpenSSH format, without passphrase
+    #[arg(long, value_name = "KEYFILE")]
+    identity: Option<PathBuf>,
+    /// Replace a file of the same name
+    #[arg(long)]
+    overwrite: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    detach: bool,
+    #[command(flatten)]
+    report: Report,
+}
+
+/// The reply of Upload, and what `--json` prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct Uploads {
+    group: String,
+    uploads: Vec<Job>,
+}
+
+pub(super) async fn execute(client: &Client, args: &UploadArgs) -> Outcome {
+    let identity = args.identity.as_ref().map(|path| {
+        std::fs::read_to_string(path).map_err(|e| Failure::Failed(format!("cannot read {}: {e}", path.display())))
+    });
+    let options = json!({
+        "host_key": args.host_key,
+        "identity": identity.transpose()?,
+        "overwrite": args.overwrite,
+    });
+    let request = json!({ "paths": args.paths, "destination_uri": args.to, "options": options });
+    let mut queued: Uploads = client.post("/v1/uploads", &request).await?;
+    if !args.detach {
+        for job in &mut queued.uploads {
+            *job = follow(client, job).await?;
+        }
+    }
+    if args.report.json {
+        print::json(&queued)?;
+    } else {
+        for job in &queued.uploads {
+            print::line(&shown(job))?;
+        }
+    }
+    verdict(&queued.uploads)
+}
+
+/// Waits for the end of a job, with a progress bar if somebody looks.
+async fn follow(client: &Client, job: &Job) -> Result<Job, Failure> {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(name(&job.path).to_owned());
+    let mut events = client.events(&format!("/v1/uploads/{}/events", job.id)).await?;
+    while let Some(now) = events.next::<Job>().await? {
+        match now.state {
+            JobState::Transferring { bytes, total, .. } => {
+                bar.set_length(total);
+                bar.set_position(bytes);
+            }
+            JobState::Done { .. } | JobState::Failed { .. } => {
+                bar.finish_and_clear();
+                return Ok(now);
+            }
+            JobState::Queued | JobState::Connecting | JobState::Verifying => {}
+        }
+    }
+    Err(Failure::Failed(format!("the daemon ended before upload {} did", job.id)))
+}
+
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn shown(job: &Job) -> String {
+    match &job.state {
+        JobState::Done { bytes, sha256, .. } => {
+            format!("{} -> {} ({}, sha256 {sha256})", job.path, job.destination, print::size(*bytes))
+        }
+        JobState::Failed { kind, .. } => format!("{} failed: {}", job.path, kind.name()),
+        _ => format!("{} -> {} is upload {}", job.path, job.destination, job.id),
+    }
+}
+
+/// Success only if no job failed; else the first failure.
+fn verdict(jobs: &[Job]) -> Outcome {
+    let failures: Vec<String> = jobs
+        .iter()
+        .filter_map(|job| match &job.state {
+            JobState::Failed { kind, message } => Some(format!("{}: {}: {message}", job.path, kind.name())),
+            _ => None,
+        })
+        .collect();
+    match failures.as_slice() {
+        [] => Ok(()),
+        [only] => Err(Failure::Failed(only.clone())),
+        [first, ..] => Err(Failure::Failed(format!("{} of {} uploads failed; {first}", failures.len(), jobs.len()))),
+    }
+}
