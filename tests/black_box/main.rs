@@ -2,4 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cameras;
+mod clips;
+mod commands;
+mod documents;
+mod full_disk;
+mod kills;
+mod layers;
 mod rigs;
+mod secrets;
+mod settings;
+mod snapshots;
+mod stopping;
+mod strangers;
+mod streams;
+mod uploads;

@@ -1,0 +1,96 @@
+//! Cameras in trouble: absent, locked, silent, dead. Each becomes a gap with its cause and a word in the status; every other
+//! camera goes on, and the troubled one is recorded again when it can be.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::daemon::{Daemon, Setup, span};
+use mos_tests::judge::archive::{assert_pictures, assert_tiled};
+use mos_tests::streams::{Kind, Stream};
+use mos_tests::wait_for;
+
+const LONG: Duration = Duration::from_mins(1);
+
+/// Seconds that are durable in the newest segment of a lens.
+fn footage(daemon: &Daemon, lens: &str) -> f64 {
+    daemon.segments(lens).iter().map(span).sum()
+}
+
+fn await_more(daemon: &Daemon, lens: &str) {
+    let before = footage(daemon, lens);
+    wait_for(&format!("more footage of {lens}"), LONG, || (footage(daemon, lens) > before + 1.0).then_some(()));
+}
+
+fn await_gap(daemon: &Daemon, lens: &str, cause: &str) {
+    wait_for(&format!("a gap of {lens} by {cause}"), LONG, || {
+        daemon.gaps(lens).iter().any(|g| g["cause"] == cause).then_some(())
+    });
+}
+
+#[test]
+fn absent_and_locked_cameras_do_not_disturb_the_good_one() {
+    let stream = Stream::get(Kind::H264);
+    let camera = Camera::locked(std::slice::from_ref(&stream));
+    // A port where nobody listens: bound and released.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let setup = Setup::new()
+        .storage("segment_seconds", "2")
+        .camera("good", &camera.url(0))
+        .camera("locked", &camera.wrong_url())
+        .camera("absent", &format!("rtsp://{nobody}/0"));
+    let daemon = setup.start();
+    let segments = daemon.await_closed("good", 3, LONG);
+    for segment in segments.iter().filter(|s| s["state"] != "open") {
+        let _ = assert_pictures(&daemon.file(segment), &stream);
+    }
+    assert_tiled(&segments, &daemon.gaps("good"), 0.05);
+    assert!(daemon.segments("locked").is_empty() && daemon.segments("absent").is_empty());
+    await_gap(&daemon, "locked", "camera_refused");
+    await_gap(&daemon, "absent", "camera_absent");
+    let status = daemon.mos.run(&["status"]);
+    assert_eq!(status.code, 0, "{}", status.err);
+    for lens in ["good", "locked", "absent"] {
+        assert!(status.out.contains(lens), "{}", status.out);
+    }
+    let health = daemon.client.get("/v1/health").json().to_string();
+    assert!(health.contains("camera_refused") && health.contains("camera_absent"), "{health}");
+}
+
+#[test]
+fn a_camera_that_dies_and_comes_back_is_recorded_again() {
+    let streams = [Stream::get(Kind::H264B3)];
+    let other = Camera::open(&[Stream::get(Kind::H264)]);
+    let camera = Camera::open(&streams);
+    let setup = Setup::new().camera("road", &camera.url(0)).camera("cabin", &other.url(0));
+    let daemon = setup.start();
+    await_more(&daemon, "road");
+    let camera = camera.revive(&streams);
+    await_more(&daemon, "road");
+    let gaps = daemon.gaps("road");
+    assert!(gaps.iter().any(|g| g["cause"] == "camera_broke_off"), "{gaps:?}");
+    let segments = daemon.segments("road");
+    assert!(segments.len() >= 2, "after a break a new segment begins: {segments:?}");
+    for segment in segments.iter().filter(|s| s["state"] != "open") {
+        let _ = assert_pictures(&daemon.file(segment), &streams[0]);
+    }
+    assert_tiled(&segments, &gaps, 0.05);
+    let cabin = daemon.segments("cabin");
+    assert_tiled(&cabin, &[], 0.05);
+    assert!(!camera.sent(0).is_empty());
+}
+
+#[test]
+fn a_silent_camera_is_given_up_and_asked_again() {
+    let stream = Stream::get(Kind::H264);
+    let mut camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new().camera("road", &camera.url(0));
+    let daemon = setup.start();
+    await_more(&daemon, "road");
+    camera.stall();
+    await_gap(&daemon, "road", "camera_stalled");
+    let stalled = footage(&daemon, "road");
+    camera.go_on();
+    wait_for("footage after the silence", LONG, || (footage(&daemon, "road") > stalled + 1.0).then_some(()));
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+}

@@ -1,0 +1,81 @@
+//! The documents tell the truth: every command, target and path that they name exists.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use mos_tests::cli::{outcome, tool};
+
+fn read(name: &str) -> String {
+    let path = mos_tests::repository().join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The words that follow `before` in code spans and code blocks of a document.
+fn words_after<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
+    let starts = text.lines().flat_map(|line| {
+        let spans = line.split('`').skip(1).step_by(2).map(str::trim_start);
+        std::iter::once(line.trim_start().trim_start_matches("$ ")).chain(spans)
+    });
+    let followed = starts.filter_map(|start| start.strip_prefix(before));
+    let word = |rest: &'a str| rest.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next().unwrap_or("");
+    followed.map(word).filter(|w| !w.is_empty()).collect()
+}
+
+#[test]
+fn commands_of_the_readme_exist() {
+    let help = outcome(Command::new(mos_tests::binary("mos")).arg("--help")).out;
+    let readme = read("README.md");
+    let named = words_after(&readme, "mos ");
+    assert!(named.len() >= 8, "the README shows the commands: {named:?}");
+    for command in named {
+        assert!(
+            help.lines().any(|l| l.trim_start().starts_with(&format!("{command} "))),
+            "there is no `mos {command}`"
+        );
+    }
+    for command in [
+        "run",
+        "demo",
+        "status",
+        "devices",
+        "segments",
+        "clip",
+        "snapshot",
+        "protect",
+        "unprotect",
+        "remove",
+        "upload",
+        "check",
+    ] {
+        let done = outcome(Command::new(mos_tests::binary("mos")).args([command, "--help"]));
+        assert_eq!(done.code, 0, "mos {command} --help: {}", done.err);
+    }
+}
+
+#[test]
+fn targets_of_the_readme_exist() {
+    let help = String::from_utf8(tool(
+        Command::new("make").arg("--no-print-directory").arg("help").current_dir(mos_tests::repository()),
+    ))
+    .unwrap();
+    let readme = read("README.md");
+    let named = words_after(&readme, "make ");
+    assert!(named.contains("demo") && named.contains("test"), "the README shows the two commands: {named:?}");
+    for target in named {
+        assert!(help.contains(&format!("make {target} ")), "there is no `make {target}`");
+    }
+    assert!(read(".ci/run").contains("make test"));
+}
+
+#[test]
+fn paths_of_the_documents_exist() {
+    for document in ["README.md", "ARCHITECTURE.md"] {
+        let text = read(document);
+        for span in text.split('`').skip(1).step_by(2) {
+            let rooms = ["app/", "hal/", "tests/", ".ci/"];
+            if rooms.iter().any(|room| span.starts_with(room)) && !span.contains(['*', '{', ' ', '…']) {
+                assert!(mos_tests::repository().join(span).exists(), "{document} names {span}, which does not exist");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A small disk: retention keeps MOS within its limit, protected segments stay, and a disk that somebody else fills stops the
+//! recording only for as long as it is full.
+
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::daemon::{Setup, id, span};
+use mos_tests::disk::SmallDisk;
+use mos_tests::judge::archive::{assert_pictures, assert_tiled, files_below};
+use mos_tests::streams::{Kind, Stream};
+use mos_tests::wait_for;
+
+const LONG: Duration = Duration::from_mins(1);
+
+#[test]
+fn retention_keeps_to_the_limit_and_spares_what_is_protected() {
+    let stream = Stream::get(Kind::H264);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    // About 33 KB/s are recorded: the limit is reached after some ten seconds.
+    let limit = 400 * 1024;
+    let setup = Setup::new()
+        .storage("segment_seconds", "1")
+        .storage("max_bytes", &limit.to_string())
+        .camera("road", &camera.url(0));
+    let daemon = setup.start();
+    let first = daemon.await_closed("road", 1, LONG).remove(0);
+    assert_eq!(daemon.mos.run(&["protect", id(&first)]).code, 0);
+    // Segments are gone from the middle: after the protected one, before the newest.
+    wait_for("retention to remove a segment", LONG, || {
+        daemon.gaps("road").iter().any(|g| g["cause"] == "retention").then_some(())
+    });
+    for _ in 0..4 {
+        let count = daemon.segments("road").len();
+        let newest = id(daemon.segments("road").last().unwrap()).to_owned();
+        wait_for("another segment", LONG, || {
+            (id(daemon.segments("road").last().unwrap()) != newest || daemon.segments("road").len() > count)
+                .then_some(())
+        });
+        let bytes: u64 = files_below(&setup.archive().join("segments"))
+            .iter()
+            .filter_map(|f| f.metadata().ok())
+            .map(|m| m.len())
+            .sum();
+        assert!(bytes <= limit + 128 * 1024, "{bytes} bytes with a limit of {limit}");
+    }
+    let segments = daemon.segments("road");
+    assert!(segments.iter().any(|s| id(s) == id(&first)), "the protected segment is gone");
+    assert_tiled(&segments, &daemon.gaps("road"), 0.05);
+    for segment in segments.iter().filter(|s| s["state"] != "open") {
+        let _ = assert_pictures(&daemon.file(segment), &stream);
+    }
+}
+
+#[test]
+fn a_disk_that_somebody_else_fills_stops_the_recording_only_while_it_is_full() {
+    let disk = SmallDisk::mount(48);
+    let stream = Stream::get(Kind::H264);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new()
+        .root(&disk.path().join("archive"))
+        .storage("segment_seconds", "2")
+        .storage("min_free_bytes", "0")
+        .camera("road", &camera.url(0));
+    let daemon = setup.start();
+    let first = daemon.await_closed("road", 1, LONG).remove(0);
+    assert_eq!(daemon.mos.run(&["protect", id(&first)]).code, 0);
+    let foreign = disk.fill();
+    wait_for("the disk to be reported full", LONG, || {
+        // What retention frees is eaten again, as by a process that writes without end.
+        let _ = disk.fill();
+        daemon.gaps("road").iter().any(|g| g["cause"] == "disk_full").then_some(())
+    });
+    assert_ne!(daemon.client.get("/v1/health").json()["status"], "ok", "health does not tell of the full disk");
+    assert!(foreign.exists(), "somebody else's file was deleted");
+    let count = daemon.segments("road").len();
+    std::fs::remove_file(&foreign).unwrap();
+    let segments = wait_for("the recording to resume by itself", LONG, || {
+        let segments = daemon.segments("road");
+        let newest = segments.last().unwrap();
+        (segments.len() > count && newest["state"] == "open" && span(newest) > 1.0).then_some(segments)
+    });
+    for segment in segments.iter().filter(|s| s["state"] != "open") {
+        let _ = assert_pictures(&daemon.file(segment), &stream);
+    }
+    assert!(segments.iter().any(|s| id(s) == id(&first)), "the protected segment is gone");
+    assert_tiled(&segments, &daemon.gaps("road"), 0.05);
+    daemon.stop();
+}

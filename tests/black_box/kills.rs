@@ -1,0 +1,93 @@
+//! A SIGKILL loop: at most one second is lost per lens and kill, everything else plays, protection holds, gaps tell why.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mos_tests::camera::{Camera, Sent};
+use mos_tests::cli::tool;
+use mos_tests::daemon::{Setup, id};
+use mos_tests::judge::archive::{assert_pictures, assert_tiled, files_below};
+use mos_tests::judge::gstreamer;
+use mos_tests::streams::{Kind, Stream};
+
+/// How long each life of the recorder lasts after its first footage: in the middle of a fragment, of a segment, near a border.
+const LIVES: [f64; 6] = [2.1, 3.3, 0.7, 2.75, 3.95, 1.6];
+/// The promise: what may be lost, in ns of capture time.
+const MOST_LOST: u64 = 1_000_000_000;
+
+#[test]
+fn a_kill_loses_at_most_one_second_of_each_lens() {
+    let streams = [Stream::get(Kind::H264B3), Stream::get(Kind::H265Open), Stream::get(Kind::H264Aac)];
+    let camera = Camera::open(&streams);
+    let lenses = ["h264_b3", "h265_open", "h264_aac"];
+    let setup = lenses.iter().enumerate().fold(Setup::new(), |setup, (mount, lens)| {
+        setup.storage("segment_seconds", "2").camera_with(lens, &camera.url(mount), "audio = true")
+    });
+
+    let mut newest: BTreeMap<(usize, usize), Sent> = BTreeMap::new();
+    let mut protected = None;
+    for (life, seconds) in LIVES.into_iter().enumerate() {
+        let daemon = setup.start();
+        // The life is measured in footage, so that a slow machine gets as far as a quick one.
+        for lens in lenses {
+            let known = daemon.segments(lens).iter().filter(|s| s["state"] != "open").count();
+            mos_tests::wait_for("footage of this life", Duration::from_secs(30), || {
+                let all = daemon.segments(lens);
+                let own = all.iter().filter(|s| s["id"].as_str().unwrap().contains(&format!("-{}-", life + 1)));
+                let footage: f64 = own.map(mos_tests::daemon::span).sum();
+                (footage >= seconds && all.len() >= known).then_some(())
+            });
+        }
+        if life == 1 {
+            let segment = daemon.segments(lenses[0]).into_iter().find(|s| s["state"] != "open").unwrap();
+            assert_eq!(daemon.mos.run(&["protect", id(&segment)]).code, 0);
+            let bytes = std::fs::read(daemon.file(&segment)).unwrap();
+            protected = Some((id(&segment).to_owned(), daemon.file(&segment), bytes));
+        }
+        let killed = daemon.kill();
+        for mount in 0..lenses.len() {
+            let delivered = camera.sent(mount).into_iter().filter(|s| s.capture_ns <= killed);
+            newest.insert((life, mount), delivered.max_by_key(|s| s.capture_ns).unwrap());
+        }
+    }
+
+    let daemon = setup.start();
+    for (mount, lens) in lenses.into_iter().enumerate() {
+        // Reading waits until recovery is through: the last life's segments are no longer open.
+        let segments = mos_tests::wait_for("recovery", Duration::from_secs(30), || {
+            let old = daemon.segments(lens).into_iter().filter(|s| !id(s).contains(&format!("-{}-", LIVES.len() + 1)));
+            let old: Vec<_> = old.collect();
+            old.iter().all(|s| s["state"] != "open").then_some(old)
+        });
+        let sent = camera.sent(mount);
+        for life in 0..LIVES.len() {
+            let of_life: Vec<_> = segments.iter().filter(|s| id(s).contains(&format!("-{}-", life + 1))).collect();
+            let last = of_life.last().unwrap_or_else(|| panic!("nothing of {lens} in life {life}"));
+            let shown = assert_pictures(&daemon.file(last), &streams[mount]);
+            let delivered = newest[&(life, mount)];
+            // The burnt-in number counts within the loop; the newest frame of that number that was delivered is meant.
+            let number = u64::from(*shown.last().unwrap());
+            let frames = u64::from(streams[mount].frames);
+            let kept = sent.iter().filter(|s| s.capture_ns <= delivered.capture_ns && s.number % frames == number);
+            let kept = kept.max_by_key(|s| s.capture_ns).expect("a recorded frame was sent");
+            let lost = delivered.capture_ns - kept.capture_ns;
+            assert!(lost <= MOST_LOST, "{lens}, life {life}: {} ms lost", lost / 1_000_000);
+        }
+        for segment in &segments {
+            let _ = assert_pictures(&daemon.file(segment), &streams[mount]);
+            gstreamer::assert_plays_pushed(&daemon.file(segment));
+        }
+        let gaps = daemon.gaps(lens);
+        let killed = gaps.iter().filter(|g| g["cause"] == "recorder_killed").count();
+        assert_eq!(killed, LIVES.len(), "{gaps:?}");
+        assert!(gaps.iter().all(|g| g["cause"] != "unknown"), "{gaps:?}");
+        assert_tiled(&daemon.segments(lens), &daemon.gaps(lens), 0.11);
+    }
+    let (kept, file, bytes) = protected.unwrap();
+    assert!(std::fs::read(file).unwrap() == bytes, "the protected segment has changed");
+    assert!(daemon.segments(lenses[0]).iter().any(|s| id(s) == kept && s["protected"] == true));
+    assert_eq!(files_below(&setup.archive().join("quarantine")), Vec::<std::path::PathBuf>::new());
+    daemon.stop();
+    let check = tool(std::process::Command::new(mos_tests::binary("mos")).arg("check").arg(setup.archive()));
+    assert!(!check.is_empty(), "mos check says nothing");
+}

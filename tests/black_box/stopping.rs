@@ -1,0 +1,71 @@
+//! Stopping: SIGTERM and the power signal close cleanly, the gap tells, and one archive has one recorder.
+
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::daemon::{Setup, id};
+use mos_tests::judge::archive::{assert_pictures, assert_tiled};
+use mos_tests::judge::parsers;
+use mos_tests::streams::{Kind, Stream};
+use mos_tests::wait_for;
+use nix::sys::signal::Signal;
+
+#[test]
+fn a_clean_stop_closes_the_segment_and_the_gap_says_stopped() {
+    let stream = Stream::get(Kind::H264B3);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new().camera("road", &camera.url(0));
+    let daemon = setup.start();
+    let open = daemon.await_open("road", 2.0, Duration::from_secs(30));
+    let file = daemon.file(&open);
+    daemon.stop();
+    // The file is an ordinary MP4 although the segment was cut short.
+    let _ = assert_pictures(&file, &stream);
+    parsers::assert_mp4san(&file);
+    let daemon = setup.start();
+    let again = daemon.await_open("road", 1.0, Duration::from_secs(30));
+    let segments = daemon.segments("road");
+    assert_eq!(segments[0]["state"], "closed", "{segments:?}");
+    assert_ne!(id(&again), id(&segments[0]));
+    let gaps = daemon.gaps("road");
+    assert!(gaps.iter().any(|g| g["cause"] == "stopped"), "{gaps:?}");
+    assert_tiled(&segments, &gaps, 0.05);
+}
+
+#[test]
+fn a_power_signal_flushes_and_reports_the_hold_up() {
+    let stream = Stream::get(Kind::H264);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new().camera("road", &camera.url(0));
+    let daemon = setup.start();
+    let open = daemon.await_open("road", 1.0, Duration::from_secs(30));
+    let file = daemon.file(&open);
+    daemon.process().signal(Signal::SIGPWR);
+    wait_for("the hold-up time in the log", Duration::from_secs(10), || {
+        let log = daemon.log();
+        log.lines().any(|l| l.contains("hold-up") && l.contains("ms")).then_some(())
+    });
+    // Power goes now: the kernel stops everything at once.
+    daemon.kill();
+    let sent = camera.sent(0).len();
+    let shown = assert_pictures(&file, &stream);
+    assert!(!shown.is_empty() && sent > 0);
+}
+
+#[test]
+fn one_archive_has_one_recorder() {
+    let stream = Stream::get(Kind::H264);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new().camera("road", &camera.url(0));
+    let first = setup.start();
+    let _ = first.await_open("road", 1.0, Duration::from_secs(30));
+    let second = Setup::new().root(setup.archive()).camera("road", &camera.url(0));
+    second.write();
+    let mut command = std::process::Command::new(mos_tests::binary("mos"));
+    let refused = mos_tests::cli::outcome(command.arg("run").arg("--config").arg(second.config()));
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    let line = refused.err.lines().find(|l| l.starts_with("error: ")).unwrap_or_else(|| panic!("{}", refused.err));
+    assert!(line.contains(setup.archive().to_str().unwrap()), "{line}");
+    let before = mos_tests::daemon::span(&first.await_open("road", 1.0, Duration::from_secs(30)));
+    let _ = first.await_open("road", before + 1.0, Duration::from_secs(30));
+}

@@ -1,0 +1,158 @@
+//! Every kind of stream passes the whole way: record, list, decode, cut, picture, protect, kill, recover, remove, upload.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::daemon::{Daemon, Setup, id};
+use mos_tests::judge::archive::{assert_no_frame_between, assert_pictures, assert_tiled, refresh_frames};
+use mos_tests::judge::{ffmpeg, gstreamer, parsers};
+use mos_tests::sshd::Sshd;
+use mos_tests::streams::{Kind, Stream};
+use serde_json::{Value, json};
+
+/// Runs `check` for every kind at the same time, and fails with all that failed.
+fn for_all(streams: &[Stream], check: impl Fn(&Stream) + Sync) {
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let running: Vec<_> = streams.iter().map(|s| (s.kind, scope.spawn(|| check(s)))).collect();
+        let ended = running.into_iter().map(|(kind, thread)| (kind, thread.join()));
+        ended.filter_map(|(kind, end)| end.err().map(|why| format!("{}: {}", kind.name(), text(&*why)))).collect()
+    });
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let string = panic.downcast_ref::<String>().cloned();
+    string.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+}
+
+#[test]
+fn every_kind_of_stream_goes_the_whole_way() {
+    let streams: Vec<Stream> = Kind::RECORDED.into_iter().map(Stream::get).collect();
+    let camera = Camera::locked(&streams);
+    let mut setup = Setup::new();
+    for (mount, stream) in streams.iter().enumerate() {
+        let audio = if stream.kind == Kind::H264Aac { "audio = true" } else { "" };
+        setup = setup.camera_with(stream.kind.name(), &camera.url(mount), audio);
+    }
+    let daemon = setup.start();
+    for_all(&streams, |stream| {
+        let segments = daemon.await_closed(stream.kind.name(), 2, Duration::from_secs(40));
+        recorded(&daemon, stream, &segments);
+    });
+    for_all(&streams, |stream| clip_across_a_border(&daemon, stream, setup.folder()));
+    for_all(&streams, |stream| picture(&daemon, stream, setup.folder()));
+
+    let protected: Vec<Value> = streams.iter().map(|s| daemon.segments(s.kind.name())[0].clone()).collect();
+    for segment in &protected {
+        assert_eq!(daemon.mos.run(&["protect", id(segment)]).code, 0);
+    }
+    for stream in &streams {
+        let _ = daemon.await_open(stream.kind.name(), 1.5, Duration::from_secs(20));
+    }
+    daemon.kill();
+
+    let daemon = setup.start();
+    for_all(&streams, |stream| {
+        let lens = stream.kind.name();
+        let segments = daemon.await_closed(lens, 3, Duration::from_secs(40));
+        recorded(&daemon, stream, &segments);
+        assert!(segments.iter().any(|s| s["state"] == "recovered"), "nothing of {lens} was recovered: {segments:?}");
+        assert!(daemon.gaps(lens).iter().any(|g| g["cause"] == "recorder_killed"), "{:?}", daemon.gaps(lens));
+        let kept = &protected.iter().find(|s| s["lens"] == lens).unwrap();
+        let refused = daemon.client.request("DELETE", &format!("/v1/segments/{}", id(kept)), None);
+        assert_eq!(refused.error(409), "protected");
+        assert_eq!(daemon.mos.run(&["unprotect", id(kept)]).code, 0);
+        assert_eq!(daemon.mos.run(&["remove", id(kept)]).code, 0);
+        assert!(!daemon.file(kept).exists());
+        assert!(daemon.segments(lens).iter().all(|s| id(s) != id(kept)));
+    });
+    let sshd = Sshd::start();
+    for_all(&streams, |stream| upload(&daemon, stream, &sshd));
+}
+
+/// What is listed is on disk, plays everywhere, and is the source's, frame by frame.
+fn recorded(daemon: &Daemon, stream: &Stream, segments: &[Value]) {
+    let mut seen = Vec::new();
+    for segment in segments.iter().filter(|s| s["state"] != "open") {
+        assert_eq!(segment["codec"], stream.kind.codec(), "{segment}");
+        assert_eq!((segment["width"].as_u64(), segment["height"].as_u64()), (Some(640), Some(360)), "{segment}");
+        let file = daemon.file(segment);
+        assert_eq!(segment["bytes"].as_u64(), std::fs::metadata(&file).ok().map(|m| m.len()), "{segment}");
+        let numbers = assert_pictures(&file, stream);
+        let frames = segment["frames"].as_u64().unwrap() as usize;
+        assert!(
+            frames.abs_diff(numbers.len()) <= refresh_frames(stream),
+            "{frames} frames listed, {} shown",
+            numbers.len()
+        );
+        gstreamer::assert_plays_pushed(&file);
+        let tracks = parsers::assert_mp4parse(&file);
+        assert_eq!(tracks, if stream.kind == Kind::H264Aac { 2 } else { 1 });
+        parsers::assert_mp4san(&file);
+        seen.push((segment.clone(), numbers));
+    }
+    assert_no_frame_between(&seen, stream);
+    assert_tiled(segments, &daemon.gaps(stream.kind.name()), 0.11);
+}
+
+/// A clip by time that begins in one segment and ends in the next holds the frames of both, without a seam.
+fn clip_across_a_border(daemon: &Daemon, stream: &Stream, folder: &Path) {
+    let lens = stream.kind.name();
+    let segments = daemon.segments(lens);
+    let border = segments[0]["end_ts"].as_i64().unwrap();
+    let out = folder.join(format!("{lens}-clip.mp4"));
+    let (from, to) = ((border - 1_500_000).to_string(), (border + 1_500_000).to_string());
+    let clip =
+        daemon.mos.run(&["clip", "--lens", lens, "--from", &from, "--to", &to, "-o", out.to_str().unwrap(), "--json"]);
+    let clip = clip.json();
+    assert!(clip["id"].is_string() && clip["path"].is_string(), "{clip}");
+    assert_eq!(clip["bytes"].as_u64(), std::fs::metadata(&out).ok().map(|m| m.len()), "{clip}");
+    parsers::assert_mp4parse(&out);
+    parsers::assert_mp4san(&out);
+    let numbers = assert_pictures(&out, stream);
+    let (least, most) = match stream.kind {
+        // Between 10 and 30 frames a second.
+        Kind::H264Variable => (30, 90),
+        _ => (74 - refresh_frames(stream), 76),
+    };
+    assert!((least..=most).contains(&numbers.len()), "{} frames in 3 s", numbers.len());
+    if stream.kind != Kind::H264Refresh {
+        let shown = gstreamer::numbers(&out, stream.width, stream.height);
+        assert_eq!(shown, numbers.iter().map(|n| Some(*n)).collect::<Vec<_>>(), "GStreamer shows other frames");
+    }
+}
+
+/// A picture of a closed and of the open segment is the keyframe at or before the asked offset.
+fn picture(daemon: &Daemon, stream: &Stream, folder: &Path) {
+    let lens = stream.kind.name();
+    let segments = daemon.segments(lens);
+    for segment in [&segments[0], segments.last().unwrap()] {
+        let out = folder.join(format!("{}.jpg", id(segment)));
+        let done = daemon.mos.run(&["snapshot", id(segment), "--at", "0.5", "-o", out.to_str().unwrap(), "--json"]);
+        let done = done.json();
+        assert!(done["path"].is_string(), "{done}");
+        let shown = ffmpeg::probe(&out);
+        assert_eq!(shown["streams"][0]["codec_name"], "mjpeg");
+        assert_eq!((&shown["streams"][0]["width"], &shown["streams"][0]["height"]), (&json!(640), &json!(360)));
+        if stream.kind != Kind::H264Refresh {
+            let number = ffmpeg::all_numbers(&out)[0];
+            let first = ffmpeg::all_numbers(&daemon.file(segment))[0];
+            assert_eq!(number, first, "the picture at 0.5 s is not the first keyframe of {}", id(segment));
+        }
+    }
+}
+
+/// The file arrives at a real server, byte by byte.
+fn upload(daemon: &Daemon, stream: &Stream, sshd: &Sshd) {
+    let segments = daemon.segments(stream.kind.name());
+    let segment = segments.iter().find(|s| s["state"] != "open").unwrap();
+    let file = daemon.file(segment);
+    let identity = sshd.identity();
+    let to = format!("{}{}.mp4", sshd.uri(), stream.kind.name());
+    let args = ["upload", file.to_str().unwrap(), "--to", &to, "--host-key", &sshd.fingerprint(), "--identity"];
+    let done = daemon.mos.run(&[&args[..], &[identity.to_str().unwrap()]].concat());
+    assert_eq!(done.code, 0, "{}", done.err);
+    let arrived = std::fs::read(sshd.upload().join(format!("{}.mp4", stream.kind.name()))).unwrap();
+    assert!(arrived == std::fs::read(&file).unwrap(), "other bytes arrived");
+}
