@@ -25,6 +25,7 @@
 //! Sources of facts: ISO/IEC 14496-12:2022 (box structure), 14496-15 (avcC, hvcC), 14496-14 (esds), 14496-3 (AAC).
 
 pub mod boxes;
+pub mod clip;
 pub mod close;
 pub mod entry;
 pub mod fragment;
@@ -37,6 +38,7 @@ pub mod summary;
 pub mod table;
 pub mod time;
 
+pub use clip::{ClipError, ClipPlan, ClipSource, CopyRange, Edges, Span};
 pub use close::Close;
 pub use entry::{SampleEntry, VideoCodec};
 pub use fragment::{Checksum, Fragment, FragmentSample, FragmentTrack};
