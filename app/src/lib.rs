@@ -8,4 +8,5 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod http;
+pub mod index;
 pub mod upload;
