@@ -8,5 +8,6 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod http;
-pub mod index;
+pub mod record;
 pub mod upload;
+pub mod wall_clock;

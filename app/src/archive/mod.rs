@@ -15,7 +15,7 @@ mod line;
 pub mod paths;
 pub mod pins;
 mod remove;
-pub(crate) mod run;
+mod run;
 pub mod segment;
 pub mod sync;
 

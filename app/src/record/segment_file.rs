@@ -1,0 +1,361 @@
+//! One segment being filled: units become samples, samples become a fragment per tick, all of them the `moov` of the close.
+//!
+//! Used by [`super::line`] on the writer's thread only. It decides nothing: where a segment begins and ends is told to it.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use mos_hal::clock::{ClockQuality, Mono};
+use mos_hal::media::{AccessUnit, AudioFormat, LensId, TrackFormat, VideoCodec, VideoFormat};
+use mos_mp4::fragment::{Checksum, Fragment, FragmentSample};
+use mos_mp4::layout::FREE_OFFSET;
+use mos_mp4::movie::Movie;
+use mos_mp4::{
+    Close, FragmentTrack, Header, Identity, Quality, SampleEntry, Ticks, Timescale, Track, UtcMapping, VIDEO_TIMESCALE,
+};
+
+use crate::archive::{
+    Archive, ArchiveError, NewSegment, OpenSegment, Progress, SegmentHeader, SegmentIdentity, TickReport,
+};
+
+use super::timing::DecodeTimes;
+
+const VIDEO_TRACK: u32 = 1;
+const AUDIO_TRACK: u32 = 2;
+
+/// A unit with the time it is recorded with.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    pub(crate) unit: AccessUnit,
+    pub(crate) pts: Mono,
+}
+
+/// What a segment begins with.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) lens: &'a LensId,
+    /// Capture time of decode time 0.
+    pub(crate) start: Mono,
+    /// Where presentation begins; later than `start` if a group of pictures is repeated.
+    pub(crate) shown_from: Mono,
+    pub(crate) video: &'a VideoFormat,
+    pub(crate) audio: Option<&'a AudioFormat>,
+    /// Reorder depth in frames.
+    pub(crate) depth: usize,
+    /// Distance of two frames in nanoseconds.
+    pub(crate) step: i64,
+    pub(crate) expected_bytes: u64,
+}
+
+/// Units of a segment by how safe they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Units {
+    /// Not written yet.
+    pub(crate) pending: u64,
+    /// Written, not synced.
+    pub(crate) written: u64,
+}
+
+pub(crate) struct SegmentFile {
+    open: OpenSegment,
+    movie: Movie,
+    fragments: u32,
+    start: Mono,
+    video: Lane,
+    audio: Option<Lane>,
+    max_pts: Mono,
+    step: i64,
+    written_end: Mono,
+    durable_end: Mono,
+    units: Units,
+    closing: bool,
+}
+
+struct Lane {
+    id: u32,
+    timescale: Timescale,
+    times: DecodeTimes,
+    queued: Vec<Queued>,
+    samples: Vec<FragmentSample>,
+    last_duration: Ticks,
+}
+
+struct Queued {
+    unit: AccessUnit,
+    dts: Ticks,
+    pts: Ticks,
+    sync: bool,
+    /// A repetition of what the segment before holds.
+    copy: bool,
+}
+
+impl SegmentFile {
+    pub(crate) fn begin(archive: &Archive, plan: &Plan<'_>) -> Result<Self, ArchiveError> {
+        let mut movie =
+            Movie { shown_from: VIDEO_TIMESCALE.ticks(plan.shown_from.since(plan.start)), ..Movie::default() };
+        movie.tracks.push(Track::new(VIDEO_TRACK, VIDEO_TIMESCALE, video_entry(plan.video)));
+        let audio_scale = plan.audio.and_then(|a| Timescale::new(a.sample_rate()));
+        if let Some((format, scale)) = plan.audio.zip(audio_scale) {
+            movie.tracks.push(Track::new(AUDIO_TRACK, scale, audio_entry(format)));
+        }
+        let new = NewSegment {
+            lens: plan.lens.clone(),
+            start: plan.start,
+            codec: plan.video.codec,
+            width: plan.video.width,
+            height: plan.video.height,
+            expected_bytes: plan.expected_bytes,
+        };
+        let open = archive.begin_segment(&new, |identity| header(identity, &movie))?;
+        let video_times = DecodeTimes::new(plan.depth, VIDEO_TIMESCALE.ticks(plan.step), 0);
+        Ok(Self {
+            open,
+            movie,
+            fragments: 0,
+            start: plan.start,
+            video: Lane::new(VIDEO_TRACK, VIDEO_TIMESCALE, video_times),
+            audio: audio_scale.map(|scale| Lane::new(AUDIO_TRACK, scale, DecodeTimes::new(0, 1024, 0))),
+            max_pts: plan.start,
+            step: plan.step,
+            written_end: plan.shown_from,
+            durable_end: plan.shown_from,
+            units: Units::default(),
+            closing: false,
+        })
+    }
+
+    pub(crate) fn id(&self) -> &crate::archive::ids::SegmentId {
+        self.open.id()
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.open.len()
+    }
+
+    pub(crate) fn has_audio(&self) -> bool {
+        self.audio.is_some()
+    }
+
+    pub(crate) fn units(&self) -> Units {
+        self.units
+    }
+
+    /// Where what was written ends.
+    pub(crate) fn written_end(&self) -> Mono {
+        self.written_end
+    }
+
+    /// Where what survives a power cut ends.
+    pub(crate) fn durable_end(&self) -> Mono {
+        self.durable_end
+    }
+
+    /// Where the footage ends, written or not.
+    pub(crate) fn end(&self) -> Mono {
+        Mono(self.max_pts.0 + self.step)
+    }
+
+    /// Capture time of the last frame in output order.
+    pub(crate) fn max_pts(&self) -> Mono {
+        self.max_pts
+    }
+
+    pub(crate) fn push_video(&mut self, timed: Timed, sync: bool, copy: bool) {
+        self.max_pts = self.max_pts.max(timed.pts);
+        self.units.pending += u64::from(!copy);
+        self.video.push(timed, self.start, sync, copy);
+    }
+
+    /// Takes an audio unit if it belongs here: `false` if it is from before the segment or there is no audio track.
+    pub(crate) fn push_audio(&mut self, timed: Timed) -> bool {
+        if timed.pts < self.start || self.closing {
+            return false;
+        }
+        let Some(lane) = &mut self.audio else { return false };
+        self.units.pending += 1;
+        lane.push(timed, self.start, true, false);
+        true
+    }
+
+    /// Writes what is queued as one fragment. `next` is the capture time of the video frame that follows, if known.
+    pub(crate) fn flush(&mut self, next: Option<Mono>) -> Result<(), ArchiveError> {
+        let after_max = next.map(|n| VIDEO_TIMESCALE.ticks(n.since(self.max_pts)).max(1));
+        self.video.cut(after_max);
+        if let Some(audio) = &mut self.audio {
+            audio.cut(Some(1024));
+        }
+        let lanes = [Some(&self.video), self.audio.as_ref()];
+        let queued = || lanes.iter().flatten().flat_map(|l| &l.queued);
+        if queued().next().is_none() {
+            return Ok(());
+        }
+        let mut checksum = Checksum::new();
+        queued().for_each(|q| checksum.update(&q.unit.data));
+        let tracks: Vec<FragmentTrack<'_>> = lanes.iter().flatten().filter_map(|l| l.track()).collect();
+        let fragment = Fragment::new(self.fragments + 1, &tracks, checksum.finish()).map_err(|e| self.refused(&e))?;
+        let mut parts =
+            Vec::with_capacity(1 + self.video.queued.len() + self.audio.as_ref().map_or(0, |a| a.queued.len()));
+        parts.push(IoSlice::new(&fragment.head));
+        parts.extend(queued().map(|q| IoSlice::new(&q.unit.data)));
+        let frames = self.video.queued.iter().filter(|q| !q.copy).count() as u32;
+        let at = self.open.len();
+        let end = Mono(self.max_pts.0 + next.map_or(self.step, |n| n.since(self.max_pts).max(0)));
+        self.open.append(&parts, end, frames)?;
+        fragment.enter(&mut self.movie, at, &tracks).map_err(|e| self.refused(&e))?;
+        self.fragments += 1;
+        self.written_end = end;
+        self.units.written += self.units.pending;
+        self.units.pending = 0;
+        self.video.written();
+        if let Some(audio) = &mut self.audio {
+            audio.written();
+        }
+        Ok(())
+    }
+
+    /// Step 1 of the close.
+    pub(crate) fn begin_close(&mut self) -> Result<(), ArchiveError> {
+        let close = Close::new(&self.movie, self.open.len());
+        self.open.begin_close(&[IoSlice::new(&close.moov)])?;
+        self.closing = true;
+        Ok(())
+    }
+
+    /// Gives up what is queued and not written.
+    pub(crate) fn forget_pending(&mut self) {
+        self.units.pending = 0;
+        self.video.queued.clear();
+        if let Some(audio) = &mut self.audio {
+            audio.queued.clear();
+        }
+    }
+
+    /// Whether step 1 of the close was written.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Step 2 of the close.
+    pub(crate) fn commit_close(&mut self) -> Result<(), ArchiveError> {
+        self.open.commit_close()
+    }
+
+    /// Takes in a group commit; the number of units that became durable by it.
+    pub(crate) fn after_sync(&mut self, report: &TickReport) -> (Progress, u64) {
+        let progress = self.open.after_sync(report);
+        let stored = match progress {
+            Progress::Durable | Progress::ReadyToCommit | Progress::Closed => {
+                self.durable_end = self.written_end;
+                std::mem::take(&mut self.units.written)
+            }
+            Progress::Untouched | Progress::Failed(_) => 0,
+        };
+        (progress, stored)
+    }
+
+    /// A fragment that cannot be written: a bug or a unit of absurd size; the segment ends there.
+    fn refused(&self, why: &dyn std::fmt::Display) -> ArchiveError {
+        ArchiveError::Damaged { path: self.open.id().media_path(), detail: why.to_string() }
+    }
+}
+
+impl Lane {
+    fn new(id: u32, timescale: Timescale, times: DecodeTimes) -> Self {
+        Self { id, timescale, times, queued: Vec::new(), samples: Vec::new(), last_duration: 0 }
+    }
+
+    fn push(&mut self, timed: Timed, start: Mono, sync: bool, copy: bool) {
+        let times = self.times.next(self.timescale.ticks(timed.pts.since(start)));
+        self.queued.push(Queued { unit: timed.unit, dts: times.dts, pts: times.pts, sync, copy });
+    }
+
+    /// Prepares the samples of the fragment. The last one lasts `last` ticks if that is known; else a little less than a
+    /// frame, so that the next fragment may begin where its first frame belongs.
+    fn cut(&mut self, last: Option<Ticks>) {
+        let guess = self.times.step() - self.times.step() / 8;
+        let last = last.unwrap_or(guess).max(1);
+        self.samples.clear();
+        for (n, q) in self.queued.iter().enumerate() {
+            let duration = self.queued.get(n + 1).map_or(last, |next| next.dts - q.dts);
+            self.samples.push(FragmentSample {
+                size: u32::try_from(q.unit.data.len()).unwrap_or(u32::MAX),
+                duration: u32::try_from(duration).unwrap_or(u32::MAX),
+                cts: i32::try_from(q.pts - q.dts).unwrap_or(0),
+                sync: q.sync,
+            });
+        }
+        self.last_duration = last;
+    }
+
+    fn track(&self) -> Option<FragmentTrack<'_>> {
+        let first = self.queued.first()?;
+        Some(FragmentTrack { id: self.id, description: 1, dts: first.dts, samples: &self.samples })
+    }
+
+    fn written(&mut self) {
+        if let Some(last) = self.queued.last() {
+            self.times.not_before(last.dts + self.last_duration);
+        }
+        self.queued.clear();
+    }
+}
+
+fn header(identity: &SegmentIdentity, movie: &Movie) -> SegmentHeader {
+    let quality = match identity.mapping.quality {
+        ClockQuality::Unset => Quality::Unset,
+        ClockQuality::Rtc => Quality::Rtc,
+        ClockQuality::Ntp => Quality::Ntp,
+        ClockQuality::Gnss => Quality::Gnss,
+    };
+    let utc = UtcMapping { micros: identity.mapping.utc_of(identity.start).0, quality };
+    let identity = Identity {
+        version: mos_mp4::identity::FORMAT_VERSION,
+        lens: identity.id.lens.to_string(),
+        run: identity.id.run.0,
+        seq: identity.id.seq.0,
+        boot: identity.boot.0,
+        mono_start: identity.start.0,
+        utc: Some(utc),
+    };
+    // A lens id fits by its type; were it otherwise, an empty header makes the segment fail at once.
+    let bytes = Header::new(&identity, movie).map(|h| h.bytes).unwrap_or_default();
+    SegmentHeader { bytes, free_offset: FREE_OFFSET }
+}
+
+fn video_entry(format: &VideoFormat) -> SampleEntry {
+    SampleEntry::Video {
+        codec: match format.codec {
+            VideoCodec::H264 => mos_mp4::VideoCodec::H264,
+            VideoCodec::H265 => mos_mp4::VideoCodec::H265,
+        },
+        width: u16::try_from(format.width).unwrap_or(u16::MAX),
+        height: u16::try_from(format.height).unwrap_or(u16::MAX),
+        pixel_aspect: format.pixel_aspect,
+        config: format.config.to_vec(),
+        colour: None,
+    }
+}
+
+fn audio_entry(format: &AudioFormat) -> SampleEntry {
+    match format {
+        AudioFormat::Aac { sample_rate, channels, config } => {
+            SampleEntry::Aac { sample_rate: *sample_rate, channels: *channels, config: config.to_vec() }
+        }
+    }
+}
+
+/// The video format in a track format.
+pub(crate) fn video_of(format: &Arc<TrackFormat>) -> Option<&VideoFormat> {
+    match &**format {
+        TrackFormat::Video(v) => Some(v),
+        TrackFormat::Audio(_) => None,
+    }
+}
+
+/// The audio format in a track format.
+pub(crate) fn audio_of(format: &Arc<TrackFormat>) -> Option<&AudioFormat> {
+    match &**format {
+        TrackFormat::Audio(a) => Some(a),
+        TrackFormat::Video(_) => None,
+    }
+}

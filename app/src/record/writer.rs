@@ -1,0 +1,238 @@
+//! The writer: one thread, one tick for all lenses.
+//!
+//! A tick drains every intake, writes one fragment per lens, commits everything written in parallel, and publishes what
+//! became durable; closes ride on ticks. Tests call [`Recorder::step`] with a simulated clock and no thread.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mos_hal::clock::{Clock, Mono};
+use mos_hal::media::LensId;
+
+use crate::archive::Archive;
+use crate::wall_clock::WallClock;
+
+use super::intake::Intake;
+use super::line::Line;
+use super::log_limit::{LogLimit, and_more};
+use super::status::{RecorderStatus, StopReport};
+
+/// From tick to tick: half of the second that a power cut may cost.
+pub const TICK: Duration = Duration::from_millis(500);
+/// While a sync takes at most this, a power cut costs at most a second.
+pub const SYNC_LIMIT: Duration = Duration::from_millis(300);
+/// After a slow sync this many fast ones end the warning.
+const RECOVERED_AFTER: u32 = 20;
+/// Ticks that a stop spends on closes before it leaves them to recovery.
+const STOP_TICKS: usize = 4;
+
+/// How to record.
+#[derive(Clone, Debug)]
+pub struct RecorderOptions {
+    /// Wanted length of a segment.
+    pub segment_length: Duration,
+    /// Most bytes waiting per lens while the disk is busy.
+    pub intake_bytes: usize,
+}
+
+impl Default for RecorderOptions {
+    fn default() -> Self {
+        Self { segment_length: Duration::from_secs(30), intake_bytes: 16 << 20 }
+    }
+}
+
+/// The recorder's handle. Cheap to clone; the recording ends with [`Recorder::stop`].
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    archive: Archive,
+    clock: Arc<dyn Clock>,
+    wall: WallClock,
+    intakes: BTreeMap<LensId, Arc<Intake>>,
+    writer: Mutex<Writer>,
+    status: Mutex<RecorderStatus>,
+    stopping: Mutex<bool>,
+    wake: Condvar,
+}
+
+struct Writer {
+    lines: Vec<Line>,
+    lens_order: Vec<LensId>,
+    fast_syncs: u32,
+    stopped: Option<StopReport>,
+    log: LogLimit<&'static str>,
+}
+
+impl Recorder {
+    /// A recorder for these lenses; every one of them is accounted for from now on. Nothing runs yet.
+    #[must_use]
+    pub fn new(archive: Archive, clock: Arc<dyn Clock>, options: &RecorderOptions, lenses: &[LensId]) -> Self {
+        let now = clock.mono();
+        let intakes: BTreeMap<_, _> =
+            lenses.iter().map(|l| (l.clone(), Arc::new(Intake::new(options.intake_bytes)))).collect();
+        let line = |(lens, intake): (&LensId, &Arc<Intake>)| {
+            Line::new(lens.clone(), Arc::clone(intake), archive.clone(), options.segment_length, now)
+        };
+        let writer = Writer {
+            lines: intakes.iter().map(line).collect(),
+            lens_order: intakes.keys().cloned().collect(),
+            fast_syncs: 0,
+            stopped: None,
+            log: LogLimit::new(Duration::from_mins(1)),
+        };
+        let shared = Shared {
+            wall: WallClock::new(Arc::clone(&clock)),
+            archive,
+            clock,
+            intakes,
+            writer: Mutex::new(writer),
+            status: Mutex::default(),
+            stopping: Mutex::new(false),
+            wake: Condvar::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Where the source of a lens delivers.
+    #[must_use]
+    pub fn intake(&self, lens: &LensId) -> Option<Arc<Intake>> {
+        self.shared.intakes.get(lens).cloned()
+    }
+
+    /// Starts the writer's thread; it ends after [`Recorder::stop`].
+    pub fn spawn(&self) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let recorder = self.clone();
+        std::thread::Builder::new().name("record".into()).spawn(move || recorder.run())
+    }
+
+    /// One tick.
+    pub fn step(&self) {
+        let shared = &*self.shared;
+        let mut writer = lock(&shared.writer);
+        if writer.stopped.is_some() {
+            return;
+        }
+        let now = shared.clock.mono();
+        self.check_wall_clock();
+        for line in &mut writer.lines {
+            line.tick(now);
+        }
+        self.commit(&mut writer);
+    }
+
+    /// Stops intake, writes and closes everything, and notes the stop. Blocks until that is durable or has failed.
+    /// Further calls return the first one's report.
+    pub fn stop(&self) -> StopReport {
+        let shared = &*self.shared;
+        let begin = shared.clock.mono();
+        for intake in shared.intakes.values() {
+            intake.close();
+        }
+        *lock(&shared.stopping) = true;
+        shared.wake.notify_all();
+        let mut writer = lock(&shared.writer);
+        if let Some(report) = writer.stopped {
+            return report;
+        }
+        let now = shared.clock.mono();
+        for line in &mut writer.lines {
+            line.finish(now);
+        }
+        let under_way: usize = writer.lines.iter().map(Line::open_closes).sum();
+        for _ in 0..STOP_TICKS {
+            self.commit(&mut writer);
+            if writer.lines.iter().all(Line::is_closed) {
+                break;
+            }
+            for line in &mut writer.lines {
+                line.close_tick(now);
+            }
+        }
+        let left_open = writer.lines.iter().map(Line::open_closes).sum();
+        let took = Duration::from_nanos(u64::try_from(shared.clock.mono().since(begin)).unwrap_or(0));
+        let report = StopReport { took, closed: under_way - left_open, left_open };
+        writer.stopped = Some(report);
+        log::info!("recording stopped in {} ms, {} segments closed", took.as_millis(), report.closed);
+        report
+    }
+
+    /// The state after the last tick, with the intakes' counters as of now.
+    #[must_use]
+    pub fn status(&self) -> RecorderStatus {
+        lock(&self.shared.status).clone()
+    }
+
+    /// Whether [`Recorder::stop`] was called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *lock(&self.shared.stopping)
+    }
+
+    fn run(&self) {
+        let mut next = Instant::now() + TICK;
+        loop {
+            let mut stopping = lock(&self.shared.stopping);
+            while !*stopping {
+                let left = next.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                stopping = self.shared.wake.wait_timeout(stopping, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if *stopping {
+                return;
+            }
+            drop(stopping);
+            self.step();
+            // After a slow tick the next one comes at once, but none is made up for.
+            next = (next + TICK).max(Instant::now());
+        }
+    }
+
+    fn check_wall_clock(&self) {
+        if let Some(mapping) = self.shared.wall.check() {
+            log::info!("the wall clock has changed: this run's times are corrected");
+            self.shared.archive.set_mapping(mapping);
+        }
+    }
+
+    fn commit(&self, writer: &mut Writer) {
+        let report = self.shared.archive.commit();
+        for line in &mut writer.lines {
+            line.after_commit(&report);
+        }
+        let now = self.shared.clock.mono();
+        for (path, error) in report.failures() {
+            if let Some(left_out) = writer.log.allow(&"sync", now) {
+                log::error!("cannot sync {}: {error}{}", path.display(), and_more(left_out));
+            }
+        }
+        self.publish(writer, report.duration, now);
+    }
+
+    fn publish(&self, writer: &mut Writer, sync: Duration, now: Mono) {
+        let slow = sync > SYNC_LIMIT;
+        writer.fast_syncs = if slow { 0 } else { writer.fast_syncs.saturating_add(1) };
+        if slow && let Some(left_out) = writer.log.allow(&"slow", now) {
+            let ms = sync.as_millis();
+            log::warn!("one sync took {ms} ms: a power cut may cost more than a second{}", and_more(left_out));
+        }
+        let mut status = lock(&self.shared.status);
+        status.last_sync = sync;
+        status.worst_sync = status.worst_sync.max(sync);
+        status.slow_syncs += u64::from(slow);
+        status.durability_degraded = slow || (status.durability_degraded && writer.fast_syncs < RECOVERED_AFTER);
+        status.ticks += 1;
+        for (lens, line) in writer.lens_order.iter().zip(&writer.lines) {
+            status.lenses.insert(lens.clone(), line.status());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
