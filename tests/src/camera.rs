@@ -32,6 +32,8 @@ pub struct Sent {
     pub number: u64,
     /// When it was captured: CLOCK_MONOTONIC, ns.
     pub capture_ns: u64,
+    /// Its size.
+    pub bytes: u64,
 }
 
 impl Camera {
@@ -121,7 +123,7 @@ impl Camera {
         let sent = whole.lines().map(|line| {
             let mut field = line.split(' ').map(|n| n.parse::<u64>().unwrap());
             let mut next = || field.next().unwrap();
-            Sent { mount: next() as usize, number: next(), capture_ns: next() }
+            Sent { mount: next() as usize, number: next(), capture_ns: next(), bytes: next() }
         });
         sent.filter(|s| s.mount == mount).collect()
     }

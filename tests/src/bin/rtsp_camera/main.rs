@@ -3,7 +3,7 @@
 //! `rtsp_camera [--port N] [--user U --password P] [--log FILE] FILE…` serves each FILE as `/0`, `/1`… on loopback, with
 //! Digest authentication if a user is given, and prints `port N` when it listens. The camera's time begins when the program
 //! starts and goes on whether anybody watches or not, so a client joins wherever the picture happens to be. Each access
-//! unit that was sent is appended to the log as `mount number capture_ns` (`number` counts displayed frames since the start
+//! unit that was sent is appended to the log as `mount number capture_ns bytes` (`number` counts displayed frames since the start
 //! of the camera, `capture_ns` is CLOCK_MONOTONIC). Standard input takes `stall` and `go`; at its end the camera dies.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test rig fails by panicking")]

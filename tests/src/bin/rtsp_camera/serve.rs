@@ -32,9 +32,9 @@ impl Camera {
         Self { epoch: mos_tests::monotonic_ns(), log, stalled: AtomicBool::new(false) }
     }
 
-    fn sent(&self, mount: usize, number: u64, capture: u64) {
+    fn sent(&self, mount: usize, number: u64, capture: u64, bytes: usize) {
         if let Some(log) = &self.log {
-            let line = format!("{mount} {number} {capture}\n");
+            let line = format!("{mount} {number} {capture} {bytes}\n");
             log.lock().unwrap().write_all(line.as_bytes()).expect("the log can be written");
         }
     }
@@ -146,7 +146,7 @@ fn feed(source: &gst_app::AppSrc, track: &Track, length: u64, camera: &Camera, m
             return;
         }
         if track.is_video {
-            camera.sent(mount, turn * track.units.len() as u64 + unit.number, capture);
+            camera.sent(mount, turn * track.units.len() as u64 + unit.number, capture, unit.data.size());
         }
     }
 }

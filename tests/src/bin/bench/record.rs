@@ -1,0 +1,97 @@
+//! Recording 8 RTSP cameras, 1080p25 at 4 Mbit/s each, in steady state, against 8 × ffmpeg.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::daemon::{Setup, span};
+use mos_tests::proc::Process;
+use mos_tests::streams::{Kind, Stream};
+
+use crate::scratch;
+use crate::table::Table;
+
+const CAMERAS: usize = 8;
+/// Seconds that are measured: a whole segment, so that one close of each lens is in it.
+const WINDOW: u64 = 30;
+/// Seconds before, in which handshakes end and buffers find their size.
+const WARM_UP: Duration = Duration::from_secs(12);
+
+/// What a recorder used during the window.
+struct Used {
+    cpu: f64,
+    pss: f64,
+    written: f64,
+    payload: f64,
+}
+
+pub(crate) fn run(table: &mut Table) {
+    let stream = Stream::get(Kind::Load4M);
+    let camera = Camera::open(&vec![stream; CAMERAS]);
+    let ours = mos(&camera);
+    let theirs = ffmpeg(&camera);
+    let per_camera_second = |used: &Used| used.cpu / (CAMERAS as f64 * WINDOW as f64);
+    let peer = ("8 × ffmpeg -c copy", per_camera_second(&theirs));
+    table.against("record 8 cameras: CPU-s per camera-second", "s", per_camera_second(&ours), peer, 0.54);
+    let megabytes = |bytes: f64| bytes / 1e6;
+    let limit = 20.0 + CAMERAS as f64;
+    table.within(
+        "record 8 cameras: PSS",
+        "MB",
+        megabytes(ours.pss),
+        Some(("8 × ffmpeg", megabytes(theirs.pss))),
+        limit,
+    );
+    let peer = ("8 × ffmpeg", theirs.written / theirs.payload);
+    table.within("record 8 cameras: bytes written ÷ payload", "", ours.written / ours.payload, Some(peer), 1.03);
+}
+
+fn mos(camera: &Camera) -> Used {
+    let setup = (0..CAMERAS).fold(Setup::new(), |setup, i| setup.camera(&format!("cam{i}"), &camera.url(i)));
+    let setup = setup.root(&scratch("record-mos")).storage("segment_seconds", "30");
+    let daemon = setup.start();
+    for i in 0..CAMERAS {
+        let _ = daemon.await_open(&format!("cam{i}"), 1.0, Duration::from_secs(30));
+    }
+    let used = measure(&[daemon.process()], camera);
+    for i in 0..CAMERAS {
+        let lens = format!("cam{i}");
+        let footage: f64 = daemon.segments(&lens).iter().map(span).sum();
+        assert!(footage > WINDOW as f64, "{lens} holds {footage} s only: {:?}", daemon.gaps(&lens));
+        let gaps = daemon.gaps(&lens);
+        assert!(gaps.iter().all(|g| g["cause"] == "starting"), "{lens} has lost footage: {gaps:?}");
+    }
+    used
+}
+
+fn ffmpeg(camera: &Camera) -> Used {
+    let folder = scratch("record-ffmpeg");
+    let start = |i: usize| -> Child {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-nostdin", "-v", "error", "-rtsp_transport", "tcp", "-i", &camera.url(i), "-c", "copy"]);
+        command.args(["-f", "segment", "-segment_time", "30"]).arg(folder.join(format!("cam{i}-%03d.mp4")));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let mut children: Vec<Child> = (0..CAMERAS).map(start).collect();
+    let processes: Vec<Process> = children.iter().map(|c| Process(c.id())).collect();
+    let used = measure(&processes, camera);
+    for child in &mut children {
+        assert!(child.try_wait().unwrap().is_none(), "an ffmpeg has ended early");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    used
+}
+
+fn measure(processes: &[Process], camera: &Camera) -> Used {
+    // Steady state is a matter of time, not of an event: this is a measurement, not a test.
+    std::thread::sleep(WARM_UP);
+    let payload = || (0..CAMERAS).flat_map(|i| camera.sent(i)).map(|s| s.bytes).sum::<u64>() as f64;
+    let written = || processes.iter().map(|p| p.bytes_written()).sum::<u64>() as f64;
+    let cpu = || processes.iter().map(|p| p.cpu_seconds()).sum::<f64>();
+    let before = (payload(), written(), cpu());
+    std::thread::sleep(Duration::from_secs(WINDOW));
+    let after = (payload(), written(), cpu());
+    let pss = processes.iter().map(|p| p.pss()).sum::<u64>() as f64;
+    Used { cpu: after.2 - before.2, pss, written: after.1 - before.1, payload: after.0 - before.0 }
+}
