@@ -6,6 +6,8 @@ pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[cfg(any(test, feature = "demo"))]
+pub mod demo;
 pub mod error;
 pub mod http;
 pub mod record;

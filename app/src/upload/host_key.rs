@@ -170,3 +170,66 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
     pattern[p..].iter().all(|c| *c == b'*')
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+
+    fn server(host: &str, port: u16) -> Endpoint {
+        Endpoint { host: host.to_owned(), port, user: "u".to_owned() }
+    }
+
+    fn is_for(hosts: &str, host: &str, port: u16) -> bool {
+        HostKeyPin::parse(&format!("{hosts} {KEY} comment"), &server(host, port)).is_ok()
+    }
+
+    #[test]
+    fn a_line_is_for_the_hosts_that_it_names() {
+        assert!(is_for("vault.example", "vault.example", 22));
+        assert!(is_for("a,*.Example,b", "vault.example", 22));
+        assert!(is_for("[vault.example]:2222", "vault.example", 2222));
+        assert!(is_for("192.0.2.?", "192.0.2.7", 22));
+        assert!(!is_for("vault.example", "vault.example", 2222));
+        assert!(!is_for("vault.example", "evil.example", 22));
+        assert!(!is_for("*,!evil.example", "evil.example", 22));
+        assert!(!is_for("vault.example.", "vault.example", 22));
+        assert!(!is_for("", "vault.example", 22));
+    }
+
+    /// The hosts field was made by `ssh-keygen -H` from `vault.example`.
+    #[test]
+    fn a_hashed_line_is_for_its_host_only() {
+        let hosts = "|1|N7M49kp7NMV7zP8v6fcRtcwKt+o=|4mX1WE157DTGUFws0paqOMbYCQk=";
+        assert!(is_for(hosts, "vault.example", 22));
+        assert!(!is_for(hosts, "vault.example", 2222));
+        assert!(!is_for(hosts, "other.example", 22));
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_its_key_alone() {
+        let key = PublicKey::from_openssh(KEY).unwrap();
+        let pin = HostKeyPin::parse(&key.fingerprint(HashAlg::Sha256).to_string(), &server("h", 22)).unwrap();
+        assert!(pin.matches(&key));
+        assert_eq!(pin.to_string(), key.fingerprint(HashAlg::Sha256).to_string());
+        let other = crate::demo::sftp_server::fresh_key().unwrap();
+        assert!(!pin.matches(other.public_key()));
+    }
+
+    #[test]
+    fn stars_match_as_they_should() {
+        for (pattern, text, matches) in [
+            ("*", "", true),
+            ("*.b", "a.b", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+            ("?", "", false),
+            ("**", "x", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), matches, "{pattern} {text}");
+        }
+    }
+}

@@ -25,6 +25,8 @@ pub mod outbox;
 pub mod queue;
 pub mod sftp;
 mod ssh;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -15,7 +15,8 @@ use crate::archive::{Archive, ArchiveError, Pin, SegmentState};
 
 /// The folders that files are sent from.
 pub struct Outbox {
-    root: PathBuf,
+    /// As configured, and without links: both are used in absolute paths.
+    roots: [PathBuf; 2],
     archive: Archive,
 }
 
@@ -32,14 +33,16 @@ impl Outbox {
     /// The outbox of the archive at `root`.
     #[must_use]
     pub fn new(root: &Path, archive: Archive) -> Self {
-        Self { root: root.to_owned(), archive }
+        let plain = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        Self { roots: [root.to_owned(), plain], archive }
     }
 
     /// Checks what a caller named, absolute or relative to the archive's root, and pins it.
     pub fn take(&self, asked: &str) -> Result<Outgoing, Refused> {
         let shown = || asked.escape_debug().to_string();
         let refuse = |why: &str| Refused::Path { path: shown(), why: why.to_owned() };
-        let path = confine(&self.root, asked).map_err(|_| {
+        let confined = self.roots.iter().find_map(|root| confine(root, asked).ok());
+        let path = confined.ok_or_else(|| {
             refuse("only files under segments/, clips/ and snapshots/ of the archive may be sent, named without '..'")
         })?;
         // In one spelling only: no `//`, no `.` on the way.

@@ -127,7 +127,7 @@ struct Task {
 impl Uploads {
     /// Starts the service for `archive`, which lies at `root`, with SFTP as its way out.
     pub fn start(root: &Path, archive: Archive, limits: Limits) -> io::Result<Self> {
-        Self::with_backend(root, archive, Arc::new(super::sftp::Sftp::default()), limits)
+        Self::with_backend(root, archive, Arc::new(super::sftp::Sftp), limits)
     }
 
     /// The same with another way out.
@@ -451,7 +451,7 @@ fn credential(options: &UploadOptions) -> Result<Credential, Refused> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
         let _ = write!(text, "{b:02x}");

@@ -159,14 +159,12 @@ impl Session {
             }
         };
         progress(Progress::Verifying);
-        let synced = match self.offers.fsync {
-            true => match self.sftp.fsync(handle.as_str()).await {
+        let synced = self.offers.fsync
+            && match self.sftp.fsync(handle.as_str()).await {
                 Ok(_) => true,
                 Err(SftpError::Status(s)) if s.status_code == StatusCode::OpUnsupported => false,
                 Err(e) => return Err(self.fault("syncing the file", &e)),
-            },
-            false => false,
-        };
+            };
         self.sftp.close(handle).await.map_err(|e| self.fault("closing the file", &e))?;
         let there = self.sftp.stat(temporary).await.map_err(|e| self.fault("asking for the size", &e))?;
         match there.attrs.size {

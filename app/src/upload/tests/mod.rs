@@ -1,0 +1,7 @@
+//! Uploads against OpenSSH's own server and against one that misbehaves on purpose.
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod refusals;
+mod rig;
+mod sshd;
