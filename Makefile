@@ -15,7 +15,7 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav
-TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server procps
+TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server chromium
 
 # apt-get for the packages of $(1) that are missing; says which, does nothing if there are none.
 define install_missing

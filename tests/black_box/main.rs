@@ -6,6 +6,7 @@ mod cameras;
 mod clips;
 mod commands;
 mod documents;
+mod footage;
 mod full_disk;
 mod kills;
 mod layers;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use mos_tests::camera::Camera;
 use mos_tests::cli::{outcome, tool};
-use mos_tests::judge::{ffmpeg, gstreamer};
+use mos_tests::judge::{chromium, ffmpeg, gstreamer};
 use mos_tests::streams::{Kind, Stream};
 
 #[test]
@@ -49,4 +49,15 @@ fn a_locked_camera_refuses_a_wrong_password() {
     let probed = outcome(Command::new("ffprobe").args(["-v", "error", "-rtsp_transport", "tcp", &camera.wrong_url()]));
     assert_ne!(probed.code, 0);
     assert!(probed.err.contains("401"), "{}", probed.err);
+}
+
+#[test]
+fn chromium_reads_the_same_numbers() {
+    let stream = Stream::get(Kind::H264B3);
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short.mp4");
+    let mut cut = Command::new("ffmpeg");
+    tool(cut.args(["-nostdin", "-v", "error", "-i"]).arg(&stream.path).args(["-t", "2", "-c", "copy"]).arg(&short));
+    let numbers = ffmpeg::all_numbers(&short);
+    assert_eq!(chromium::first_and_last(&short), (numbers[0], *numbers.last().unwrap()));
 }

@@ -40,16 +40,22 @@ impl Camera {
     /// A camera without password that serves the streams as `/0`, `/1`…
     #[must_use]
     pub fn open(streams: &[Stream]) -> Self {
-        Self::start(streams, false, 0)
+        Self::start(paths(streams), false, 0)
+    }
+
+    /// A camera without password that serves these MP4 files.
+    #[must_use]
+    pub fn of_files(files: &[PathBuf]) -> Self {
+        Self::start(files.to_vec(), false, 0)
     }
 
     /// A camera that asks for [`USER`] and [`PASSWORD`] by Digest.
     #[must_use]
     pub fn locked(streams: &[Stream]) -> Self {
-        Self::start(streams, true, 0)
+        Self::start(paths(streams), true, 0)
     }
 
-    fn start(streams: &[Stream], login: bool, port: u16) -> Self {
+    fn start(files: Vec<PathBuf>, login: bool, port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("sent");
         let mut command = Command::new(crate::binary("rtsp_camera"));
@@ -57,7 +63,7 @@ impl Camera {
         if login {
             command.args(["--user", USER, "--password", PASSWORD]);
         }
-        command.args(streams.iter().map(|s| &s.path));
+        command.args(files);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the camera starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -110,7 +116,7 @@ impl Camera {
     #[must_use]
     pub fn revive(mut self, streams: &[Stream]) -> Self {
         self.die();
-        Self::start(streams, self.login, self.port)
+        Self::start(paths(streams), self.login, self.port)
     }
 
     /// What was sent of stream `mount` until now, in order of sending.
@@ -127,6 +133,10 @@ impl Camera {
         });
         sent.filter(|s| s.mount == mount).collect()
     }
+}
+
+fn paths(streams: &[Stream]) -> Vec<PathBuf> {
+    streams.iter().map(|s| s.path.clone()).collect()
 }
 
 impl Drop for Camera {
