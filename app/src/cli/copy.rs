@@ -21,13 +21,12 @@ pub(super) struct Output<'a> {
 pub(super) async fn out(client: &Client, output: &Output<'_>, to: &Path) -> Result<(), Failure> {
     let fail = |e: &dyn std::fmt::Display| Failure::Failed(format!("cannot write {}: {e}", to.display()));
     let part = PathBuf::from(format!("{}.{}.part", to.display(), std::process::id()));
-    let copied = match local(client, output) {
-        Some(path) => fs::copy(path, &part).map_err(|e| fail(&e)),
-        None => {
-            let mut file = File::create(&part).map_err(|e| fail(&e))?;
-            let written = client.download(&output.url, |chunk| file.write_all(chunk)).await;
-            written.map_err(Failure::from)
-        }
+    let copied = if let Some(path) = local(client, output) {
+        fs::copy(path, &part).map_err(|e| fail(&e))
+    } else {
+        let mut file = File::create(&part).map_err(|e| fail(&e))?;
+        let written = client.download(&output.url, |chunk| file.write_all(chunk)).await;
+        written.map_err(Failure::from)
     };
     let whole = copied.and_then(|bytes| {
         if bytes != output.bytes {

@@ -1,0 +1,152 @@
+//! The daemon's life: starts the services in order and stops them in order.
+//!
+//! Start: archive (lock, new run) → recorder and cameras → API → recovery and index of what earlier runs left, beside all
+//! of it. Stop: intake, last fragments, closes and syncs first, since that is what a failing supply gives time for; then the
+//! cameras, the uploads and the API. Never decides anything about media.
+
+mod lean;
+mod signals;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mos_hal::clock::{Clock, SystemClock};
+use mos_hal::power::SigPwr;
+use sd_notify::NotifyState;
+
+use crate::archive::disk::{Disk, RealDisk};
+use crate::archive::{Archive, ArchiveError, ArchiveOptions};
+use crate::config::{Config, Log};
+use crate::http::serve::{self, ServeError};
+use crate::http::{self, Services};
+use crate::upload::queue::{Limits, Uploads};
+use signals::StopSignals;
+
+/// Threads that may wait for the disk or a decoder on behalf of the API, at a time.
+const API_THREADS: usize = 4;
+/// Their stacks, in bytes.
+const API_STACK: usize = 512 << 10;
+/// How long an idle one stays.
+const API_IDLE: Duration = Duration::from_secs(10);
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The archive cannot be opened.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The API cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The system refuses something that the daemon cannot do without.
+    #[error("cannot {what}: {reason}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        reason: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+    move |reason| DaemonError::System { what, reason }
+}
+
+/// Runs until it is told to stop. Must be called before the process has other threads.
+pub fn run(config: Config) -> Result<(), DaemonError> {
+    lean::bound_the_allocator();
+    start_log(&config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(API_THREADS)
+        .thread_stack_size(API_STACK)
+        .thread_keep_alive(API_IDLE)
+        .thread_name("mos-api")
+        .build()
+        .map_err(system("make the runtime"))?;
+    runtime.block_on(live(config))
+}
+
+/// Logs of MOS at the configured level. Libraries may only warn: what they tell of a connection at finer levels is not under
+/// our control and might hold credentials.
+fn start_log(log: &Log) {
+    let logger = env_logger::Builder::new()
+        .filter_level(log.level.min(log::LevelFilter::Warn))
+        .filter_module("mos", log.level)
+        .filter_module("mos_hal", log.level)
+        .try_init();
+    if logger.is_err() {
+        log::debug!("somebody else logs already");
+    }
+}
+
+async fn live(config: Config) -> Result<(), DaemonError> {
+    let mut stop = StopSignals::listen().map_err(system("listen for signals"))?;
+    let power = SigPwr::listen().and_then(signals::power_fails).map_err(system("listen for SIGPWR"))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().map_err(system("read the clocks"))?);
+    let root = config.storage.root.clone();
+    let disk = Arc::new(open_disk(&root)?);
+    let root = disk.root().to_owned();
+    let archive = Archive::open(disk as Arc<dyn Disk>, clock.clone(), &ArchiveOptions::default())?;
+    log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
+
+    let uploads = Uploads::start(&root, archive.clone(), Limits::default()).map_err(system("start uploads"))?;
+    let services = Arc::new(Services { archive: archive.clone(), root, platform: mos_hal::platform::probe(), uploads });
+    let unix = serve::bind_unix(&config.http.unix_socket)?;
+    let tcp = match &config.http.tcp {
+        Some(tcp) => {
+            let listener = serve::bind_tcp(tcp.listen).await?;
+            let address = listener.local_addr().map_or_else(|_| tcp.listen.to_string(), |a| a.to_string());
+            log::info!("the API is served on http://{address}");
+            Some((listener, http::remote(&services, &tcp.token)))
+        }
+        None => None,
+    };
+    log::info!("the API is served on {}", config.http.unix_socket.display());
+    load_beside(archive)?;
+    tell(&[NotifyState::Ready]);
+
+    let local = serve::unix(&unix, http::local(&services));
+    let remote = async {
+        match tcp {
+            Some((listener, api)) => serve::tcp(&listener, api).await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        () = local => "the API ended",
+        () = remote => "the API ended",
+        signal = stop.next() => signal.map_err(system("wait for signals"))?,
+        _ = power => "power is failing",
+    };
+    log::info!("stopping: {why}");
+    tell(&[NotifyState::Stopping]);
+    services.uploads.stop();
+    Ok(())
+}
+
+fn open_disk(root: &std::path::Path) -> Result<RealDisk, DaemonError> {
+    RealDisk::open(root).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => ArchiveError::Locked(root.to_owned()).into(),
+        _ => ArchiveError::Io { what: "open", path: PathBuf::from(root), source }.into(),
+    })
+}
+
+/// Loads the index and recovers what earlier runs left, while the cameras are recorded already.
+fn load_beside(archive: Archive) -> Result<(), DaemonError> {
+    let work = move || match archive.load() {
+        Ok(()) => log::info!("all segments are listed"),
+        Err(e) => log::error!("what earlier runs left cannot be listed completely: {e}"),
+    };
+    let thread = std::thread::Builder::new().name("mos-load".to_owned()).stack_size(1 << 20).spawn(work);
+    thread.map(drop).map_err(system("start a thread"))
+}
+
+/// Tells systemd, if it is there.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        log::warn!("systemd cannot be told about the state: {e}");
+    }
+}
