@@ -22,5 +22,5 @@ pub mod timing;
 pub mod writer;
 
 pub use intake::{Intake, IntakeCounters};
-pub use status::{LensRecording, RecorderStatus, StopReport};
+pub use status::{LensRecording, RecorderStatus, StopReport, SyncTimes};
 pub use writer::{Recorder, RecorderOptions};

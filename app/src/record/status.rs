@@ -25,6 +25,29 @@ pub struct RecorderStatus {
     pub ticks: u64,
     /// Group commits above 300 ms so far.
     pub slow_syncs: u64,
+    /// How long all of them took.
+    pub sync_times: SyncTimes,
+}
+
+/// A histogram of group commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// Of all of them.
+    pub sum: Duration,
+    /// How many took at most the bound at the same place of [`SyncTimes::BOUNDS`] and more than the one before; the last
+    /// counts those above all bounds.
+    pub counts: [u64; SyncTimes::BOUNDS.len() + 1],
+}
+
+impl SyncTimes {
+    /// Bounds in milliseconds.
+    pub const BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 300, 1000, 3000];
+
+    pub(super) fn add(&mut self, took: Duration) {
+        self.sum += took;
+        let place = Self::BOUNDS.iter().position(|bound| took <= Duration::from_millis(*bound));
+        self.counts[place.unwrap_or(Self::BOUNDS.len())] += 1;
+    }
 }
 
 /// One lens in the recorder. Counts are access units of all tracks.

@@ -223,6 +223,7 @@ impl Recorder {
         }
         let mut status = lock(&self.shared.status);
         status.last_sync = sync;
+        status.sync_times.add(sync);
         status.worst_sync = status.worst_sync.max(sync);
         status.slow_syncs += u64::from(slow);
         status.durability_degraded = slow || (status.durability_degraded && writer.fast_syncs < RECOVERED_AFTER);
