@@ -9,9 +9,11 @@ pub mod codecs;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod generic;
+mod gst;
 pub mod media;
 pub mod nal;
 pub mod platform;
 pub mod power;
 pub mod source;
 mod sources;
+mod timeline;

@@ -3,7 +3,13 @@
 //! Promises to be right about what may start where, and never to read beyond its input whatever the input holds. Decodes no
 //! picture.
 
+use bytes::Bytes;
+
 use crate::media::{FrameKind, VideoCodec};
+
+mod sps;
+
+pub use sps::{Picture, picture};
 
 /// The NAL units of an access unit with 4-byte lengths (ISO/IEC 14496-15). Ends early at a length that does not fit.
 #[must_use]
@@ -58,6 +64,32 @@ pub fn classify(codec: VideoCodec, data: &[u8]) -> FrameKind {
     if recovery { FrameKind::RecoveryPoint } else { FrameKind::Delta }
 }
 
+/// Whether a NAL unit is a parameter set.
+fn is_parameter_set(codec: VideoCodec, unit: &[u8]) -> bool {
+    let Some(first) = unit.first() else { return false };
+    match codec {
+        // SPS, PPS, SPS extension.
+        VideoCodec::H264 => matches!(first & 0x1f, 7 | 8 | 13),
+        // VPS, SPS, PPS.
+        VideoCodec::H265 => matches!(first >> 1 & 0x3f, 32..=34),
+    }
+}
+
+/// The access unit as it is stored: without parameter sets, which live in the decoder configuration. Copies only if there
+/// are any.
+#[must_use]
+pub fn stored(codec: VideoCodec, data: Bytes) -> Bytes {
+    if !units(&data).any(|u| is_parameter_set(codec, u)) {
+        return data;
+    }
+    let mut kept = Vec::with_capacity(data.len());
+    for unit in units(&data).filter(|u| !is_parameter_set(codec, u)) {
+        kept.extend_from_slice(&(unit.len() as u32).to_be_bytes());
+        kept.extend_from_slice(unit);
+    }
+    kept.into()
+}
+
 /// Whether an SEI payload holds a recovery point message, type 6 in both codecs (H.264 D.1, H.265 D.2.1).
 fn has_recovery_point(sei: &[u8]) -> bool {
     let mut bytes = Unescaped { rest: sei, zeros: 0 };
@@ -108,5 +140,62 @@ impl Iterator for Unescaped<'_> {
         self.rest = rest;
         self.zeros = if *byte == 0 { self.zeros.saturating_add(1) } else { 0 };
         Some(*byte)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn unit(parts: &[&[u8]]) -> Vec<u8> {
+        parts.iter().flat_map(|p| [&(p.len() as u32).to_be_bytes()[..], p].concat()).collect()
+    }
+
+    #[test]
+    fn h264_entries_are_told_apart() {
+        let kind = |parts: &[&[u8]]| classify(VideoCodec::H264, &unit(parts));
+        assert_eq!(kind(&[&[9, 0xf0], &[0x65, 1]]), FrameKind::Idr);
+        assert_eq!(kind(&[&[0x41, 1]]), FrameKind::Delta);
+        // SEI: user data of 2 bytes, then recovery point.
+        assert_eq!(kind(&[&[6, 5, 2, 7, 7, 6, 1, 0xc4, 0x80], &[0x41, 1]]), FrameKind::RecoveryPoint);
+        assert_eq!(kind(&[&[6, 5, 2, 6, 1, 0x80], &[0x41, 1]]), FrameKind::Delta, "6 inside a payload is no type");
+        assert_eq!(kind(&[&[6, 6, 1, 0xc4, 0x80], &[0x65, 1]]), FrameKind::Idr, "an IDR outranks the SEI");
+        // A payload of 3 bytes written with emulation prevention: 0 0 [3] 1.
+        assert_eq!(kind(&[&[6, 5, 3, 0, 0, 3, 1, 6, 1, 0xc4, 0x80], &[0x41, 1]]), FrameKind::RecoveryPoint);
+    }
+
+    #[test]
+    fn h265_entries_are_told_apart() {
+        let kind = |t: u8| classify(VideoCodec::H265, &unit(&[&[40 << 1, 1], &[t << 1, 1, 0]]));
+        assert_eq!([16, 17, 18].map(kind), [FrameKind::Bla; 3]);
+        assert_eq!([19, 20].map(kind), [FrameKind::Idr; 2]);
+        assert_eq!(kind(21), FrameKind::Cra);
+        assert_eq!([8, 9].map(kind), [FrameKind::Rasl; 2]);
+        assert_eq!([0, 1, 6, 7].map(kind), [FrameKind::Delta; 4], "RADL pictures decode from the CRA");
+        let sei = unit(&[&[39 << 1, 1, 6, 2, 0x10, 0x40, 0x80], &[1 << 1, 1, 0]]);
+        assert_eq!(classify(VideoCodec::H265, &sei), FrameKind::RecoveryPoint);
+    }
+
+    #[test]
+    fn parameter_sets_leave_the_stored_unit() {
+        let clean = Bytes::from(unit(&[&[6, 5, 1, 1, 0x80], &[0x65, 9]]));
+        assert_eq!(stored(VideoCodec::H264, clean.clone()).as_ptr(), clean.as_ptr(), "nothing to do, nothing copied");
+        let full = Bytes::from(unit(&[&[0x67, 1], &[0x68, 1], &[6, 5, 1, 1, 0x80], &[0x65, 9]]));
+        assert_eq!(stored(VideoCodec::H264, full), clean);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_units_are_read_within_bounds(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for codec in [VideoCodec::H264, VideoCodec::H265] {
+                let _ = classify(codec, &data);
+                prop_assert!(stored(codec, data.clone().into()).len() <= data.len());
+                let framed = unit(&[&data]);
+                let _ = classify(codec, &framed);
+            }
+        }
     }
 }

@@ -5,6 +5,15 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
+pub(crate) mod encoder;
+mod file;
+mod live;
+pub(crate) mod outlet;
+mod rtsp;
+mod samples;
+mod scene;
+pub(crate) mod test_pattern;
+
 /// Opens any source; see [`crate::platform::Platform::open`].
 pub(crate) fn open(
     spec: &SourceSpec,
@@ -12,6 +21,11 @@ pub(crate) fn open(
     clock: Arc<dyn Clock>,
     sink: Arc<dyn UnitSink>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
-    let _ = (audio, clock, sink);
-    Err(SourceError::Unsupported { what: spec.to_string(), detail: "this kind of source is being built".into() })
+    let outlet = outlet::Outlet::new(spec.to_string(), clock, sink);
+    match spec {
+        SourceSpec::Test(pattern) => Ok(Box::new(test_pattern::open(pattern, audio, &outlet)?)),
+        SourceSpec::File { path, looped } => Ok(Box::new(file::open(path, *looped, audio, &outlet)?)),
+        SourceSpec::Rtsp { url, credentials } => rtsp::open(url, credentials.as_ref(), audio, &outlet),
+        SourceSpec::V4l2 { .. } => Err(outlet.unsupported("this kind of source is being built")),
+    }
 }

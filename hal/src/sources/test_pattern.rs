@@ -1,0 +1,134 @@
+//! `test:`, the synthetic scene, encoded on the host in real time.
+//!
+//! Promises frame n of the clock: its number is the capture time divided by the frame duration, so that it goes on across
+//! restarts of the program within one boot, and its capture time is exactly n frame durations. Frames are made up to one
+//! second late before one is left out. The strip in the picture is described in `scene.rs`.
+
+use std::sync::Arc;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::AppSrc;
+use gstreamer_video::{VideoFormat, VideoInfo};
+
+use super::encoder::{self, Encoding};
+use super::live::{self, Live};
+use super::outlet::Outlet;
+use super::scene::{Planes, Scene};
+use crate::clock::Mono;
+use crate::gst as common;
+use crate::source::{SourceError, TestPattern};
+
+/// How far the scene may fall behind the clock before frames are left out, in ns.
+const LATE: i64 = 1_000_000_000;
+
+/// Starts the scene; `audio` adds a tone.
+pub(super) fn open(pattern: &TestPattern, audio: bool, outlet: &Arc<Outlet>) -> Result<Live, SourceError> {
+    let (pipeline, feed) = build(pattern, audio && pattern.audio).map_err(|why| outlet.unsupported(why))?;
+    let live = Live::start(&pipeline, outlet, live::Kind::Encoded)?;
+    let outlet = Arc::clone(outlet);
+    let on_error = Arc::clone(&outlet);
+    let spawned = std::thread::Builder::new().name("mos-scene".into()).spawn(move || feed.run(&outlet));
+    spawned.map_err(|e| on_error.broken(format!("no thread: {e}")))?;
+    Ok(live)
+}
+
+fn build(pattern: &TestPattern, audio: bool) -> Result<(gst::Pipeline, Feed), String> {
+    common::init()?;
+    let encoding = Encoding { codec: pattern.codec, bitrate: pattern.bitrate, gop: pattern.gop };
+    let mut text = format!(
+        "appsrc name=scene is-live=true format=time max-buffers=3 max-bytes=0 block=true ! {} ! {}",
+        encoder::text(&encoding)?,
+        live::sink(live::VIDEO)
+    );
+    if audio {
+        let tone = "audiotestsrc is-live=true wave=sine freq=440 volume=0.1 ! audio/x-raw,rate=48000,channels=1";
+        text = format!("{text} {tone} ! {} ! {}", encoder::aac()?, live::sink(live::AUDIO));
+    }
+    let pipeline = common::build(&text)?;
+    let src = common::named(&pipeline, "scene")?;
+    Ok((pipeline, Feed::new(src, pattern, true)?))
+}
+
+/// The thread that paints.
+pub(crate) struct Feed {
+    src: AppSrc,
+    pool: gst::BufferPool,
+    scene: Scene,
+    fps: i64,
+    stamped: bool,
+}
+
+impl Feed {
+    /// Prepares an `appsrc`. `stamped`: buffers carry their capture time, else the element stamps them.
+    pub(crate) fn new(src: AppSrc, pattern: &TestPattern, stamped: bool) -> Result<Self, String> {
+        let fps = gst::Fraction::new(pattern.fps.cast_signed(), 1);
+        let info = VideoInfo::builder(VideoFormat::I420, pattern.width, pattern.height).fps(fps).build();
+        let info = info.map_err(|e| e.to_string())?;
+        let caps = info.to_caps().map_err(|e| e.to_string())?;
+        src.set_caps(Some(&caps));
+        let pool = gst::BufferPool::new();
+        let mut config = pool.config();
+        config.set_params(Some(&caps), u32::try_from(info.size()).map_err(|e| e.to_string())?, 0, 0);
+        pool.set_config(config).map_err(|e| e.to_string())?;
+        pool.set_active(true).map_err(|e| e.to_string())?;
+        let plane = |i: usize| usize::try_from(info.stride()[i]).map_err(|e| e.to_string());
+        let planes = Planes {
+            width: pattern.width as usize,
+            height: pattern.height as usize,
+            offsets: [info.offset()[0], info.offset()[1], info.offset()[2]],
+            strides: [plane(0)?, plane(1)?, plane(2)?],
+            size: info.size(),
+        };
+        Ok(Self { src, pool, scene: Scene::new(planes), fps: i64::from(pattern.fps), stamped })
+    }
+
+    /// Paints until the outlet is over or the pipeline stops.
+    pub(crate) fn run(self, outlet: &Outlet) {
+        let mut number = self.number_at(outlet.clock.mono()) + 1;
+        loop {
+            if !outlet.wait_until(self.time_of(number)) {
+                break;
+            }
+            if self.push(number, outlet).is_err() {
+                // The pipeline was stopped, or has ended the source with its own words.
+                break;
+            }
+            let now = outlet.clock.mono();
+            if now.since(self.time_of(number + 1)) > LATE {
+                let skipped_to = self.number_at(now);
+                log::warn!("{}: {} frames left out, the encoder is too slow", outlet.what, skipped_to - number - 1);
+                number = skipped_to;
+            } else {
+                number += 1;
+            }
+        }
+        let _ = self.pool.set_active(false);
+    }
+
+    /// The capture time of a frame: whole nanoseconds, without rounding errors that add up.
+    fn time_of(&self, number: i64) -> Mono {
+        let (seconds, rest) = (number / self.fps, number % self.fps);
+        Mono(seconds * 1_000_000_000 + rest * 1_000_000_000 / self.fps)
+    }
+
+    fn number_at(&self, time: Mono) -> i64 {
+        let (seconds, rest) = (time.0 / 1_000_000_000, time.0 % 1_000_000_000);
+        seconds * self.fps + rest * self.fps / 1_000_000_000
+    }
+
+    fn push(&self, number: i64, outlet: &Outlet) -> Result<(), gst::FlowError> {
+        let at = self.time_of(number);
+        let mut buffer = self.pool.acquire_buffer(None)?;
+        {
+            let buffer = buffer.get_mut().ok_or(gst::FlowError::Error)?;
+            if self.stamped {
+                buffer.set_pts(gst::ClockTime::from_nseconds(at.0.unsigned_abs()));
+            }
+            buffer.set_duration(gst::ClockTime::from_nseconds(self.time_of(number + 1).since(at).unsigned_abs()));
+            let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
+            self.scene.paint(&mut map, number.unsigned_abs(), outlet.clock.utc());
+        }
+        self.src.push_buffer(buffer).map(|_| ())
+    }
+}
