@@ -3,6 +3,7 @@
 //! The binary `mos` is a thin shell around this library. See ARCHITECTURE.md for the way of the data.
 
 pub mod archive;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -17,7 +17,7 @@ mod segment_file;
 pub mod splitter;
 pub mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod timing;
 pub mod writer;
 

@@ -1,0 +1,175 @@
+//! CaptureControlService: every configured lens has a source, or a reason why not and a next attempt.
+//!
+//! Promises:
+//! - K1: a lens never affects another: opening returns at once, sources are dropped on threads of their own, and a panic in
+//!   one is a failure of that lens.
+//! - K2: a source that is absent, refuses, ends, breaks off or is silent for [`lens::STALL`] is tried again with a growing,
+//!   jittered delay from 1 s to 30 s; only the regular end of a file is final.
+//! - K3: why a lens delivers nothing goes to its intake as it happens, in order with its units, and becomes a gap's cause.
+//!
+//! Only this service holds `LensSource`s. It never looks into access units.
+
+mod backoff;
+mod lens;
+mod sink;
+mod status;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mos_hal::clock::Clock;
+use mos_hal::media::LensId;
+use mos_hal::platform::{Device, Platform};
+use mos_hal::source::SourceSpec;
+
+use crate::record::Intake;
+
+use self::lens::Lens;
+pub use self::status::{CaptureState, LensStatus};
+
+/// How often the lenses are looked at, unless one reports its end earlier.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A lens as configured.
+#[derive(Clone, Debug)]
+pub struct LensConfig {
+    /// Its id.
+    pub id: LensId,
+    /// Where its footage comes from.
+    pub source: SourceSpec,
+    /// With sound.
+    pub audio: bool,
+}
+
+/// Where sources are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropMode {
+    /// On a thread of their own: a drop may take 2 s.
+    Thread,
+    /// In place, for tests in simulated time.
+    InPlace,
+}
+
+/// The service's handle. Cheap to clone.
+#[derive(Clone)]
+pub struct CaptureControlService {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    platform: Arc<dyn Platform>,
+    lenses: Vec<Mutex<Lens>>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes the service's thread when a source ends.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    state: Mutex<BellState>,
+    rung: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct BellState {
+    ringing: bool,
+    stopping: bool,
+}
+
+impl CaptureControlService {
+    /// A service for these lenses, each with the intake that its units go to. Nothing is opened yet.
+    #[must_use]
+    pub fn new(
+        platform: Arc<dyn Platform>,
+        clock: &Arc<dyn Clock>,
+        lenses: Vec<(LensConfig, Arc<Intake>)>,
+        drop_mode: DropMode,
+    ) -> Self {
+        let bell = Arc::new(Bell::default());
+        let make =
+            |(config, intake)| Mutex::new(Lens::new(config, intake, Arc::clone(clock), Arc::clone(&bell), drop_mode));
+        let lenses = lenses.into_iter().map(make).collect();
+        Self { shared: Arc::new(Shared { platform, lenses, bell }) }
+    }
+
+    /// Starts the service's thread, which opens the sources at once; it ends after [`CaptureControlService::stop`].
+    pub fn spawn(&self) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let service = self.clone();
+        std::thread::Builder::new().name("capture".into()).stack_size(256 * 1024).spawn(move || {
+            loop {
+                service.step();
+                if service.shared.bell.wait(LOOK) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Looks at every lens once: opens what is due, gives up what is stalled.
+    pub fn step(&self) {
+        for lens in &self.shared.lenses {
+            lock(lens).step(&*self.shared.platform);
+        }
+    }
+
+    /// Drops all sources; returns when they are gone.
+    pub fn stop(&self) {
+        self.shared.bell.stop();
+        for lens in &self.shared.lenses {
+            lock(lens).close();
+        }
+        for lens in &self.shared.lenses {
+            lock(lens).join();
+        }
+    }
+
+    /// Every lens in the order of the configuration.
+    #[must_use]
+    pub fn status(&self) -> Vec<LensStatus> {
+        self.shared.lenses.iter().map(|l| lock(l).status()).collect()
+    }
+
+    /// Devices present now (ListDevices).
+    #[must_use]
+    pub fn devices(&self) -> Vec<Device> {
+        self.shared.platform.devices()
+    }
+
+    /// The board and what it was recognised by.
+    #[must_use]
+    pub fn platform(&self) -> (&'static str, String) {
+        (self.shared.platform.name(), self.shared.platform.evidence())
+    }
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.lock().ringing = true;
+        self.rung.notify_all();
+    }
+
+    fn stop(&self) {
+        self.lock().stopping = true;
+        self.rung.notify_all();
+    }
+
+    /// Waits for a ring; true if the service stops.
+    fn wait(&self, at_most: Duration) -> bool {
+        let state = self.lock();
+        let quiet = |s: &mut BellState| !s.ringing && !s.stopping;
+        let (mut state, _) =
+            self.rung.wait_timeout_while(state, at_most, quiet).unwrap_or_else(PoisonError::into_inner);
+        state.ringing = false;
+        state.stopping
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BellState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

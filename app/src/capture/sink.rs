@@ -1,0 +1,118 @@
+//! What a source pushes into: counts, remembers the format, and hands on to the lens's intake.
+//!
+//! One sink per opened source. A retired sink ignores what a source that is being dropped still delivers.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mos_hal::clock::{Clock, Mono};
+use mos_hal::media::{AccessUnit, FrameKind, TrackFormat};
+use mos_hal::source::{SourceError, UnitSink};
+
+use crate::archive::gaps::GapCause;
+use crate::record::Intake;
+
+use super::Bell;
+
+/// Counters of one lens over all its sources.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) frames: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) discontinuities: AtomicU64,
+    pub(crate) audio_units: AtomicU64,
+    video: Mutex<Option<Arc<TrackFormat>>>,
+}
+
+impl Tally {
+    pub(crate) fn video_format(&self) -> Option<Arc<TrackFormat>> {
+        self.video.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct LensSink {
+    intake: Arc<Intake>,
+    tally: Arc<Tally>,
+    clock: Arc<dyn Clock>,
+    bell: Arc<Bell>,
+    retired: AtomicBool,
+    /// Arrival of the newest unit, monotonic nanoseconds; `i64::MIN` before the first.
+    last_unit: AtomicI64,
+    /// Which format object was seen last; compared only, never followed.
+    format_seen: AtomicUsize,
+    end: Mutex<Option<(SourceError, Mono)>>,
+}
+
+impl LensSink {
+    pub(crate) fn new(intake: Arc<Intake>, tally: Arc<Tally>, clock: Arc<dyn Clock>, bell: Arc<Bell>) -> Self {
+        Self {
+            intake,
+            tally,
+            clock,
+            bell,
+            retired: AtomicBool::new(false),
+            last_unit: AtomicI64::new(i64::MIN),
+            format_seen: AtomicUsize::new(0),
+            end: Mutex::new(None),
+        }
+    }
+
+    /// From now on nothing of this source counts.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn last_unit(&self) -> Option<Mono> {
+        Some(self.last_unit.load(Ordering::Relaxed)).filter(|t| *t != i64::MIN).map(Mono)
+    }
+
+    /// Why and when the source ended, once.
+    pub(crate) fn take_end(&self) -> Option<(SourceError, Mono)> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl UnitSink for LensSink {
+    fn unit(&self, unit: AccessUnit) {
+        if self.retired.load(Ordering::Acquire) {
+            return;
+        }
+        self.last_unit.store(unit.arrival.0, Ordering::Relaxed);
+        self.tally.bytes.fetch_add(unit.data.len() as u64, Ordering::Relaxed);
+        if unit.kind == FrameKind::Audio {
+            self.tally.audio_units.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.tally.frames.fetch_add(1, Ordering::Relaxed);
+            let seen = Arc::as_ptr(&unit.format) as usize;
+            if self.format_seen.swap(seen, Ordering::Relaxed) != seen {
+                let mut video = self.tally.video.lock().unwrap_or_else(PoisonError::into_inner);
+                *video = Some(Arc::clone(&unit.format));
+            }
+        }
+        if unit.discontinuity {
+            self.tally.discontinuities.fetch_add(1, Ordering::Relaxed);
+        }
+        self.intake.push(unit);
+    }
+
+    fn ended(&self, why: SourceError) {
+        if self.retired.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let now = self.clock.mono();
+        self.intake.down(cause_of(&why), now);
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, now));
+        self.bell.ring();
+    }
+}
+
+/// The cause of the gap that an error opens.
+pub(crate) fn cause_of(error: &SourceError) -> GapCause {
+    match error {
+        SourceError::Absent { .. } => GapCause::CameraAbsent,
+        SourceError::Refused { .. } | SourceError::Unsupported { .. } => GapCause::CameraRefused,
+        SourceError::Broken { .. } => GapCause::CameraBrokeOff,
+        SourceError::Ended { .. } => GapCause::SourceEnded,
+    }
+}

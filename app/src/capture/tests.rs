@@ -1,0 +1,283 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use mos_hal::clock::{BootId, Mono, SimClock, UtcMicros};
+use mos_hal::media::{AccessUnit, FrameKind, VideoFormat};
+use mos_hal::platform::{CodecError, Codecs, Jpeg, JpegOptions};
+use mos_hal::source::{LensSource, SourceError, UnitSink};
+
+use super::*;
+use crate::archive::gaps::GapCause;
+use crate::record::intake::Item;
+
+/// A platform whose sources do what the test says: each attempt to open takes the next outcome of its file's script.
+#[derive(Default)]
+struct Scripted {
+    scripts: Mutex<BTreeMap<String, VecDeque<Outcome>>>,
+    open: Mutex<BTreeMap<String, Arc<dyn UnitSink>>>,
+    dropped: Arc<Mutex<Vec<String>>>,
+    keyframes: Arc<Mutex<u32>>,
+}
+
+enum Outcome {
+    Opens,
+    Fails(SourceError),
+    Panics,
+}
+
+struct ScriptedSource {
+    name: String,
+    dropped: Arc<Mutex<Vec<String>>>,
+    keyframes: Arc<Mutex<u32>>,
+}
+
+impl LensSource for ScriptedSource {
+    fn request_keyframe(&self) -> bool {
+        *lock(&self.keyframes) += 1;
+        true
+    }
+}
+
+impl Drop for ScriptedSource {
+    fn drop(&mut self) {
+        lock(&self.dropped).push(self.name.clone());
+    }
+}
+
+struct NoCodecs;
+
+impl Codecs for NoCodecs {
+    fn jpeg(&self, _: &VideoFormat, _: &[u8], _: JpegOptions) -> Result<Jpeg, CodecError> {
+        Err(CodecError::Missing { codec: "h264", tried: String::new() })
+    }
+}
+
+impl Platform for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+    fn evidence(&self) -> String {
+        "a test".into()
+    }
+    fn devices(&self) -> Vec<Device> {
+        Vec::new()
+    }
+    fn open(
+        &self,
+        spec: &SourceSpec,
+        _audio: bool,
+        _clock: Arc<dyn Clock>,
+        sink: Arc<dyn UnitSink>,
+    ) -> Result<Box<dyn LensSource>, SourceError> {
+        let name = spec.to_string();
+        let next = lock(&self.scripts).get_mut(&name).and_then(VecDeque::pop_front);
+        match next.unwrap_or(Outcome::Opens) {
+            Outcome::Opens => {
+                lock(&self.open).insert(name.clone(), sink);
+                let (dropped, keyframes) = (self.dropped.clone(), self.keyframes.clone());
+                Ok(Box::new(ScriptedSource { name, dropped, keyframes }))
+            }
+            Outcome::Fails(error) => Err(error),
+            Outcome::Panics => panic!("a vendor library gives up"),
+        }
+    }
+    fn codecs(&self) -> Arc<dyn Codecs> {
+        Arc::new(NoCodecs)
+    }
+}
+
+struct Rig {
+    clock: Arc<SimClock>,
+    platform: Arc<Scripted>,
+    service: CaptureControlService,
+    intakes: Vec<Arc<Intake>>,
+    names: Vec<String>,
+}
+
+fn rig(scripts: Vec<Vec<Outcome>>) -> Rig {
+    let clock = Arc::new(SimClock::new(BootId([3; 16]), UtcMicros(0)));
+    let platform = Arc::new(Scripted::default());
+    let mut lenses = Vec::new();
+    let mut intakes = Vec::new();
+    let mut names = Vec::new();
+    for (n, script) in scripts.into_iter().enumerate() {
+        let source = SourceSpec::File { path: format!("/lens{n}.mp4").into(), looped: false };
+        let name = source.to_string();
+        lock(&platform.scripts).insert(name.clone(), script.into());
+        let intake = Arc::new(Intake::new(1 << 20));
+        intakes.push(intake.clone());
+        names.push(name);
+        lenses.push((LensConfig { id: LensId::new(&format!("lens{n}")).unwrap(), source, audio: false }, intake));
+    }
+    let as_clock: Arc<dyn Clock> = clock.clone();
+    let service = CaptureControlService::new(platform.clone(), &as_clock, lenses, DropMode::InPlace);
+    Rig { clock, platform, service, intakes, names }
+}
+
+impl Rig {
+    fn unit(&self, lens: usize) {
+        let now = self.clock.mono();
+        let format = crate::record::testing::video_format(0);
+        let unit = AccessUnit {
+            format,
+            kind: FrameKind::Idr,
+            pts: Some(now),
+            duration: None,
+            arrival: now,
+            discontinuity: false,
+            data: Bytes::from_static(&[0; 1000]),
+        };
+        let sink = lock(&self.platform.open).get(&self.names[lens]).cloned();
+        sink.unwrap().unit(unit);
+    }
+
+    fn end(&self, lens: usize, why: SourceError) {
+        let sink = lock(&self.platform.open).get(&self.names[lens]).cloned();
+        sink.unwrap().ended(why);
+    }
+
+    /// Lets time pass in steps of the service's look; lenses in `feeding` deliver 10 units a second.
+    fn pass(&self, seconds: u32, feeding: &[usize]) {
+        for _ in 0..seconds * 2 {
+            for _ in 0..5 {
+                self.clock.advance(Duration::from_millis(100));
+                for lens in feeding {
+                    self.unit(*lens);
+                }
+            }
+            self.service.step();
+        }
+    }
+
+    fn state(&self, lens: usize) -> CaptureState {
+        self.service.status()[lens].state
+    }
+
+    fn causes(&self, lens: usize) -> Vec<(GapCause, i64)> {
+        let mut items = VecDeque::new();
+        self.intakes[lens].take(&mut items);
+        let down = |i: &Item| match i {
+            Item::Down { cause, at } => Some((*cause, at.0 / 1_000_000_000)),
+            _ => None,
+        };
+        items.iter().filter_map(down).collect()
+    }
+}
+
+fn absent() -> SourceError {
+    SourceError::Absent { what: "lens".into(), detail: "no route".into() }
+}
+
+fn refused() -> SourceError {
+    SourceError::Refused { what: "lens".into(), detail: "401".into() }
+}
+
+fn broken() -> SourceError {
+    SourceError::Broken { what: "lens".into(), detail: "reset by peer".into() }
+}
+
+#[test]
+fn k2_absent_then_refused_then_streaming() {
+    let rig = rig(vec![vec![Outcome::Fails(absent()), Outcome::Fails(refused()), Outcome::Opens]]);
+    assert_eq!(rig.state(0), CaptureState::Stopped);
+    rig.service.step();
+    assert_eq!(rig.state(0), CaptureState::BackingOff);
+    rig.pass(2, &[]);
+    assert_eq!(rig.state(0), CaptureState::Failed);
+    assert!(rig.service.status()[0].last_error.as_ref().unwrap().0.contains("401"));
+    rig.pass(3, &[]);
+    assert_eq!(rig.state(0), CaptureState::Connecting);
+    rig.pass(4, &[0]);
+    let status = rig.service.status().remove(0);
+    assert_eq!(status.state, CaptureState::Streaming);
+    assert_eq!((status.frames, status.reconnects), (40, 2));
+    assert!((status.frame_rate - 10.0).abs() < 1.0 && (72_000..88_000).contains(&status.bitrate), "{status:?}");
+    assert_eq!((status.codec, status.size), (Some("h264"), Some((160, 96))));
+    let causes: Vec<_> = rig.causes(0).into_iter().map(|c| c.0).collect();
+    assert_eq!(causes, [GapCause::CameraAbsent, GapCause::CameraRefused]);
+}
+
+#[test]
+fn k2_a_silent_camera_is_given_up_after_ten_seconds_and_tried_again() {
+    let rig = rig(vec![vec![]]);
+    rig.service.step();
+    rig.pass(3, &[0]);
+    rig.pass(4, &[]);
+    assert_eq!(rig.state(0), CaptureState::Stalled);
+    assert!(lock(&rig.platform.dropped).is_empty());
+    rig.pass(6, &[]);
+    assert_eq!(rig.state(0), CaptureState::BackingOff);
+    assert_eq!(lock(&rig.platform.dropped).len(), 1);
+    assert_eq!(rig.causes(0), [(GapCause::CameraStalled, 13)]);
+    rig.pass(2, &[]);
+    assert_eq!(rig.state(0), CaptureState::Connecting);
+    rig.pass(1, &[0]);
+    assert_eq!(rig.state(0), CaptureState::Streaming);
+}
+
+#[test]
+fn k3_a_source_that_breaks_off_says_so_in_order_and_nothing_follows_it() {
+    let rig = rig(vec![vec![]]);
+    rig.service.step();
+    rig.pass(1, &[0]);
+    rig.end(0, broken());
+    rig.unit(0);
+    let mut items = VecDeque::new();
+    rig.intakes[0].take(&mut items);
+    assert_eq!(items.len(), 11);
+    assert!(matches!(items.back(), Some(Item::Down { cause: GapCause::CameraBrokeOff, .. })));
+    rig.service.step();
+    assert_eq!(rig.state(0), CaptureState::BackingOff);
+}
+
+#[test]
+fn k2_the_end_of_a_file_is_final() {
+    let rig = rig(vec![vec![]]);
+    rig.service.step();
+    rig.pass(1, &[0]);
+    rig.end(0, SourceError::Ended { what: "lens".into() });
+    rig.pass(60, &[]);
+    assert_eq!(rig.state(0), CaptureState::Ended);
+    assert_eq!(rig.service.status()[0].reconnects, 0);
+    assert_eq!(rig.causes(0), [(GapCause::SourceEnded, 1)]);
+}
+
+#[test]
+fn k1_a_panicking_and_a_silent_lens_leave_the_third_alone() {
+    let panics = (0..40).map(|_| Outcome::Panics).collect();
+    let rig = rig(vec![panics, vec![], vec![]]);
+    rig.service.step();
+    rig.pass(60, &[2]);
+    assert_eq!(rig.state(0), CaptureState::BackingOff);
+    assert_eq!(rig.service.status()[2].frames, 600);
+    assert_eq!(rig.state(2), CaptureState::Streaming);
+    assert_eq!(rig.service.status()[2].reconnects, 0);
+    rig.service.stop();
+    assert!(rig.service.status().iter().all(|s| s.state == CaptureState::Stopped));
+    assert!(lock(&rig.platform.dropped).contains(&rig.names[2]));
+    rig.pass(60, &[]);
+    assert_eq!(rig.state(0), CaptureState::Stopped);
+}
+
+#[test]
+fn k2_delays_grow_while_a_camera_flaps() {
+    let rig = rig(vec![(0..200).map(|_| Outcome::Fails(absent())).collect()]);
+    rig.service.step();
+    rig.pass(300, &[]);
+    let attempts = rig.service.status()[0].reconnects;
+    assert!((10..20).contains(&attempts), "{attempts} attempts in 300 s");
+}
+
+#[test]
+fn a_wish_for_a_keyframe_reaches_the_source() {
+    let rig = rig(vec![vec![]]);
+    rig.service.step();
+    rig.pass(1, &[0]);
+    rig.intakes[0].want_keyframe();
+    rig.pass(2, &[0]);
+    assert_eq!(*lock(&rig.platform.keyframes), 1);
+    assert_eq!(rig.state(0), CaptureState::Streaming);
+    assert_eq!(rig.clock.mono(), Mono(3_000_000_000));
+}
