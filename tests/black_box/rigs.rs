@@ -4,7 +4,9 @@ use std::process::Command;
 
 use mos_tests::camera::Camera;
 use mos_tests::cli::{outcome, tool};
+use mos_tests::disk::SmallDisk;
 use mos_tests::judge::{chromium, ffmpeg, gstreamer};
+use mos_tests::sshd::Sshd;
 use mos_tests::streams::{Kind, Stream};
 
 #[test]
@@ -60,4 +62,31 @@ fn chromium_reads_the_same_numbers() {
     tool(cut.args(["-nostdin", "-v", "error", "-i"]).arg(&stream.path).args(["-t", "2", "-c", "copy"]).arg(&short));
     let numbers = ffmpeg::all_numbers(&short);
     assert_eq!(chromium::first_and_last(&short), (numbers[0], *numbers.last().unwrap()));
+}
+
+#[test]
+fn the_ssh_server_takes_its_key_and_no_other() {
+    let sshd = Sshd::start();
+    let reach = |identity: &std::path::Path| {
+        let uri = sshd.uri();
+        let (login, path) = uri.trim_start_matches("sftp://").split_once('/').unwrap();
+        let (host, port) = login.rsplit_once(':').unwrap();
+        let mut sftp = Command::new("sftp");
+        sftp.args(["-P", port, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
+        sftp.args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-F", "none", "-i"]).arg(identity);
+        outcome(sftp.arg(format!("{host}:/{path}")))
+    };
+    assert_eq!(reach(&sshd.identity()).code, 0, "{}", sshd.log());
+    assert_ne!(reach(&sshd.stranger()).code, 0);
+    assert!(sshd.fingerprint().starts_with("SHA256:") && sshd.fingerprint() != sshd.wrong_fingerprint());
+}
+
+#[test]
+fn a_small_disk_can_be_filled_to_the_last_block() {
+    let disk = SmallDisk::mount(2);
+    assert!(disk.free() > 1 << 20);
+    let file = disk.fill();
+    assert_eq!(disk.free(), 0);
+    std::fs::remove_file(file).unwrap();
+    assert!(disk.free() > 1 << 20);
 }
