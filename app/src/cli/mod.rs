@@ -6,6 +6,8 @@
 pub mod client;
 mod clip;
 mod copy;
+#[cfg(feature = "demo")]
+mod demo;
 mod devices;
 mod print;
 mod protection;
@@ -66,6 +68,9 @@ enum Command {
     Remove(remove::RemoveArgs),
     /// Send files of the archive to a server
     Upload(upload::UploadArgs),
+    /// Show it all on throw-away cameras and a throw-away server
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
 }
 
 /// `--json`, for commands that report.
@@ -129,6 +134,8 @@ impl Cli {
             Command::Unprotect(args) => asked(protection::unprotect(&client()?, &args)),
             Command::Remove(args) => asked(remove::execute(&client()?, &args)),
             Command::Upload(args) => asked(upload::execute(&client()?, &args)),
+            #[cfg(feature = "demo")]
+            Command::Demo(args) => demo::execute(&args),
         }
     }
 }
