@@ -50,7 +50,7 @@ impl Stage {
         let camera = RtspServer::start().map_err(stage("serve a camera"))?;
         let sftp = SftpServer::start(&inbox).map_err(stage("serve SFTP"))?;
         let (config, socket, log) = (dir.join("mos.toml"), dir.join("mos.sock"), dir.join("mos.log"));
-        fs::write(&config, text(&archive, &socket, &road, camera.url())).map_err(stage("write the configuration"))?;
+        fs::write(&config, text(&archive, &socket, &road, &camera.url())).map_err(stage("write the configuration"))?;
         Ok(Self { inbox, config, socket, log, road: shown, sftp, _camera: camera, _folder: folder })
     }
 }
