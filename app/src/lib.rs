@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod demo;
 pub mod error;
 pub mod http;
+pub mod index;
 pub mod record;
 pub mod upload;
 pub mod wall_clock;

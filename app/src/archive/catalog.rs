@@ -3,9 +3,12 @@
 //! Promises:
 //! - K1: only durable footage is listed; an open segment is listed up to its last durable frame.
 //! - K2: windows are half-open: a segment `[s, e)` is in `[from, to)` if `s < to && e > from`.
-//! - K3: the recorder's thread never waits for a query.
+//! - K3: the recorder's thread never waits for a query: what it reports goes to a small list of its own (`Hot`), which
+//!   the next query takes over into the index (`Cold`).
 //!
 //! Only the archive changes it; anybody may ask.
+
+mod cold;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +19,12 @@ use mos_hal::media::{LensId, VideoCodec};
 use tokio::sync::watch;
 
 use super::clock_file::Mapping;
-use super::gaps::{Gap, GapCause};
+use super::error::ArchiveError;
+use super::gaps::{GapCause, GapRecord};
 use super::ids::{RunId, SegmentId};
+use crate::index::{Index, Totals, snapshot};
+
+pub(crate) use self::cold::{Cold, RunInfo};
 
 /// Where a segment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,63 +139,87 @@ pub struct Catalog(Arc<Shared>);
 
 struct Shared {
     hot: Mutex<Hot>,
+    /// Locked before `hot` where both are needed.
+    cold: Mutex<Cold>,
     changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct Hot {
-    rows: BTreeMap<SegmentId, Row>,
-    mappings: BTreeMap<RunId, Mapping>,
-    gaps: Vec<(LensId, RunId, Gap)>,
+    open: BTreeMap<SegmentId, Row>,
+    news: Vec<News>,
+}
+
+/// What `Cold` has not heard yet.
+enum News {
+    Closed(Row),
+    Gap(LensId, RunId, GapRecord),
+    Run(RunId, RunInfo),
+}
+
+/// Counts for health and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Segments that are no longer written.
+    pub stored: Totals,
+    /// Segments with durable footage that are open.
+    pub open: u64,
+    /// Bytes that the index takes in memory.
+    pub index_bytes: u64,
 }
 
 impl Catalog {
-    pub(crate) fn new() -> Self {
-        let shared = Shared { hot: Mutex::default(), changed: watch::channel(0).0 };
-        Self(Arc::new(shared))
+    pub(crate) fn new() -> Result<Self, ArchiveError> {
+        let cold = Cold::new(Index::new().map_err(index_failed)?);
+        let shared = Shared { hot: Mutex::default(), cold: Mutex::new(cold), changed: watch::channel(0).0 };
+        Ok(Self(Arc::new(shared)))
     }
 
-    /// Segments of a lens (of all lenses if `None`) that overlap the window, ordered by UTC start; at most `limit`, after
-    /// skipping `skip`.
+    /// Segments of a lens (of all lenses if `None`) that overlap the window, ordered by UTC start and id; at most `limit`,
+    /// after skipping `skip`.
     #[must_use]
     pub fn segments(&self, lens: Option<&LensId>, window: Window, skip: usize, limit: usize) -> Vec<SegmentRow> {
-        let hot = self.lock();
-        let mut rows: Vec<SegmentRow> = hot
-            .rows
-            .values()
-            .filter(|r| r.end > r.start && lens.is_none_or(|l| *l == r.id.lens))
-            .filter_map(|r| hot.with_utc(r))
-            .filter(|r| r.start_ts < window.to && r.end_ts > window.from)
-            .collect();
+        let (cold, open) = self.both(lens);
+        let most = skip.saturating_add(limit);
+        let mut rows: Vec<SegmentRow> =
+            open.into_iter().map(|row| cold.with_utc(row)).filter(|row| window.overlaps(row)).collect();
+        let lenses = lens.map_or_else(|| cold.index.lenses().cloned().collect(), |l| vec![l.clone()]);
+        for lens in &lenses {
+            if let Err(error) = cold.segments(lens, window, most, &mut rows) {
+                log::error!("cannot list the segments of {lens}: {error}");
+            }
+        }
+        drop(cold);
         rows.sort_by(|a, b| (a.start_ts, &a.row.id).cmp(&(b.start_ts, &b.row.id)));
-        rows.into_iter().skip(skip).take(limit).collect()
+        rows.truncate(most);
+        rows.drain(..skip.min(rows.len()));
+        rows
     }
 
-    /// Gaps of a lens (of all lenses if `None`) that overlap the window, ordered by UTC start.
+    /// Gaps of a lens (of all lenses if `None`) that overlap the window, ordered by UTC start: those noted, and those
+    /// between two runs.
     #[must_use]
     pub fn gaps(&self, lens: Option<&LensId>, window: Window) -> Vec<GapRow> {
-        let hot = self.lock();
-        let mut rows: Vec<GapRow> = hot
-            .gaps
-            .iter()
-            .filter(|(l, ..)| lens.is_none_or(|wanted| wanted == l))
-            .filter_map(|(lens, run, gap)| {
-                let mapping = hot.mappings.get(run)?;
-                let (start_ts, end_ts) = (mapping.utc_of(gap.start), mapping.utc_of(gap.end));
-                Some(GapRow { lens: lens.clone(), start_ts, end_ts, cause: gap.cause })
-            })
-            .filter(|g| g.start_ts < window.to && g.end_ts > window.from)
-            .collect();
-        rows.sort_by(|a, b| (a.start_ts, &a.lens).cmp(&(b.start_ts, &b.lens)));
+        let (cold, open) = self.both(lens);
+        let mut rows = cold.gaps(lens, window, &open);
+        drop(cold);
+        rows.sort_by(|a, b| (a.start_ts, &a.lens, a.end_ts).cmp(&(b.start_ts, &b.lens, b.end_ts)));
         rows
     }
 
     /// A segment by its id.
     #[must_use]
     pub fn get(&self, id: &SegmentId) -> Option<SegmentRow> {
-        let hot = self.lock();
-        let row = hot.rows.get(id)?;
-        if row.end > row.start { hot.with_utc(row) } else { None }
+        let (cold, _) = self.both(Some(&id.lens));
+        let open = self.hot().open.get(id).cloned();
+        let row = match open {
+            Some(row) => (row.end > row.start).then_some(row),
+            None => cold.index.get(id).unwrap_or_else(|error| {
+                log::error!("cannot look up {id}: {error}");
+                None
+            }),
+        };
+        Some(cold.with_utc(row?))
     }
 
     /// Counts up whenever something changed.
@@ -197,57 +228,164 @@ impl Catalog {
         self.0.changed.subscribe()
     }
 
+    /// Counts for health and metrics.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let (cold, open) = self.both(None);
+        let index_bytes = cold.index.memory().unwrap_or(0);
+        Counts { stored: cold.index.totals(), open: open.len() as u64, index_bytes }
+    }
+
+    /// The mapping of a run as now known.
+    #[must_use]
+    pub fn mapping(&self, run: RunId) -> Mapping {
+        self.both(None).0.mapping(run)
+    }
+
     pub(crate) fn begin(&self, row: Row) {
-        self.lock().rows.insert(row.id.clone(), row);
+        self.hot().open.insert(row.id.clone(), row);
     }
 
     pub(crate) fn durable(&self, id: &SegmentId, end: Mono, frames: u32, bytes: u64) {
-        if let Some(row) = self.lock().rows.get_mut(id) {
+        if let Some(row) = self.hot().open.get_mut(id) {
             (row.end, row.frames, row.bytes) = (end, frames, bytes);
         }
         self.notify();
     }
 
     pub(crate) fn closed(&self, id: &SegmentId, bytes: u64, allocated: u64) {
-        if let Some(row) = self.lock().rows.get_mut(id) {
-            (row.state, row.bytes, row.allocated) = (SegmentState::Closed, bytes, allocated);
-        }
-        self.notify();
-    }
-
-    /// The segment will not be finished in this run.
-    pub(crate) fn abandon(&self, id: &SegmentId) {
-        let mut hot = self.lock();
-        if hot.rows.get(id).is_some_and(|r| r.end <= r.start) {
-            hot.rows.remove(id);
+        let mut hot = self.hot();
+        if let Some(row) = hot.open.remove(id) {
+            hot.news.push(News::Closed(Row { state: SegmentState::Closed, bytes, allocated, ..row }));
         }
         drop(hot);
         self.notify();
     }
 
-    pub(crate) fn map_run(&self, run: RunId, mapping: Mapping) {
-        self.lock().mappings.insert(run, mapping);
-        self.notify();
-    }
-
-    pub(crate) fn add_gap(&self, lens: &LensId, run: RunId, gap: Gap) {
-        self.lock().gaps.push((lens.clone(), run, gap));
-        self.notify();
-    }
-
-    pub(crate) fn set_protected(&self, id: &SegmentId, protected: bool) {
-        if let Some(row) = self.lock().rows.get_mut(id) {
-            row.protected = protected;
+    /// The segment will not be finished in this run; what is durable of it stays listed.
+    pub(crate) fn abandon(&self, id: &SegmentId) {
+        let mut hot = self.hot();
+        if hot.open.get(id).is_some_and(|r| r.end <= r.start) {
+            hot.open.remove(id);
         }
+        drop(hot);
         self.notify();
     }
 
-    pub(crate) fn remove(&self, id: &SegmentId) {
-        self.lock().rows.remove(id);
+    pub(crate) fn map_run(&self, run: RunId, info: RunInfo) {
+        self.hot().news.push(News::Run(run, info));
         self.notify();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Hot> {
+    /// Adds what a segment's header says of its run, unless more is known.
+    pub(crate) fn learn_run(&self, run: RunId, info: RunInfo) {
+        self.both(None).0.runs.entry(run).or_insert(info);
+    }
+
+    /// See [`Cold::account_for_holes`].
+    pub(crate) fn account_for_holes(&self, quarantined: &[SegmentId], present: RunId) -> Result<(), ArchiveError> {
+        self.both(None).0.account_for_holes(quarantined, present).map_err(index_failed)
+    }
+
+    pub(crate) fn note(&self, lens: &LensId, run: RunId, record: GapRecord) {
+        self.hot().news.push(News::Gap(lens.clone(), run, record));
+        self.notify();
+    }
+
+    pub(crate) fn set_protected(&self, id: &SegmentId, protected: bool) -> Result<(), ArchiveError> {
+        let mut cold = self.both(Some(&id.lens)).0;
+        let open = self.hot().open.get_mut(id).map(|row| row.protected = protected).is_some();
+        if !open {
+            cold.index.set_protected(id, protected).map_err(index_failed)?;
+        }
+        drop(cold);
+        self.notify();
+        Ok(())
+    }
+
+    /// The segment is gone and a gap stands in its place.
+    pub(crate) fn replace(&self, id: &SegmentId, gap: GapRecord) -> Result<(), ArchiveError> {
+        let mut cold = self.both(Some(&id.lens)).0;
+        cold.note(&id.lens, id.run, gap);
+        let done = cold.index.remove(id).map_err(index_failed);
+        drop(cold);
+        self.notify();
+        done
+    }
+
+    /// A row that recovery made.
+    pub(crate) fn put(&self, row: &Row) -> Result<(), ArchiveError> {
+        let mut cold = self.both(None).0;
+        let done = cold.put(row).map_err(index_failed);
+        drop(cold);
+        self.notify();
+        done
+    }
+
+    /// Takes over what was loaded from disk; what the present run added in the meantime stays.
+    pub(crate) fn adopt(&self, mut loaded: Cold) -> Result<(), ArchiveError> {
+        let mut cold = self.both(None).0;
+        loaded.take_over(&cold).map_err(index_failed)?;
+        *cold = loaded;
+        drop(cold);
+        self.notify();
+        Ok(())
+    }
+
+    /// Oldest unprotected segments; see [`Index::oldest`].
+    pub(crate) fn oldest(&self, limit: usize) -> Result<Vec<Row>, ArchiveError> {
+        self.both(None).0.index.oldest(limit).map_err(index_failed)
+    }
+
+    /// Whether a lens has segments or anything open in a run.
+    pub(crate) fn has_segments(&self, lens: &LensId, run: RunId) -> bool {
+        let (cold, open) = self.both(Some(lens));
+        open.iter().any(|r| r.id.run == run) || cold.index.runs(lens).any(|(r, _)| r == run)
+    }
+
+    /// A lens has nothing left in a run, not even gaps.
+    pub(crate) fn forget_run(&self, lens: &LensId, run: RunId) {
+        self.both(None).0.forget_run(lens, run);
+        self.notify();
+    }
+
+    /// The index as it goes into a snapshot, if it changed since the last one.
+    pub(crate) fn serialize(&self) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let mut cold = self.both(None).0;
+        if !std::mem::take(&mut cold.changed) {
+            return Ok(None);
+        }
+        snapshot::serialize(&mut cold.index).map(Some)
+    }
+
+    /// The cold part, up to date, and the open segments with footage of a lens or all.
+    fn both(&self, lens: Option<&LensId>) -> (MutexGuard<'_, Cold>, Vec<Row>) {
+        let mut cold = self.0.cold.lock().unwrap_or_else(PoisonError::into_inner);
+        let (news, open) = {
+            let mut hot = self.hot();
+            let wanted = |r: &&Row| r.end > r.start && lens.is_none_or(|l| *l == r.id.lens);
+            (std::mem::take(&mut hot.news), hot.open.values().filter(wanted).cloned().collect())
+        };
+        for one in news {
+            let done = match one {
+                News::Closed(row) => cold.put(&row),
+                News::Run(run, info) => {
+                    cold.runs.insert(run, info);
+                    Ok(())
+                }
+                News::Gap(lens, run, record) => {
+                    cold.note(&lens, run, record);
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                log::error!("the index cannot take a segment: {error}; it is on disk and listed after a restart");
+            }
+        }
+        (cold, open)
+    }
+
+    fn hot(&self) -> MutexGuard<'_, Hot> {
         self.0.hot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -256,14 +394,14 @@ impl Catalog {
     }
 }
 
-impl Hot {
-    fn with_utc(&self, row: &Row) -> Option<SegmentRow> {
-        let mapping = self.mappings.get(&row.id.run)?;
-        Some(SegmentRow {
-            row: row.clone(),
-            start_ts: mapping.utc_of(row.start),
-            end_ts: mapping.utc_of(row.end),
-            quality: mapping.quality,
-        })
+impl Window {
+    /// Whether a segment lies in it, at least in part.
+    #[must_use]
+    pub fn overlaps(&self, row: &SegmentRow) -> bool {
+        row.start_ts < self.to && row.end_ts > self.from
     }
+}
+
+fn index_failed(error: rusqlite::Error) -> ArchiveError {
+    ArchiveError::Index(error.to_string())
 }

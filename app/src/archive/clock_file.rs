@@ -5,11 +5,20 @@
 //! - C2: the file is replaced atomically; a power cut leaves the old or the new mapping, never none after the first.
 //! - C3: of several lenses' files of one run the highest revision holds.
 
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
 use mos_hal::clock::{BootId, ClockQuality, Mono, UtcMicros};
 use serde::{Deserialize, Serialize};
 
+use super::disk::{Disk, DiskFile, OpenMode};
 use super::ids::RunId;
-use super::line;
+use super::sync::{Dirty, FileKey, TickReport};
+use super::{line, lock};
+
+/// Name of the file beside the segments.
+pub(crate) const FILE_NAME: &str = "clock";
 
 /// How a run's monotonic time maps to UTC: at `mono` it was `utc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +105,58 @@ impl RunClock {
         };
         let mapping = Mapping { mono: Mono(text.mono_ns), utc: UtcMicros(text.utc_us), quality };
         Some(Self { run: RunId(text.run), boot: boot_from_text(&text.boot_id)?, mapping, revision: text.revision })
+    }
+}
+
+/// The `clock` file of one lens in the present run. It is replaced by way of the ticks: written to a temporary file in
+/// one, renamed after that one's sync, its folder synced with the next.
+pub(crate) struct ClockFile {
+    dir: PathBuf,
+    state: Mutex<Staging>,
+}
+
+#[derive(Default)]
+struct Staging {
+    stored: u32,
+    staged: Option<(u32, FileKey)>,
+}
+
+impl ClockFile {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), state: Mutex::default() }
+    }
+
+    /// Writes the temporary file if `clock` is newer than what is stored. An error is tried again at the next tick.
+    pub(crate) fn before_sync(&self, disk: &dyn Disk, dirty: &Dirty, clock: &RunClock) -> std::io::Result<()> {
+        let mut state = lock(&self.state);
+        if state.staged.is_some() || state.stored >= clock.revision {
+            return Ok(());
+        }
+        let tmp = self.dir.join("clock.tmp");
+        match disk.remove_file(&tmp) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file: Arc<dyn DiskFile> = disk.open(&tmp, OpenMode::CreateNew)?;
+        file.write_at(0, &[IoSlice::new(clock.to_text().as_bytes())])?;
+        let key = dirty.new_key();
+        dirty.file(key, &tmp, &file, 1);
+        state.staged = Some((clock.revision, key));
+        Ok(())
+    }
+
+    /// Puts the synced file in its place.
+    pub(crate) fn after_sync(&self, disk: &dyn Disk, dirty: &Dirty, report: &TickReport) -> std::io::Result<()> {
+        let mut state = lock(&self.state);
+        let Some((revision, key)) = state.staged else { return Ok(()) };
+        let Some(outcome) = report.outcome(key) else { return Ok(()) };
+        state.staged = None;
+        if outcome.is_ok() {
+            disk.rename(&self.dir.join("clock.tmp"), &self.dir.join(FILE_NAME))?;
+            dirty.dir(&self.dir);
+            state.stored = revision;
+        }
+        Ok(())
     }
 }
 

@@ -79,6 +79,8 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Length and allocated blocks.
+    fn size(&self) -> io::Result<FileSize>;
     /// Whether there is nothing in it.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

@@ -3,24 +3,19 @@
 //! Promises:
 //! - G1: a gap whose append was followed by a successful group commit is there after a power cut.
 //! - G2: a torn tail is recognised and skipped; damage below what was durable is reported, never skipped in silence.
-//! - G3: nothing is ever rewritten in place; lines are only added.
+//! - G3: nothing is ever rewritten in place; lines are only added. After a failed sync the file is replaced as a whole.
+//! - G4: a gap is durable before footage that follows it is even written, so that no power cut leaves a hole without cause.
 
-use std::io::IoSlice;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod log;
 
 use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, DiskFile, OpenMode};
-use super::error::{ArchiveError, at};
 use super::ids::Seq;
 use super::line;
-use super::sync::{Dirty, FileKey, TickReport};
 
-/// Blocks reserved for each `gaps.jsonl`, so that a full disk can still be accounted for.
-const RESERVE_BYTES: u64 = 16 * 1024;
+pub(crate) use self::log::{GapLog, append_to_past};
 
 /// Name of the file beside the segments.
 pub(crate) const FILE_NAME: &str = "gaps.jsonl";
@@ -109,6 +104,8 @@ pub(crate) enum GapRecord {
     Gap { gap: Gap, seq: Option<Seq> },
     /// The recorder stopped this lens in order at this moment.
     Stop { at: Mono },
+    /// Recovery closed this segment.
+    Recovered { seq: Seq },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,6 +118,8 @@ struct Line {
     seq: Option<u32>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     stop: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    recovered: bool,
     /// Bytes of this file that were durable when the line was written; damage below is no torn tail.
     synced: u64,
 }
@@ -162,14 +161,19 @@ impl Line {
         if self.stop {
             return GapRecord::Stop { at: Mono(self.start) };
         }
+        if let (true, Some(seq)) = (self.recovered, self.seq) {
+            return GapRecord::Recovered { seq: Seq(seq) };
+        }
         let gap = Gap { start: Mono(self.start), end: Mono(self.end), cause: self.cause };
         GapRecord::Gap { gap, seq: self.seq.map(Seq) }
     }
 
     fn new(lens: &LensId, record: GapRecord, synced: u64) -> Self {
-        let (gap, seq, stop) = match record {
-            GapRecord::Gap { gap, seq } => (gap, seq, false),
-            GapRecord::Stop { at } => (Gap { start: at, end: at, cause: GapCause::Stopped }, None, true),
+        let empty = |at, cause| Gap { start: at, end: at, cause };
+        let (gap, seq) = match record {
+            GapRecord::Gap { gap, seq } => (gap, seq),
+            GapRecord::Stop { at } => (empty(at, GapCause::Stopped), None),
+            GapRecord::Recovered { seq } => (empty(Mono(0), GapCause::Unknown), Some(seq)),
         };
         Self {
             lens: lens.to_string(),
@@ -177,89 +181,85 @@ impl Line {
             end: gap.end.0,
             cause: gap.cause,
             seq: seq.map(|s| s.0),
-            stop,
+            stop: matches!(record, GapRecord::Stop { .. }),
+            recovered: matches!(record, GapRecord::Recovered { .. }),
             synced,
         }
     }
 }
 
-/// The `gaps.jsonl` of a lens in the present run. Lines that cannot be written (a full disk) wait in memory.
-pub(crate) struct GapLog {
-    path: PathBuf,
-    lens: LensId,
-    state: Mutex<LogState>,
+/// Lines for `records`, each with its newline; `synced` is how much of the file is durable already.
+pub(crate) fn text(lens: &LensId, records: &[GapRecord], synced: u64) -> String {
+    let mut text = String::new();
+    for record in records {
+        text.push_str(&line::seal(&Line::new(lens, *record, synced)));
+        text.push('\n');
+    }
+    text
 }
 
-struct LogState {
-    file: Arc<dyn DiskFile>,
-    key: FileKey,
-    /// Bytes written; the next line goes there.
-    len: u64,
-    /// Bytes known to be durable.
-    synced: u64,
-    waiting: Vec<GapRecord>,
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
-impl GapLog {
-    /// Creates the file in a fresh run directory.
-    pub(crate) fn create(disk: &dyn Disk, dirty: &Dirty, dir: &Path, lens: &LensId) -> Result<Self, ArchiveError> {
-        let path = dir.join(FILE_NAME);
-        let file = disk.open(&path, OpenMode::CreateNew).map_err(at("create", &path))?;
-        // Best effort.
-        let _ = file.reserve(RESERVE_BYTES);
-        let key = dirty.new_key();
-        dirty.file(key, &path, &file, 0);
-        let state = LogState { file, key, len: 0, synced: 0, waiting: Vec::new() };
-        Ok(Self { path, lens: lens.clone(), state: Mutex::new(state) })
+    fn gap(n: i64) -> GapRecord {
+        GapRecord::Gap { gap: Gap { start: Mono(n), end: Mono(n + 1), cause: GapCause::PacketLoss }, seq: None }
     }
 
-    /// Adds a record; durable with the next group commit. Fails only in so far as the line waits for room.
-    pub(crate) fn append(&self, dirty: &Dirty, record: GapRecord) {
-        let mut state = self.lock();
-        state.waiting.push(record);
-        self.write_waiting(&mut state, dirty);
+    fn file(lines: &[(i64, u64)]) -> Vec<u8> {
+        let road = LensId::new("road").unwrap();
+        lines.iter().map(|(n, synced)| text(&road, &[gap(*n)], *synced)).collect::<String>().into_bytes()
     }
 
-    /// Adds a record and makes it durable before returning.
-    pub(crate) fn append_durable(&self, dirty: &Dirty, record: GapRecord) -> Result<(), ArchiveError> {
-        let mut state = self.lock();
-        state.waiting.push(record);
-        self.write_waiting(&mut state, dirty);
-        if !state.waiting.is_empty() {
-            state.waiting.retain(|r| *r != record);
-            return Err(at("write", &self.path)(std::io::Error::from(std::io::ErrorKind::StorageFull)));
-        }
-        state.file.sync().map_err(at("sync", &self.path))?;
-        state.synced = state.len;
-        Ok(())
+    #[test]
+    fn records_come_back() {
+        let road = LensId::new("road").unwrap();
+        let removed = Gap { start: Mono(-5), end: Mono(7), cause: GapCause::Removed };
+        let records = [
+            gap(3),
+            GapRecord::Gap { gap: removed, seq: Some(Seq(9)) },
+            GapRecord::Stop { at: Mono(8) },
+            GapRecord::Recovered { seq: Seq(1) },
+        ];
+        let parsed = parse(text(&road, &records, 0).as_bytes());
+        assert_eq!(parsed.records, records);
+        assert_eq!(parsed.damage, None);
     }
 
-    /// Takes in a group commit and tries again what is waiting.
-    pub(crate) fn after_sync(&self, dirty: &Dirty, report: &TickReport) {
-        let mut state = self.lock();
-        if let Some(Ok(len)) = report.outcome(state.key) {
-            state.synced = state.synced.max(len);
-        }
-        self.write_waiting(&mut state, dirty);
-    }
-
-    fn write_waiting(&self, state: &mut LogState, dirty: &Dirty) {
-        if state.waiting.is_empty() {
-            return;
-        }
-        let mut text = String::new();
-        for record in &state.waiting {
-            text.push_str(&line::seal(&Line::new(&self.lens, *record, state.synced)));
-            text.push('\n');
-        }
-        if state.file.write_at(state.len, &[IoSlice::new(text.as_bytes())]).is_ok() {
-            state.len += text.len() as u64;
-            state.waiting.clear();
-            dirty.file(state.key, &self.path, &state.file, state.len);
+    #[test]
+    fn g2_every_tear_of_what_was_not_durable_is_skipped() {
+        let whole = file(&[(1, 0), (2, 0)]);
+        let durable = whole.len() as u64;
+        let mut bytes = whole.clone();
+        bytes.extend(file(&[(3, durable), (4, durable)]));
+        for word in (durable as usize / 8 * 8..bytes.len()).step_by(8) {
+            let mut torn = bytes.clone();
+            let begin = word.max(durable as usize);
+            let end = (word + 8).min(bytes.len());
+            torn[begin..end].fill(0);
+            let parsed = parse(&torn);
+            assert_eq!(parsed.damage, None, "word at {word}");
+            assert!(parsed.records.starts_with(&[gap(1), gap(2)]));
+            assert!(parsed.records.len() >= 2 && parsed.records.len() <= 3);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    #[test]
+    fn g2_damage_of_what_was_durable_is_reported() {
+        let mut bytes = file(&[(1, 0), (2, 0)]);
+        let durable = bytes.len() as u64;
+        bytes.extend(file(&[(3, durable)]));
+        bytes[5] ^= 1;
+        let parsed = parse(&bytes);
+        assert_eq!(parsed.damage, Some(0));
+        assert_eq!(parsed.records, [gap(2), gap(3)]);
+    }
+
+    #[test]
+    fn names_are_those_of_the_files() {
+        for cause in [GapCause::CameraBrokeOff, GapCause::RecorderKilled, GapCause::Unknown, GapCause::DiskFull] {
+            assert_eq!(serde_json::to_string(&cause).unwrap(), format!("\"{}\"", cause.name()));
+        }
     }
 }

@@ -48,7 +48,7 @@ impl Archive {
         let mut text = line::seal(&kept);
         text.push('\n');
         write_whole(self.inner.disk.as_ref(), &tmp_path(id), &id.keep_path(), text.as_bytes())?;
-        self.inner.catalog.set_protected(id, true);
+        self.inner.catalog.set_protected(id, true)?;
         Ok(kept)
     }
 
@@ -64,8 +64,7 @@ impl Archive {
         }
         let dir = SegmentId::run_dir(&id.lens, id.run);
         self.inner.disk.sync_dir(&dir).map_err(at("sync", &dir))?;
-        self.inner.catalog.set_protected(id, false);
-        Ok(())
+        self.inner.catalog.set_protected(id, false)
     }
 
     /// The protection of a segment, if it has one.

@@ -12,34 +12,41 @@ pub mod gaps;
 pub mod ids;
 mod keep;
 mod line;
+mod listing;
+mod load;
 pub mod paths;
 pub mod pins;
+mod quarantine;
+mod recover;
 mod remove;
-mod run;
+pub(crate) mod run;
 pub mod segment;
 pub mod sync;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mos_hal::clock::{BootId, Clock};
 use mos_hal::media::LensId;
 
-pub use self::catalog::{Catalog, GapRow, Row, SegmentRow, SegmentState, Window};
+pub use self::catalog::{Catalog, Counts, GapRow, Row, SegmentRow, SegmentState, Window};
 pub use self::clock_file::Mapping;
 pub use self::error::ArchiveError;
 pub use self::gaps::{Gap, GapCause};
 pub use self::keep::{KeepNote, Kept};
+pub use self::load::Health;
 pub use self::pins::{Pin, Pins};
 pub use self::segment::{NewSegment, OpenSegment, Progress, SegmentHeader, SegmentIdentity};
 pub use self::sync::TickReport;
 
+use self::catalog::RunInfo;
+use self::clock_file::RunClock;
 use self::disk::{Disk, DiskFile, OpenMode, Space};
 use self::error::at;
 use self::gaps::{GapLog, GapRecord};
 use self::ids::{RunId, SegmentId};
-use self::run::LensRun;
+use self::run::{LensRun, folders_above};
 use self::sync::{Dirty, SyncPool};
 
 /// Folders under the archive's root.
@@ -50,11 +57,13 @@ pub(crate) const FOLDERS: [&str; 5] = ["segments", "clips", "snapshots", "quaran
 pub struct ArchiveOptions {
     /// Threads that sync in parallel; 0 syncs in the caller's thread, in order (simulated disks).
     pub sync_threads: usize,
+    /// Threads that look at files when the index has to be rebuilt.
+    pub load_threads: usize,
 }
 
 impl Default for ArchiveOptions {
     fn default() -> Self {
-        Self { sync_threads: 8 }
+        Self { sync_threads: 8, load_threads: 2 }
     }
 }
 
@@ -71,12 +80,16 @@ pub(crate) struct Inner {
     pub(crate) boot: BootId,
     pub(crate) dirty: Dirty,
     pool: SyncPool,
+    load_threads: usize,
     lenses: Mutex<BTreeMap<LensId, Arc<LensRun>>>,
-    mapping: Mutex<Mapping>,
+    /// The run's mapping with its revision, from 1.
+    mapping: Mutex<(Mapping, u32)>,
     pub(crate) catalog: Catalog,
     pub(crate) pins: Pins,
     /// Serialises keep, unkeep, remove and retention.
     pub(crate) changes: Mutex<()>,
+    health: Mutex<Health>,
+    health_changed: Condvar,
 }
 
 /// A stored segment opened for reading; its file stays as long as this lives.
@@ -103,13 +116,17 @@ impl LensGaps {
         if gap.end <= gap.start {
             return;
         }
-        self.lens_run.gaps.append(&self.inner.dirty, GapRecord::Gap { gap, seq: None });
-        self.inner.catalog.add_gap(&self.lens_run.lens, self.lens_run.run, gap);
+        self.record(GapRecord::Gap { gap, seq: None });
     }
 
     /// Notes that the recorder stopped this lens in order; what follows until the next run is `stopped`.
     pub fn stop(&self, at: mos_hal::clock::Mono) {
-        self.lens_run.gaps.append(&self.inner.dirty, GapRecord::Stop { at });
+        self.record(GapRecord::Stop { at });
+    }
+
+    fn record(&self, record: GapRecord) {
+        self.lens_run.gaps.append(&self.inner.dirty, record);
+        self.inner.catalog.note(&self.lens_run.lens, self.lens_run.run, record);
     }
 }
 
@@ -124,8 +141,8 @@ impl Archive {
         let boot = clock.boot_id();
         let run = run::begin_run(disk.as_ref(), boot)?;
         let mapping = Mapping { mono: clock.mono(), utc: clock.utc(), quality: clock.quality() };
-        let catalog = Catalog::new();
-        catalog.map_run(run, mapping);
+        let catalog = Catalog::new()?;
+        catalog.map_run(run, RunInfo { boot: Some(boot), mapping: Some(mapping) });
         let inner = Inner {
             disk,
             clock,
@@ -133,18 +150,16 @@ impl Archive {
             boot,
             dirty: Dirty::default(),
             pool: SyncPool::new(options.sync_threads),
+            load_threads: options.load_threads,
             lenses: Mutex::default(),
-            mapping: Mutex::new(mapping),
+            mapping: Mutex::new((mapping, 1)),
             catalog,
             pins: Pins::default(),
             changes: Mutex::default(),
+            health: Mutex::default(),
+            health_changed: Condvar::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Loads the index and recovers what earlier runs left. Blocks; run it on its own thread.
-    pub fn load(&self) -> Result<(), ArchiveError> {
-        Ok(())
     }
 
     /// The present run.
@@ -156,12 +171,33 @@ impl Archive {
     /// Makes everything written since the last call durable; see [`sync`]. Called by one thread, once a tick.
     pub fn commit(&self) -> TickReport {
         let inner = &self.inner;
-        let report = inner.dirty.commit(&inner.disk, &inner.pool, inner.clock.as_ref());
+        let (disk, dirty) = (inner.disk.as_ref(), &inner.dirty);
         let lenses: Vec<Arc<LensRun>> = lock(&inner.lenses).values().cloned().collect();
-        for lens in lenses {
-            lens.gaps.after_sync(&inner.dirty, &report);
+        let (mapping, revision) = *lock(&inner.mapping);
+        let clock = RunClock { run: inner.run, boot: inner.boot, mapping, revision };
+        for lens in &lenses {
+            if let Err(error) = lens.clock.before_sync(disk, dirty, &clock) {
+                log::warn!("cannot write the clock file of {}: {error}", lens.lens);
+            }
+        }
+        let report = dirty.commit(&inner.disk, &inner.pool, inner.clock.as_ref());
+        for lens in &lenses {
+            lens.gaps.after_sync(disk, dirty, &report);
+            if let Err(error) = lens.clock.after_sync(disk, dirty, &report) {
+                log::warn!("cannot replace the clock file of {}: {error}", lens.lens);
+            }
         }
         report
+    }
+
+    /// Commits until nothing is left to be made durable; for an orderly stop. Gives up when the disk keeps failing.
+    pub fn flush(&self) {
+        for _ in 0..4 {
+            self.commit();
+            if self.inner.dirty.is_clean() {
+                return;
+            }
+        }
     }
 
     /// The gap log of a lens.
@@ -177,8 +213,14 @@ impl Archive {
 
     /// Corrects the mapping of the whole run; listed at once, durable with the next group commits.
     pub fn set_mapping(&self, mapping: Mapping) {
-        *lock(&self.inner.mapping) = mapping;
-        self.inner.catalog.map_run(self.inner.run, mapping);
+        let mut current = lock(&self.inner.mapping);
+        if current.0 == mapping {
+            return;
+        }
+        *current = (mapping, current.1 + 1);
+        drop(current);
+        let info = RunInfo { boot: Some(self.inner.boot), mapping: Some(mapping) };
+        self.inner.catalog.map_run(self.inner.run, info);
     }
 
     /// What is stored.
@@ -222,7 +264,7 @@ impl Archive {
 
 impl Inner {
     pub(crate) fn mapping(&self) -> Mapping {
-        *lock(&self.mapping)
+        lock(&self.mapping).0
     }
 
     /// The lens's folder in this run; made on first use.
@@ -232,12 +274,12 @@ impl Inner {
             return Ok(lens_run.clone());
         }
         let dir = SegmentId::run_dir(lens, self.run);
-        let above = dir.parent().unwrap_or(Path::new(""));
-        for made in [above, &dir] {
-            self.disk.create_dir(made).map_err(at("create", made))?;
+        let folders = folders_above(&dir);
+        for folder in &folders[1..] {
+            self.disk.create_dir(folder).map_err(at("create", folder))?;
         }
-        for touched in [Path::new("segments"), above, &dir] {
-            self.dirty.dir(touched);
+        for folder in folders {
+            self.dirty.dir(folder);
         }
         let gaps = GapLog::create(self.disk.as_ref(), &self.dirty, &dir, lens)?;
         let lens_run = Arc::new(LensRun::new(lens.clone(), self.run, gaps));

@@ -12,7 +12,7 @@ use mos_hal::clock::BootId;
 use mos_hal::media::LensId;
 use serde::{Deserialize, Serialize};
 
-use super::clock_file::boot_text;
+use super::clock_file::{ClockFile, boot_text};
 use super::disk::{Disk, OpenMode};
 use super::error::{ArchiveError, at};
 use super::gaps::GapLog;
@@ -34,13 +34,15 @@ pub(crate) struct LensRun {
     pub(crate) run: RunId,
     pub(crate) dir: PathBuf,
     pub(crate) gaps: GapLog,
+    pub(crate) clock: ClockFile,
     next_seq: AtomicU32,
 }
 
 impl LensRun {
     pub(crate) fn new(lens: LensId, run: RunId, gaps: GapLog) -> Self {
         let dir = SegmentId::run_dir(&lens, run);
-        Self { lens, run, dir, gaps, next_seq: AtomicU32::new(0) }
+        let clock = ClockFile::new(&dir);
+        Self { lens, run, dir, gaps, clock, next_seq: AtomicU32::new(0) }
     }
 
     pub(crate) fn next_id(&self) -> SegmentId {
@@ -69,6 +71,12 @@ pub(crate) fn begin_run(disk: &dyn Disk, boot: BootId) -> Result<RunId, ArchiveE
 fn read_run_file(disk: &dyn Disk) -> Option<u32> {
     let text: Text = line::unseal(&read_whole(disk, Path::new(FILE)).ok()?)?;
     Some(text.run)
+}
+
+/// Folders whose names must be durable for what lies in a run folder to be found.
+pub(crate) fn folders_above(run_dir: &Path) -> [&Path; 3] {
+    let lens_dir = run_dir.parent().unwrap_or(Path::new(""));
+    [Path::new("segments"), lens_dir, run_dir]
 }
 
 /// Reads a small file.

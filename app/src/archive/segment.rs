@@ -21,6 +21,7 @@ use super::clock_file::Mapping;
 use super::disk::{DiskFile, OpenMode};
 use super::error::{ArchiveError, at};
 use super::ids::SegmentId;
+use super::run::LensRun;
 use super::sync::{FileKey, Generation, TickReport};
 use super::{Archive, Inner};
 
@@ -29,8 +30,10 @@ use super::{Archive, Inner};
 pub struct NewSegment {
     /// The lens.
     pub lens: LensId,
-    /// Capture time of the first video keyframe.
+    /// Capture time of the first video keyframe: decode time 0 of the file.
     pub start: Mono,
+    /// Where presentation begins: later than `start` if a group of pictures is repeated, else the same.
+    pub shown_from: Mono,
     /// Codec of the video track.
     pub codec: VideoCodec,
     /// Displayed width in pixels.
@@ -102,6 +105,7 @@ struct Pending {
 /// A segment that the recorder writes. Dropped before it is closed, it stays as it is and recovery closes it later.
 pub struct OpenSegment {
     archive: Arc<Inner>,
+    lens_run: Arc<LensRun>,
     id: SegmentId,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
@@ -126,6 +130,8 @@ impl Archive {
     ) -> Result<OpenSegment, ArchiveError> {
         let inner = self.inner.clone();
         let lens_run = inner.lens_run(&new.lens)?;
+        // An error here shows again in the next commit; the recorder is not held up by it.
+        let _ = lens_run.gaps.settle(inner.disk.as_ref(), &inner.dirty);
         let id = lens_run.next_id();
         let identity = SegmentIdentity { id: id.clone(), boot: inner.boot, start: new.start, mapping: inner.mapping() };
         let header = header(&identity);
@@ -141,8 +147,8 @@ impl Archive {
         inner.dirty.file(key, &path, &file, 1);
         let row = Row {
             id: id.clone(),
-            start: new.start,
-            end: new.start,
+            start: new.shown_from,
+            end: new.shown_from,
             bytes: 0,
             allocated: 0,
             frames: 0,
@@ -155,6 +161,7 @@ impl Archive {
         inner.catalog.begin(row);
         Ok(OpenSegment {
             archive: inner,
+            lens_run,
             id,
             path,
             file,
@@ -164,7 +171,7 @@ impl Archive {
             close_generation: 0,
             written: header.bytes.len() as u64,
             frames: 0,
-            end: new.start,
+            end: new.shown_from,
             pending: VecDeque::new(),
             stage: Stage::Writing,
         })
@@ -202,6 +209,7 @@ impl OpenSegment {
     /// error it has failed.
     pub fn append(&mut self, parts: &[IoSlice<'_>], end: Mono, frames: u32) -> Result<(), ArchiveError> {
         self.must_be(Stage::Writing)?;
+        let _ = self.lens_run.gaps.settle(self.archive.disk.as_ref(), &self.archive.dirty);
         let bytes: usize = parts.iter().map(|p| p.len()).sum();
         self.write_or_cut_back(parts)?;
         self.written += bytes as u64;

@@ -96,6 +96,11 @@ impl Dirty {
         self.lock().dirs.insert(dir.to_owned());
     }
 
+    /// `file` was synced by itself.
+    pub(crate) fn forget(&self, key: FileKey) {
+        self.lock().files.remove(&key);
+    }
+
     pub(crate) fn is_clean(&self) -> bool {
         let state = self.lock();
         state.files.is_empty() && state.dirs.is_empty()

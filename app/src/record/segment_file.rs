@@ -101,6 +101,7 @@ impl SegmentFile {
         let new = NewSegment {
             lens: plan.lens.clone(),
             start: plan.start,
+            shown_from: plan.shown_from,
             codec: plan.video.codec,
             width: plan.video.width,
             height: plan.video.height,

@@ -214,6 +214,11 @@ impl DiskFile for RealFile {
         Ok(self.file.metadata()?.size())
     }
 
+    fn size(&self) -> io::Result<FileSize> {
+        let meta = self.file.metadata()?;
+        Ok(FileSize { len: meta.size(), allocated: meta.blocks() * STAT_BLOCK })
+    }
+
     fn reserve(&self, len: u64) -> io::Result<()> {
         let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len)?)

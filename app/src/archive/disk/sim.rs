@@ -441,6 +441,12 @@ impl DiskFile for SimFile {
         Ok(state.store.file(self.node)?.live.len() as u64)
     }
 
+    fn size(&self) -> io::Result<FileSize> {
+        let mut state = self.state()?;
+        let file = state.store.file(self.node)?;
+        Ok(FileSize { len: file.live.len() as u64, allocated: file.allocated() })
+    }
+
     fn reserve(&self, len: u64) -> io::Result<()> {
         let mut state = self.writable()?;
         let more = len.saturating_sub(state.store.file(self.node)?.allocated());

@@ -1,0 +1,248 @@
+//! The part of the catalog that queries work on: the index of closed segments, the runs and their mappings, the gaps.
+
+use std::collections::BTreeMap;
+
+use mos_hal::clock::{BootId, ClockQuality, Mono, UtcMicros};
+use mos_hal::media::LensId;
+
+use super::{GapRow, Row, SegmentRow, Window};
+use crate::archive::clock_file::Mapping;
+use crate::archive::gaps::{Gap, GapCause, GapRecord};
+use crate::archive::ids::{RunId, SegmentId};
+use crate::index::{Hole, Index};
+
+/// Shorter than this between two segments is no hole: the last frame's duration is a guess where the source tells none.
+const TOLERANCE_NS: i64 = 500_000_000;
+
+/// What is known of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RunInfo {
+    pub(crate) boot: Option<BootId>,
+    pub(crate) mapping: Option<Mapping>,
+}
+
+/// What `gaps.jsonl` of a lens and run says.
+#[derive(Clone, Debug, Default)]
+struct LensGaps {
+    /// By start.
+    gaps: Vec<Gap>,
+    stopped: bool,
+}
+
+pub(crate) struct Cold {
+    pub(crate) index: Index,
+    pub(crate) runs: BTreeMap<RunId, RunInfo>,
+    gaps: BTreeMap<(LensId, RunId), LensGaps>,
+    /// The index differs from its last snapshot.
+    pub(crate) changed: bool,
+}
+
+impl Cold {
+    pub(crate) fn new(index: Index) -> Self {
+        Self { index, runs: BTreeMap::new(), gaps: BTreeMap::new(), changed: false }
+    }
+
+    pub(crate) fn put(&mut self, row: &Row) -> rusqlite::Result<()> {
+        self.changed = true;
+        // Of a segment that recovery saved after all, only the rest is missing.
+        if let Some(known) = self.gaps.get_mut(&(row.id.lens.clone(), row.id.run)) {
+            for gap in &mut known.gaps {
+                if gap.start >= row.start && gap.start < row.end && gap.cause == GapCause::DiskError {
+                    gap.start = row.end.min(gap.end);
+                }
+            }
+            known.gaps.retain(|g| g.end > g.start);
+        }
+        self.index.put(row)
+    }
+
+    pub(crate) fn note(&mut self, lens: &LensId, run: RunId, record: GapRecord) {
+        let known = self.gaps.entry((lens.clone(), run)).or_default();
+        match record {
+            GapRecord::Stop { .. } => known.stopped = true,
+            GapRecord::Recovered { .. } => {}
+            GapRecord::Gap { gap, .. } => {
+                self.changed = true;
+                let at = known.gaps.partition_point(|g| g.start < gap.start);
+                if known.gaps.get(at) == Some(&gap) {
+                    return;
+                }
+                // Retention goes through a run from its start: its gaps grow together instead of growing in number.
+                if let Some(before) = at.checked_sub(1).and_then(|i| known.gaps.get_mut(i))
+                    && before.cause == gap.cause
+                    && gap.cause == GapCause::Retention
+                    && gap.start.since(before.end) < TOLERANCE_NS
+                {
+                    before.end = before.end.max(gap.end);
+                    return;
+                }
+                known.gaps.insert(at, gap);
+            }
+        }
+    }
+
+    pub(crate) fn forget_run(&mut self, lens: &LensId, run: RunId) {
+        self.gaps.remove(&(lens.clone(), run));
+        let used = self.gaps.keys().any(|(_, r)| *r == run)
+            || self.index.lenses().any(|lens| self.index.runs(lens).any(|(r, _)| r == run));
+        if !used {
+            self.runs.remove(&run);
+        }
+    }
+
+    /// Adds what another catalog knows of runs that this one has not loaded.
+    pub(crate) fn take_over(&mut self, live: &Cold) -> rusqlite::Result<()> {
+        self.changed = true;
+        self.runs.extend(live.runs.iter().map(|(run, info)| (*run, *info)));
+        for (key, gaps) in &live.gaps {
+            self.gaps.insert(key.clone(), gaps.clone());
+        }
+        self.index.put_all(&live.index.all()?)
+    }
+
+    pub(crate) fn mapping(&self, run: RunId) -> Mapping {
+        let unknown = Mapping { mono: Mono(0), utc: UtcMicros(0), quality: ClockQuality::Unset };
+        self.runs.get(&run).and_then(|info| info.mapping).unwrap_or(unknown)
+    }
+
+    pub(crate) fn with_utc(&self, row: Row) -> SegmentRow {
+        let mapping = self.mapping(row.id.run);
+        derive(&mapping, row)
+    }
+
+    /// Adds the first `most` segments of a lens in a window to `rows`.
+    pub(crate) fn segments(
+        &self,
+        lens: &LensId,
+        window: Window,
+        most: usize,
+        rows: &mut Vec<SegmentRow>,
+    ) -> rusqlite::Result<()> {
+        let mut runs: Vec<(UtcMicros, RunId, Mapping)> = Vec::new();
+        for (run, span) in self.index.runs(lens) {
+            let mapping = self.mapping(run);
+            let (start, end) = (mapping.utc_of(span.start), mapping.utc_of(span.end));
+            if start < window.to && end > window.from {
+                runs.push((start, run, mapping));
+            }
+        }
+        // Runs follow one another in UTC too, unless a clock was wrong: then they are merged by the caller's sort.
+        runs.sort_by_key(|r| (r.0, r.1));
+        let mut found: Vec<SegmentRow> = Vec::new();
+        for (start, run, mapping) in runs {
+            if found.len() >= most {
+                found.sort_by(|a, b| (a.start_ts, &a.row.id).cmp(&(b.start_ts, &b.row.id)));
+                found.truncate(most);
+                if found.last().is_none_or(|last| last.start_ts < start) {
+                    break;
+                }
+            }
+            // In whole microseconds `end_ts > from` is the same as `end >= the first instant of from + 1 µs`.
+            let from = Mono(mapping.mono_of(UtcMicros(window.from.0.saturating_add(1))).0.saturating_sub(1));
+            let to = mapping.mono_of(window.to);
+            let in_run = self.index.overlapping(lens, run, (from, to), most)?;
+            found.extend(in_run.into_iter().map(|row| derive(&mapping, row)));
+        }
+        rows.append(&mut found);
+        Ok(())
+    }
+
+    /// Gaps in a window, in no order. `open` are segments that are not in the index yet.
+    pub(crate) fn gaps(&self, lens: Option<&LensId>, window: Window, open: &[Row]) -> Vec<GapRow> {
+        let mut rows = Vec::new();
+        let mut runs: BTreeMap<&LensId, BTreeMap<RunId, (Mono, Mono)>> = BTreeMap::new();
+        let mut covers = |lens, run, start: Mono, end: Mono| {
+            let span = runs.entry(lens).or_default().entry(run).or_insert((start, end));
+            *span = (span.0.min(start), span.1.max(end));
+        };
+        let wanted = |l: &LensId| lens.is_none_or(|wanted| wanted == l);
+        for ((lens, run), known) in self.gaps.iter().filter(|((l, _), _)| wanted(l)) {
+            let mapping = self.mapping(*run);
+            for gap in &known.gaps {
+                covers(lens, *run, gap.start, gap.end);
+                let (start_ts, end_ts) = (mapping.utc_of(gap.start), mapping.utc_of(gap.end));
+                rows.push(GapRow { lens: lens.clone(), start_ts, end_ts, cause: gap.cause });
+            }
+        }
+        for lens in self.index.lenses().filter(|l| wanted(l)) {
+            for (run, span) in self.index.runs(lens) {
+                covers(lens, run, span.start, span.end);
+            }
+        }
+        for row in open {
+            covers(&row.id.lens, row.id.run, row.start, row.end);
+        }
+        for (lens, runs) in runs {
+            let mut before: Option<(RunId, Mono)> = None;
+            for (run, (start, end)) in runs {
+                if let Some((last, last_end)) = before {
+                    let start_ts = self.mapping(last).utc_of(last_end);
+                    let end_ts = self.mapping(run).utc_of(start);
+                    rows.push(GapRow { lens: lens.clone(), start_ts, end_ts, cause: self.end_of(lens, last) });
+                }
+                before = Some((run, end));
+            }
+        }
+        rows.retain(|g| g.start_ts < g.end_ts && g.start_ts < window.to && g.end_ts > window.from);
+        rows
+    }
+
+    /// Why a lens's footage of a run ended where it did.
+    fn end_of(&self, lens: &LensId, run: RunId) -> GapCause {
+        if self.gaps.get(&(lens.clone(), run)).is_some_and(|known| known.stopped) {
+            return GapCause::Stopped;
+        }
+        let boot = |run: &RunId| self.runs.get(run).and_then(|info| info.boot);
+        let next = self.runs.range(RunId(run.0.saturating_add(1))..).next().and_then(|(run, _)| boot(run));
+        match (boot(&run), next) {
+            (Some(this), Some(next)) if this == next => GapCause::RecorderKilled,
+            (Some(_), Some(_)) => GapCause::PowerLoss,
+            _ => GapCause::Unknown,
+        }
+    }
+
+    /// Accounts for every hole in the loaded runs that no gap explains. `quarantined` names segments that were there.
+    pub(crate) fn account_for_holes(&mut self, quarantined: &[SegmentId], present: RunId) -> rusqlite::Result<()> {
+        for hole in self.index.holes(TOLERANCE_NS)? {
+            if hole.run == present {
+                continue;
+            }
+            let cause = self.cause_of(&hole, quarantined);
+            let mut at = hole.start;
+            let mut missing = Vec::new();
+            let known = self.gaps.get(&(hole.lens.clone(), hole.run)).map_or(&[][..], |k| &k.gaps);
+            for gap in known.iter().filter(|g| g.end > hole.start && g.start < hole.end) {
+                missing.push((at, gap.start));
+                at = at.max(gap.end);
+            }
+            missing.push((at, hole.end));
+            for (start, end) in missing {
+                if end.since(start) > TOLERANCE_NS {
+                    let gap = Gap { start, end, cause };
+                    self.note(&hole.lens, hole.run, GapRecord::Gap { gap, seq: None });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cause_of(&self, hole: &Hole, quarantined: &[SegmentId]) -> GapCause {
+        let lost =
+            |id: &SegmentId| id.lens == hole.lens && id.run == hole.run && id.seq > hole.seqs.0 && id.seq < hole.seqs.1;
+        if quarantined.iter().any(lost) {
+            return GapCause::DiskError;
+        }
+        // What was not yet durable when a run ended may be lost before something that by chance was.
+        let at_the_end = hole.follow <= 2 && hole.seqs.1.0 - hole.seqs.0.0 <= 2;
+        match self.end_of(&hole.lens, hole.run) {
+            GapCause::Stopped => GapCause::Unknown,
+            cause if at_the_end => cause,
+            _ => GapCause::Unknown,
+        }
+    }
+}
+
+fn derive(mapping: &Mapping, row: Row) -> SegmentRow {
+    let (start_ts, end_ts) = (mapping.utc_of(row.start), mapping.utc_of(row.end));
+    SegmentRow { row, start_ts, end_ts, quality: mapping.quality }
+}

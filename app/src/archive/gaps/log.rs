@@ -1,0 +1,201 @@
+//! Writing `gaps.jsonl`: the one of the present run rides on ticks, those of past runs are appended to durably.
+
+use std::io::{ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use mos_hal::media::LensId;
+
+use super::{FILE_NAME, GapRecord, text};
+use crate::archive::disk::{Disk, DiskFile, OpenMode};
+use crate::archive::error::{ArchiveError, at};
+use crate::archive::lock;
+use crate::archive::run::folders_above;
+use crate::archive::sync::{Dirty, FileKey, TickReport};
+
+/// Blocks reserved for each file, so that a full disk can still be accounted for.
+const RESERVE_BYTES: u64 = 16 * 1024;
+const TMP_NAME: &str = "gaps.tmp";
+
+/// The `gaps.jsonl` of a lens in the present run. Lines that cannot be written (a full disk) wait in memory.
+pub(crate) struct GapLog {
+    dir: PathBuf,
+    lens: LensId,
+    state: Mutex<State>,
+}
+
+struct State {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    key: FileKey,
+    /// Bytes written; the next line goes there.
+    len: u64,
+    /// Bytes known to be durable.
+    synced: u64,
+    /// The names of the file and of the folders above are durable.
+    named: bool,
+    /// `path` is a temporary file that replaces the log once it is synced.
+    staged: bool,
+    waiting: Vec<GapRecord>,
+}
+
+impl GapLog {
+    /// Creates the file in a fresh run directory.
+    pub(crate) fn create(disk: &dyn Disk, dirty: &Dirty, dir: &Path, lens: &LensId) -> Result<Self, ArchiveError> {
+        let path = dir.join(FILE_NAME);
+        let file = disk.open(&path, OpenMode::CreateNew).map_err(at("create", &path))?;
+        // Best effort.
+        let _ = file.reserve(RESERVE_BYTES);
+        let key = dirty.new_key();
+        dirty.file(key, &path, &file, 0);
+        let waiting = Vec::new();
+        let state = State { path, file, key, len: 0, synced: 0, named: false, staged: false, waiting };
+        Ok(Self { dir: dir.to_owned(), lens: lens.clone(), state: Mutex::new(state) })
+    }
+
+    /// Adds a record; durable with the next group commit. It never fails: what cannot be written waits.
+    pub(crate) fn append(&self, dirty: &Dirty, record: GapRecord) {
+        let mut state = self.lock();
+        state.waiting.push(record);
+        self.write_waiting(&mut state, dirty);
+    }
+
+    /// Adds records and makes them durable before returning.
+    pub(crate) fn append_durable(
+        &self,
+        disk: &dyn Disk,
+        dirty: &Dirty,
+        records: &[GapRecord],
+    ) -> Result<(), ArchiveError> {
+        let mut state = self.lock();
+        state.waiting.extend_from_slice(records);
+        self.write_waiting(&mut state, dirty);
+        if !state.waiting.is_empty() {
+            let keep = state.waiting.len().saturating_sub(records.len());
+            state.waiting.truncate(keep);
+            return Err(at("write", &state.path)(ErrorKind::StorageFull.into()));
+        }
+        self.sync_now(&mut state, disk, dirty)
+    }
+
+    /// G4: makes what is written durable before footage that follows it is written. Nothing to do most of the time.
+    pub(crate) fn settle(&self, disk: &dyn Disk, dirty: &Dirty) -> Result<(), ArchiveError> {
+        let mut state = self.lock();
+        if state.synced == state.len { Ok(()) } else { self.sync_now(&mut state, disk, dirty) }
+    }
+
+    fn sync_now(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) -> Result<(), ArchiveError> {
+        if let Err(error) = state.file.sync() {
+            let path = state.path.clone();
+            self.replace(state, disk, dirty);
+            return Err(at("sync", &path)(error));
+        }
+        dirty.forget(state.key);
+        state.synced = state.len;
+        if state.staged {
+            self.put_in_place(state, disk, dirty).map_err(at("rename", &self.dir))?;
+            disk.sync_dir(&self.dir).map_err(at("sync", &self.dir))?;
+        }
+        if !state.named {
+            for dir in folders_above(&self.dir) {
+                disk.sync_dir(dir).map_err(at("sync", dir))?;
+            }
+            state.named = true;
+        }
+        Ok(())
+    }
+
+    /// Takes in a group commit and tries again what is waiting.
+    pub(crate) fn after_sync(&self, disk: &dyn Disk, dirty: &Dirty, report: &TickReport) {
+        let mut state = self.lock();
+        match report.outcome(state.key) {
+            Some(Ok(len)) => {
+                state.synced = state.synced.max(len);
+                state.named = true;
+                if state.staged && self.put_in_place(&mut state, disk, dirty).is_err() {
+                    self.replace(&mut state, disk, dirty);
+                }
+            }
+            Some(Err(_)) => self.replace(&mut state, disk, dirty),
+            None => {}
+        }
+        self.write_waiting(&mut state, dirty);
+    }
+
+    fn put_in_place(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) -> std::io::Result<()> {
+        let path = self.dir.join(FILE_NAME);
+        disk.rename(&state.path, &path)?;
+        dirty.dir(&self.dir);
+        (state.path, state.staged) = (path, false);
+        Ok(())
+    }
+
+    /// After a failed sync: a new file with everything the old one shows, which takes its place once it is synced.
+    fn replace(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) {
+        dirty.forget(state.key);
+        let copy = || {
+            let mut all = vec![0; state.len as usize];
+            let n = state.file.read_at(0, &mut all)?;
+            let tmp = self.dir.join(TMP_NAME);
+            match disk.remove_file(&tmp) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let file = disk.open(&tmp, OpenMode::CreateNew)?;
+            file.write_at(0, &[IoSlice::new(&all[..n])])?;
+            Ok((tmp, file))
+        };
+        match copy() {
+            Ok((tmp, file)) => {
+                let key = dirty.new_key();
+                dirty.file(key, &tmp, &file, state.len);
+                (state.path, state.file, state.key, state.synced, state.staged) = (tmp, file, key, 0, true);
+            }
+            // Left as it is: the next record tries again.
+            Err(error) => log::error!("cannot replace {}: {error}", state.path.display()),
+        }
+    }
+
+    fn write_waiting(&self, state: &mut State, dirty: &Dirty) {
+        if state.waiting.is_empty() {
+            return;
+        }
+        let text = text(&self.lens, &state.waiting, state.synced);
+        if state.file.write_at(state.len, &[IoSlice::new(text.as_bytes())]).is_ok() {
+            state.len += text.len() as u64;
+            state.waiting.clear();
+            dirty.file(state.key, &state.path, &state.file, state.len);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// Adds records to the log of a past run, made if it is missing; durable on return.
+pub(crate) fn append_to_past(
+    disk: &dyn Disk,
+    dir: &Path,
+    lens: &LensId,
+    records: &[GapRecord],
+) -> Result<(), ArchiveError> {
+    let path = dir.join(FILE_NAME);
+    let (file, new) = match disk.open(&path, OpenMode::ReadWrite) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            (disk.open(&path, OpenMode::CreateNew).map_err(at("create", &path))?, true)
+        }
+        other => (other.map_err(at("open", &path))?, false),
+    };
+    // What is there must be durable before a line may say so.
+    file.sync().map_err(at("sync", &path))?;
+    let len = file.len().map_err(at("read", &path))?;
+    // A newline first: the last line may be torn.
+    let text = format!("{}{}", if len > 0 { "\n" } else { "" }, text(lens, records, len));
+    file.write_at(len, &[IoSlice::new(text.as_bytes())]).map_err(at("write", &path))?;
+    file.sync().map_err(at("sync", &path))?;
+    if new {
+        disk.sync_dir(dir).map_err(at("sync", dir))?;
+    }
+    Ok(())
+}

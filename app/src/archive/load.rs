@@ -1,0 +1,343 @@
+//! Opening what earlier runs left, beside a live capture: list, reconcile with the index, recover.
+//!
+//! Promises:
+//! - L1: files that the index snapshot knows as closed are not opened; everything is listed before recovery begins.
+//! - L2: what was removed stays removed: a decided removal that a power cut interrupted is finished.
+//! - L3: while state beside the segments cannot be read, nothing is deleted.
+//! - L4: an error with one file leaves that file for the next start and goes on with the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use super::catalog::{Cold, Row, RunInfo, SegmentState};
+use super::error::{ArchiveError, at};
+use super::gaps::{GapRecord, append_to_past};
+use super::ids::{RunId, SegmentId};
+use super::listing::{Listing, RunDir, list};
+use super::recover::{Glance, Outcome, glance, recover, sync_file};
+use super::run::folders_above;
+use super::{Archive, Inner, lock, quarantine};
+use crate::index::{Index, snapshot};
+
+/// How loading went; part of the archive's health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Everything that is stored is listed.
+    pub listed: bool,
+    /// Recovery is over.
+    pub loaded: bool,
+    /// Why the index was rebuilt from the files, if it was.
+    pub index_rebuilt: Option<String>,
+    /// Files closed by recovery in this run.
+    pub recovered: u64,
+    /// Files in which nothing was ever durable, dropped by recovery in this run.
+    pub dropped: u64,
+    /// Things in quarantine.
+    pub quarantined: u64,
+    /// Why nothing is deleted, if so; `mos check --repair` mends it.
+    pub frozen: Vec<String>,
+    /// Files that gave errors and wait for the next start.
+    pub unreadable: Vec<String>,
+}
+
+/// What the first pass leaves for the second.
+#[derive(Default)]
+struct Work {
+    closed: Vec<Row>,
+    unclosed: Vec<SegmentId>,
+    strangers: Vec<PathBuf>,
+    runs: BTreeMap<RunId, RunInfo>,
+    unreadable: Vec<String>,
+}
+
+impl Archive {
+    /// Loads the index and recovers what earlier runs left. Blocks; run it on a thread of its own, once.
+    pub fn load(&self) -> Result<(), ArchiveError> {
+        let done = self.inner.load();
+        // Also after an error: nobody shall wait for ever.
+        self.inner.health(|h| (h.listed, h.loaded) = (true, true));
+        if let Err(error) = &done {
+            self.inner.health(|h| h.frozen.push(error.to_string()));
+        }
+        done
+    }
+
+    /// How loading went, and what is wrong with the archive.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        lock(&self.inner.health).clone()
+    }
+}
+
+impl Inner {
+    pub(super) fn health(&self, change: impl FnOnce(&mut Health)) {
+        change(&mut lock(&self.health));
+        self.health_changed.notify_all();
+    }
+
+    /// Waits until everything stored is listed.
+    pub(super) fn wait_listed(&self) {
+        let mut health = lock(&self.health);
+        while !health.listed {
+            health = self.health_changed.wait(health).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    fn load(&self) -> Result<(), ArchiveError> {
+        let disk = self.disk.as_ref();
+        let (index, rebuilt) = match snapshot::load(disk) {
+            Ok(index) => (index, None),
+            Err(why) => (Index::new().map_err(|e| ArchiveError::Index(e.to_string()))?, Some(why)),
+        };
+        let listing = list(disk, Some(self.run))?;
+        self.health(|h| {
+            h.index_rebuilt = rebuilt;
+            h.frozen.clone_from(&listing.damage);
+        });
+        let mut cold = Cold::new(index);
+        let unknown = self.reconcile(&mut cold, &listing).map_err(|e| ArchiveError::Index(e.to_string()))?;
+        let mut work = self.look_at(&unknown);
+        self.settle_same_boot(&listing, &work);
+        learn_runs(&mut cold, &listing, &work);
+        self.ask_headers(&mut cold, &listing);
+        let keeps: BTreeSet<SegmentId> = listing.dirs.iter().flat_map(|d| d.keeps.iter().map(|s| d.id(*s))).collect();
+        let recovered: BTreeSet<SegmentId> =
+            listing.dirs.iter().flat_map(|d| d.recovered().into_iter().map(|s| d.id(s))).collect();
+        for row in &mut work.closed {
+            row.protected = keeps.contains(&row.id);
+            if recovered.contains(&row.id) && row.state == SegmentState::Closed {
+                row.state = SegmentState::Recovered;
+            }
+        }
+        cold.index.put_all(&work.closed).map_err(|e| ArchiveError::Index(e.to_string()))?;
+        for dir in &listing.dirs {
+            for record in &dir.gaps.records {
+                cold.note(&dir.lens, dir.run, *record);
+            }
+        }
+        self.catalog.adopt(cold)?;
+        self.health(|h| h.listed = true);
+        self.finish(&listing, work, &keeps)
+    }
+
+    /// Brings the index in line with the folders; returns what it does not know.
+    fn reconcile(&self, cold: &mut Cold, listing: &Listing) -> rusqlite::Result<Vec<SegmentId>> {
+        let mut unknown = Vec::new();
+        let mut there = BTreeSet::new();
+        let index = &mut cold.index;
+        for dir in &listing.dirs {
+            there.insert((dir.lens.clone(), dir.run));
+            let decided = dir.decided();
+            let known = index.seqs(&dir.lens, dir.run)?;
+            let on_disk = |seq| dir.seqs.binary_search(&seq).is_ok() && !decided.contains(&seq);
+            for (seq, state, protected) in &known {
+                if !on_disk(*seq) || *state == SegmentState::Open {
+                    index.remove(&dir.id(*seq))?;
+                } else if *protected != dir.keeps.contains(seq) {
+                    index.set_protected(&dir.id(*seq), !protected)?;
+                }
+            }
+            let is_known = |seq| {
+                let found = known.binary_search_by_key(&seq, |(s, ..)| *s).ok();
+                found.is_some_and(|i| known[i].1 != SegmentState::Open)
+            };
+            let new = dir.seqs.iter().filter(|seq| !decided.contains(seq) && !is_known(**seq));
+            unknown.extend(new.map(|seq| dir.id(*seq)));
+        }
+        let gone: Vec<Row> = {
+            let lenses: Vec<_> = index.lenses().cloned().collect();
+            let dirs = lenses.iter().flat_map(|l| index.runs(l).map(|(run, _)| (l.clone(), run)).collect::<Vec<_>>());
+            let gone: Vec<_> = dirs.filter(|key| !there.contains(key)).collect();
+            let mut rows = Vec::new();
+            for (lens, run) in gone {
+                let all = (mos_hal::clock::Mono(i64::MIN), mos_hal::clock::Mono(i64::MAX));
+                rows.extend(index.overlapping(&lens, run, all, usize::MAX)?);
+            }
+            rows
+        };
+        gone.iter().try_for_each(|row| index.remove(&row.id))?;
+        Ok(unknown)
+    }
+
+    /// Glances at files, in parallel.
+    fn look_at(&self, ids: &[SegmentId]) -> Work {
+        let threads = self.load_threads.max(1);
+        let share = ids.len().div_ceil(threads).max(1);
+        let parts: Vec<Work> = std::thread::scope(|scope| {
+            let mut parts: Vec<_> = ids.chunks(share).collect();
+            let own = parts.pop().unwrap_or(&[]);
+            let others: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| self.look_at_some(part))).collect();
+            let own = self.look_at_some(own);
+            let mut done: Vec<Work> = others.into_iter().filter_map(|t| t.join().ok()).collect();
+            done.push(own);
+            done
+        });
+        let mut work = Work::default();
+        for part in parts {
+            work.closed.extend(part.closed);
+            work.unclosed.extend(part.unclosed);
+            work.strangers.extend(part.strangers);
+            work.unreadable.extend(part.unreadable);
+            work.runs.extend(part.runs);
+        }
+        work
+    }
+
+    fn look_at_some(&self, ids: &[SegmentId]) -> Work {
+        let mut work = Work::default();
+        for id in ids {
+            match glance(self.disk.as_ref(), id) {
+                Ok(Glance::Closed(row, info) | Glance::Newer(row, info)) => {
+                    work.runs.entry(id.run).or_insert(info);
+                    work.closed.push(row);
+                }
+                Ok(Glance::Unclosed) => work.unclosed.push(id.clone()),
+                Ok(Glance::Stranger) => work.strangers.push(id.media_path()),
+                Err(error) => work.unreadable.push(error.to_string()),
+            }
+        }
+        work
+    }
+
+    /// A recorder that was killed left things in the page cache that only look durable.
+    fn settle_same_boot(&self, listing: &Listing, work: &Work) {
+        let same = |run: RunId, dir: Option<&RunDir>| {
+            let boot = dir.and_then(|d| d.clock).map(|c| c.boot);
+            boot.or_else(|| work.runs.get(&run).and_then(|info| info.boot)).is_none_or(|boot| boot == self.boot)
+        };
+        for dir in listing.dirs.iter().filter(|d| same(d.run, Some(d))) {
+            let mut files: Vec<PathBuf> = work
+                .closed
+                .iter()
+                .filter(|r| r.id.lens == dir.lens && r.id.run == dir.run)
+                .map(|r| r.id.media_path())
+                .collect();
+            files.extend([dir.path.join(super::gaps::FILE_NAME), dir.path.join(super::clock_file::FILE_NAME)]);
+            let mut done: Result<(), ArchiveError> = Ok(());
+            for file in &files {
+                done = done.and(sync_file(self.disk.as_ref(), file));
+            }
+            for folder in folders_above(&dir.path) {
+                done = done.and(self.disk.sync_dir(folder).map_err(at("sync", folder)));
+            }
+            if let Err(error) = done {
+                self.health(|h| h.unreadable.push(error.to_string()));
+            }
+        }
+    }
+
+    /// Runs without a clock file whose segments are all known to the index: one header tells.
+    fn ask_headers(&self, cold: &mut Cold, listing: &Listing) {
+        for dir in &listing.dirs {
+            if cold.runs.contains_key(&dir.run) {
+                continue;
+            }
+            let first = dir.seqs.first().map(|seq| glance(self.disk.as_ref(), &dir.id(*seq)));
+            if let Some(Ok(Glance::Closed(_, info) | Glance::Newer(_, info))) = first {
+                cold.runs.insert(dir.run, info);
+            }
+        }
+    }
+
+    /// The second pass: removals, recovery, quarantine. What each step achieves is listed at once.
+    fn finish(&self, listing: &Listing, work: Work, keeps: &BTreeSet<SegmentId>) -> Result<(), ArchiveError> {
+        let frozen = !listing.damage.is_empty();
+        let mut trouble = work.unreadable;
+        let mut note = |done: Result<(), ArchiveError>| {
+            if let Err(error) = done {
+                log::warn!("{error}");
+                trouble.push(error.to_string());
+            }
+        };
+        if !frozen {
+            for dir in &listing.dirs {
+                note(self.finish_removals(dir));
+            }
+        }
+        let dirs: BTreeMap<_, &RunDir> = listing.dirs.iter().map(|d| ((&d.lens, d.run), d)).collect();
+        for id in &work.unclosed {
+            if let Some(dir) = dirs.get(&(&id.lens, id.run)) {
+                note(self.recover_one(dir, id, keeps.contains(id), frozen));
+            }
+        }
+        for path in work.strangers.iter().chain(&listing.strangers) {
+            note(quarantine::put_away(self.disk.as_ref(), path).map(|to| {
+                log::warn!("{} is not ours: moved to {}", path.display(), to.display());
+            }));
+        }
+        let (quarantined, segments) = quarantine::contents(self.disk.as_ref())?;
+        self.catalog.account_for_holes(&segments, self.run)?;
+        self.health(|h| {
+            h.quarantined = quarantined;
+            h.unreadable.extend(trouble);
+        });
+        Ok(())
+    }
+
+    /// L2: what the log says was removed goes, and with it what an interrupted replacement left behind.
+    fn finish_removals(&self, dir: &RunDir) -> Result<(), ArchiveError> {
+        let decided = dir.decided();
+        let mut touched = false;
+        let gone = dir.seqs.iter().filter(|seq| decided.contains(seq)).map(|seq| dir.id(*seq).media_path());
+        for path in gone.chain(dir.leftovers.iter().cloned()) {
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(at("remove", &path)(error)),
+                _ => touched = true,
+            }
+        }
+        if touched {
+            self.disk.sync_dir(&dir.path).map_err(at("sync", &dir.path))?;
+        }
+        Ok(())
+    }
+
+    fn recover_one(&self, dir: &RunDir, id: &SegmentId, protected: bool, frozen: bool) -> Result<(), ArchiveError> {
+        let disk = self.disk.as_ref();
+        let path = id.media_path();
+        let at_the_end = !dir.stopped() && dir.seqs.last() == Some(&id.seq);
+        match recover(disk, id, at_the_end)? {
+            Outcome::Closed(row, info) | Outcome::Newer(row, info) => {
+                self.catalog.learn_run(id.run, info);
+                self.catalog.put(&Row { protected, ..row })
+            }
+            Outcome::Recovered(row, info) => {
+                // The name may never have been durable.
+                for folder in folders_above(&dir.path) {
+                    disk.sync_dir(folder).map_err(at("sync", folder))?;
+                }
+                append_to_past(disk, &dir.path, &dir.lens, &[GapRecord::Recovered { seq: id.seq }])?;
+                log::info!("recovered {id}: {} frames", row.frames);
+                self.health(|h| h.recovered += 1);
+                self.catalog.learn_run(id.run, info);
+                self.catalog.put(&Row { protected, ..row })
+            }
+            Outcome::Nothing if frozen => Ok(()),
+            Outcome::Nothing => {
+                self.health(|h| h.dropped += 1);
+                disk.remove_file(&path).map_err(at("remove", &path))?;
+                disk.sync_dir(&dir.path).map_err(at("sync", &dir.path))
+            }
+            Outcome::Unreadable(why) => {
+                let to = quarantine::put_away(disk, &path)?;
+                log::warn!("{id} cannot be read ({why}): moved to {}", to.display());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// C3: the highest revision of a run's clock files holds; without any, what a segment's header says.
+fn learn_runs(cold: &mut Cold, listing: &Listing, work: &Work) {
+    let mut best: BTreeMap<RunId, super::clock_file::RunClock> = BTreeMap::new();
+    for clock in listing.dirs.iter().filter_map(|d| d.clock) {
+        let entry = best.entry(clock.run).or_insert(clock);
+        if clock.revision > entry.revision {
+            *entry = clock;
+        }
+    }
+    cold.runs.extend(work.runs.iter().map(|(run, info)| (*run, *info)));
+    for (run, clock) in best {
+        cold.runs.insert(run, RunInfo { boot: Some(clock.boot), mapping: Some(clock.mapping) });
+    }
+}

@@ -1,0 +1,509 @@
+//! The segment index: in-memory SQLite, one row per closed segment.
+//!
+//! Promises:
+//! - I1: it is a cache. Everything in it can be had again from the files; a damaged snapshot costs time, nothing else.
+//! - I2: a window over one lens costs time by the rows it returns, not by the rows there are.
+//! - I3: rows hold the run's monotonic times; UTC is derived outside, so a new mapping re-maps a run at no cost here.
+//!
+//! Only the archive's catalog uses it, under its lock. Lenses are stored as small integers, formats and flags are packed.
+
+pub mod snapshot;
+
+use std::collections::BTreeMap;
+
+use mos_hal::clock::Mono;
+use mos_hal::media::{LensId, VideoCodec};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::archive::ids::{RunId, SegmentId, Seq};
+use crate::archive::{Row, SegmentState};
+
+/// Changes whenever the tables do; a snapshot of another schema is not loaded.
+pub(crate) const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+    PRAGMA user_version = 1;
+    CREATE TABLE lenses (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE segments (
+        lens INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER NOT NULL, seq INTEGER NOT NULL,
+        duration INTEGER NOT NULL, bytes INTEGER NOT NULL, allocated INTEGER NOT NULL, frames INTEGER NOT NULL,
+        shape INTEGER NOT NULL, flags INTEGER NOT NULL,
+        PRIMARY KEY (lens, run, start, seq)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX by_seq ON segments (lens, run, seq);
+";
+
+const COLUMNS: &str = "start, seq, duration, bytes, allocated, frames, shape, flags";
+const PROTECTED: i64 = 16;
+
+/// First and last moment that a lens's segments of one run cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Start of the first segment.
+    pub start: Mono,
+    /// Latest end of a segment.
+    pub end: Mono,
+}
+
+/// A stretch of a run for which a lens has no segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The lens.
+    pub lens: LensId,
+    /// The run.
+    pub run: RunId,
+    /// End of the segment before.
+    pub start: Mono,
+    /// Start of the segment after.
+    pub end: Mono,
+    /// Numbers of both.
+    pub seqs: (Seq, Seq),
+    /// Segments that follow in the run.
+    pub follow: u32,
+}
+
+/// What is stored, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of their allocated blocks.
+    pub allocated: u64,
+}
+
+/// The index. Errors are SQLite's; none is expected of an in-memory database but lack of memory.
+pub struct Index {
+    conn: Connection,
+    lenses: BTreeMap<LensId, i64>,
+    spans: BTreeMap<(i64, u32), Span>,
+    totals: Totals,
+}
+
+type Result<T> = rusqlite::Result<T>;
+
+impl Index {
+    /// An empty index.
+    pub fn new() -> Result<Self> {
+        let conn = Connection::open_in_memory()?;
+        conn.execute_batch(TABLES)?;
+        Self::over(conn)
+    }
+
+    /// Takes over a database that already has the tables.
+    pub(crate) fn over(conn: Connection) -> Result<Self> {
+        let mut index = Self { conn, lenses: BTreeMap::new(), spans: BTreeMap::new(), totals: Totals::default() };
+        index.read_back()?;
+        Ok(index)
+    }
+
+    fn read_back(&mut self) -> Result<()> {
+        let mut names = self.conn.prepare("SELECT name, no FROM lenses")?;
+        for pair in names.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get(1)?)))? {
+            let (name, no) = pair?;
+            let lens = LensId::new(&name).map_err(|_| rusqlite::Error::InvalidQuery)?;
+            self.lenses.insert(lens, no);
+        }
+        let mut spans = self.conn.prepare(
+            "SELECT lens, run, min(start), max(start + duration), count(*), sum(allocated) FROM segments GROUP BY lens, run",
+        )?;
+        let mut rows = spans.query([])?;
+        while let Some(r) = rows.next()? {
+            let span = Span { start: Mono(r.get(2)?), end: Mono(r.get(3)?) };
+            self.spans.insert((r.get(0)?, r.get(1)?), span);
+            self.totals.segments += r.get::<_, u64>(4)?;
+            self.totals.allocated += r.get::<_, u64>(5)?;
+        }
+        Ok(())
+    }
+
+    /// Adds or replaces one row.
+    pub fn put(&mut self, row: &Row) -> Result<()> {
+        let lens = self.lens_no(&row.id.lens)?;
+        self.forget(&row.id)?;
+        self.insert(lens, row)
+    }
+
+    /// Adds many new rows at once.
+    pub fn put_all<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) -> Result<()> {
+        self.conn.execute_batch("BEGIN")?;
+        let done = rows.into_iter().try_for_each(|row| self.put(row));
+        self.conn.execute_batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        done
+    }
+
+    fn insert(&mut self, lens: i64, row: &Row) -> Result<()> {
+        let flags = i64::from(state_no(row.state)) | if row.protected { PROTECTED } else { 0 };
+        let codec = match row.codec {
+            None => 0,
+            Some(VideoCodec::H264) => 1,
+            Some(VideoCodec::H265) => 2,
+        };
+        let shape = i64::from(row.width) << 24 | i64::from(row.height & 0xf_ffff) << 4 | codec;
+        self.conn.prepare_cached("INSERT OR REPLACE INTO segments VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)")?.execute(
+            params![
+                lens,
+                row.id.run.0,
+                row.start.0,
+                row.id.seq.0,
+                row.end.since(row.start),
+                row.bytes,
+                row.allocated,
+                row.frames,
+                shape,
+                flags
+            ],
+        )?;
+        self.totals.segments += 1;
+        self.totals.allocated += row.allocated;
+        let span = self.spans.entry((lens, row.id.run.0)).or_insert(Span { start: row.start, end: row.end });
+        span.start = span.start.min(row.start);
+        span.end = span.end.max(row.end);
+        Ok(())
+    }
+
+    /// A row by its id.
+    pub fn get(&self, id: &SegmentId) -> Result<Option<Row>> {
+        let Some(lens) = self.lenses.get(&id.lens) else { return Ok(None) };
+        let sql = format!("SELECT {COLUMNS} FROM segments WHERE lens=?1 AND run=?2 AND seq=?3");
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        statement.query_row(params![lens, id.run.0, id.seq.0], |r| row_of(r, &id.lens, id.run)).optional()
+    }
+
+    /// Removes a row; one that is not there is no error.
+    pub fn remove(&mut self, id: &SegmentId) -> Result<()> {
+        let Some(span) = self.forget(id)? else { return Ok(()) };
+        let (key, row) = span;
+        let edge = self.spans.get(&key).is_some_and(|s| s.start >= row.start || s.end <= row.end);
+        if edge {
+            let found = self
+                .conn
+                .prepare_cached("SELECT min(start), max(start + duration) FROM segments WHERE lens=?1 AND run=?2")?
+                .query_row(params![key.0, key.1], |r| Ok((r.get::<_, Option<i64>>(0)?, r.get::<_, Option<i64>>(1)?)))?;
+            match found {
+                (Some(start), Some(end)) => self.spans.insert(key, Span { start: Mono(start), end: Mono(end) }),
+                _ => self.spans.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &SegmentId) -> Result<Option<((i64, u32), Row)>> {
+        let Some(row) = self.get(id)? else { return Ok(None) };
+        let Some(lens) = self.lenses.get(&id.lens).copied() else { return Ok(None) };
+        self.conn
+            .prepare_cached("DELETE FROM segments WHERE lens=?1 AND run=?2 AND start=?3 AND seq=?4")?
+            .execute(params![lens, id.run.0, row.start.0, id.seq.0])?;
+        self.totals.segments -= 1;
+        self.totals.allocated -= row.allocated;
+        Ok(Some(((lens, id.run.0), row)))
+    }
+
+    /// Notes whether a segment is protected.
+    pub fn set_protected(&mut self, id: &SegmentId, protected: bool) -> Result<()> {
+        let Some(row) = self.get(id)? else { return Ok(()) };
+        if row.protected == protected { Ok(()) } else { self.put(&Row { protected, ..row }) }
+    }
+
+    /// Segments of one lens and run that overlap `[from, to)`, in order, at most `limit`.
+    pub fn overlapping(&self, lens: &LensId, run: RunId, (from, to): (Mono, Mono), limit: usize) -> Result<Vec<Row>> {
+        let Some(no) = self.lenses.get(lens) else { return Ok(Vec::new()) };
+        // Segments of a run follow one another: of those that begin before the window only the last one can reach in.
+        let before: Option<(i64, i64)> = self
+            .conn
+            .prepare_cached(
+                "SELECT start, start + duration FROM segments WHERE lens=?1 AND run=?2 AND start<=?3
+                 ORDER BY start DESC LIMIT 1",
+            )?
+            .query_row(params![no, run.0, from.0], |r| Ok((r.get(0)?, r.get(1)?)))
+            .optional()?;
+        let low = match before {
+            Some((start, end)) if end > from.0 => start,
+            Some(_) => from.0.saturating_add(1),
+            None => from.0,
+        };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM segments WHERE lens=?1 AND run=?2 AND start>=?3 AND start<?4 ORDER BY start, seq
+             LIMIT ?5"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![no, run.0, low, to.0, limit], |r| row_of(r, lens, run))?;
+        rows.collect()
+    }
+
+    /// Numbers, states and protections of a lens's segments of one run, by number.
+    pub fn seqs(&self, lens: &LensId, run: RunId) -> Result<Vec<(Seq, SegmentState, bool)>> {
+        let Some(no) = self.lenses.get(lens) else { return Ok(Vec::new()) };
+        let mut statement =
+            self.conn.prepare_cached("SELECT seq, flags FROM segments WHERE lens=?1 AND run=?2 ORDER BY seq")?;
+        let rows = statement.query_map(params![no, run.0], |r| {
+            let flags: i64 = r.get(1)?;
+            Ok((Seq(r.get(0)?), state_of(flags), flags & PROTECTED != 0))
+        })?;
+        rows.collect()
+    }
+
+    /// Unprotected closed or recovered segments of all lenses, oldest run and start first, at most `limit`.
+    pub fn oldest(&self, limit: usize) -> Result<Vec<Row>> {
+        let sql = format!(
+            "SELECT {COLUMNS}, run FROM segments WHERE lens=?1 AND flags IN (1, 2) ORDER BY run, start LIMIT ?2"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = Vec::new();
+        for (lens, no) in &self.lenses {
+            let found = statement.query_map(params![no, limit], |r| row_of(r, lens, RunId(r.get(8)?)))?;
+            for row in found {
+                rows.push(row?);
+            }
+        }
+        rows.sort_by_key(|r: &Row| (r.id.run, r.start));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// Where a segment does not begin where the one before it in its lens and run ended: lens, run, the end before, the
+    /// start after, both numbers, and how many segments follow in the run. Shorter than `tolerance` nanoseconds is none.
+    pub fn holes(&self, tolerance: i64) -> Result<Vec<Hole>> {
+        let mut statement = self.conn.prepare(
+            "SELECT lens, run, before, start, seq_before, seq, follow FROM (
+                 SELECT lens, run, start, seq,
+                        lag(start + duration) OVER w AS before, lag(seq) OVER w AS seq_before,
+                        count(*) OVER (PARTITION BY lens, run ORDER BY start
+                                       ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS follow
+                 FROM segments WINDOW w AS (PARTITION BY lens, run ORDER BY start))
+             WHERE start - before > ?1",
+        )?;
+        let mut holes = Vec::new();
+        let mut rows = statement.query([tolerance])?;
+        while let Some(r) = rows.next()? {
+            let no: i64 = r.get(0)?;
+            let Some((lens, _)) = self.lenses.iter().find(|(_, n)| **n == no) else { continue };
+            holes.push(Hole {
+                lens: lens.clone(),
+                run: RunId(r.get(1)?),
+                start: Mono(r.get(2)?),
+                end: Mono(r.get(3)?),
+                seqs: (Seq(r.get(4)?), Seq(r.get(5)?)),
+                follow: r.get(6)?,
+            });
+        }
+        Ok(holes)
+    }
+
+    /// Every row, by lens and run and start.
+    pub fn all(&self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for lens in self.lenses.keys() {
+            for (run, _) in self.runs(lens) {
+                rows.extend(self.overlapping(lens, run, (Mono(i64::MIN), Mono(i64::MAX)), usize::MAX)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Lenses that ever had a row.
+    pub fn lenses(&self) -> impl Iterator<Item = &LensId> {
+        self.lenses.keys()
+    }
+
+    /// Runs in which a lens has segments, by number.
+    pub fn runs(&self, lens: &LensId) -> impl Iterator<Item = (RunId, Span)> {
+        let no = self.lenses.get(lens).copied().unwrap_or(-1);
+        self.spans.range((no, 0)..=(no, u32::MAX)).map(|((_, run), span)| (RunId(*run), *span))
+    }
+
+    /// What is stored, added up.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Bytes that the database takes in memory.
+    pub fn memory(&self) -> Result<u64> {
+        let pages: u64 = self.conn.pragma_query_value(None, "page_count", |r| r.get(0))?;
+        let size: u64 = self.conn.pragma_query_value(None, "page_size", |r| r.get(0))?;
+        Ok(pages * size)
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.conn
+    }
+
+    fn lens_no(&mut self, lens: &LensId) -> Result<i64> {
+        if let Some(no) = self.lenses.get(lens) {
+            return Ok(*no);
+        }
+        self.conn.execute("INSERT INTO lenses (name) VALUES (?1)", [lens.as_str()])?;
+        let no = self.conn.last_insert_rowid();
+        self.lenses.insert(lens.clone(), no);
+        Ok(no)
+    }
+}
+
+fn row_of(r: &rusqlite::Row<'_>, lens: &LensId, run: RunId) -> Result<Row> {
+    let start: i64 = r.get(0)?;
+    let duration: i64 = r.get(2)?;
+    let shape: i64 = r.get(6)?;
+    let flags: i64 = r.get(7)?;
+    Ok(Row {
+        id: SegmentId { lens: lens.clone(), run, seq: Seq(r.get(1)?) },
+        start: Mono(start),
+        end: Mono(start.saturating_add(duration)),
+        bytes: r.get(3)?,
+        allocated: r.get(4)?,
+        frames: r.get(5)?,
+        codec: match shape & 0xf {
+            1 => Some(VideoCodec::H264),
+            2 => Some(VideoCodec::H265),
+            _ => None,
+        },
+        width: (shape >> 24) as u32,
+        height: (shape >> 4 & 0xf_ffff) as u32,
+        state: state_of(flags),
+        protected: flags & PROTECTED != 0,
+    })
+}
+
+fn state_no(state: SegmentState) -> u8 {
+    match state {
+        SegmentState::Open => 0,
+        SegmentState::Closed => 1,
+        SegmentState::Recovered => 2,
+        SegmentState::Newer => 3,
+    }
+}
+
+fn state_of(flags: i64) -> SegmentState {
+    match flags & 0xf {
+        0 => SegmentState::Open,
+        1 => SegmentState::Closed,
+        2 => SegmentState::Recovered,
+        _ => SegmentState::Newer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn row(id: &str, start: i64, end: i64) -> Row {
+        Row {
+            id: id.parse().unwrap(),
+            start: Mono(start),
+            end: Mono(end),
+            bytes: 1000,
+            allocated: 4096,
+            frames: 25,
+            codec: Some(VideoCodec::H265),
+            width: 3840,
+            height: 2160,
+            state: SegmentState::Closed,
+            protected: false,
+        }
+    }
+
+    fn ids(rows: &[Row]) -> Vec<String> {
+        rows.iter().map(|r| r.id.to_string()).collect()
+    }
+
+    fn sample() -> Index {
+        let mut index = Index::new().unwrap();
+        let rows = [
+            row("road-1-0", 0, 10),
+            row("road-1-1", 10, 20),
+            row("road-1-2", 25, 30),
+            row("cabin-1-0", 3, 9),
+            row("road-2-0", 5, 8),
+        ];
+        index.put_all(&rows).unwrap();
+        index
+    }
+
+    #[test]
+    fn rows_come_back_as_they_went_in() {
+        let mut index = Index::new().unwrap();
+        let mut rows = vec![row("road-1-0", 5, 10), row("cabin-7-4000000000", -9, i64::from(u32::MAX))];
+        rows[1].state = SegmentState::Recovered;
+        rows[1].protected = true;
+        rows[1].codec = None;
+        rows[1].bytes = 1 << 40;
+        for row in &rows {
+            index.put(row).unwrap();
+            assert_eq!(index.get(&row.id).unwrap().as_ref(), Some(row));
+        }
+        assert_eq!(index.get(&"road-1-1".parse().unwrap()).unwrap(), None);
+        assert_eq!(index.get(&"tail-1-1".parse().unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn i2_windows_are_half_open() {
+        let index = sample();
+        let road: LensId = LensId::new("road").unwrap();
+        let ask = |from, to| ids(&index.overlapping(&road, RunId(1), (Mono(from), Mono(to)), 99).unwrap());
+        assert_eq!(ask(0, 10), ["road-1-0"]);
+        assert_eq!(ask(9, 11), ["road-1-0", "road-1-1"]);
+        assert_eq!(ask(10, 11), ["road-1-1"]);
+        assert_eq!(ask(20, 25), Vec::<String>::new());
+        assert_eq!(ask(20, 26), ["road-1-2"]);
+        assert_eq!(ask(30, 99), Vec::<String>::new());
+        assert_eq!(ask(i64::MIN, i64::MAX), ["road-1-0", "road-1-1", "road-1-2"]);
+        let few = index.overlapping(&road, RunId(1), (Mono(5), Mono(99)), 2).unwrap();
+        assert_eq!(ids(&few), ["road-1-0", "road-1-1"]);
+    }
+
+    #[test]
+    fn holes_are_found_within_runs_only() {
+        let mut index = sample();
+        assert_eq!(index.holes(5).unwrap(), []);
+        let holes = index.holes(4).unwrap();
+        assert_eq!(holes.len(), 1);
+        assert_eq!((holes[0].start, holes[0].end, holes[0].follow), (Mono(20), Mono(25), 1));
+        index.remove(&"road-1-1".parse().unwrap()).unwrap();
+        assert_eq!(index.holes(5).unwrap()[0].seqs, (Seq(0), Seq(2)));
+        assert_eq!(index.all().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn totals_and_spans_follow_every_change() {
+        let mut index = sample();
+        let road: LensId = LensId::new("road").unwrap();
+        assert_eq!(index.totals(), Totals { segments: 5, allocated: 5 * 4096 });
+        let spans: Vec<_> = index.runs(&road).collect();
+        assert_eq!(
+            spans,
+            [(RunId(1), Span { start: Mono(0), end: Mono(30) }), (RunId(2), Span { start: Mono(5), end: Mono(8) })]
+        );
+        index.remove(&"road-1-2".parse().unwrap()).unwrap();
+        index.remove(&"road-2-0".parse().unwrap()).unwrap();
+        index.remove(&"road-2-0".parse().unwrap()).unwrap();
+        index.put(&Row { allocated: 8192, ..row("road-1-0", 0, 10) }).unwrap();
+        assert_eq!(index.totals(), Totals { segments: 3, allocated: 4 * 4096 });
+        let spans: Vec<_> = index.runs(&road).collect();
+        assert_eq!(spans, [(RunId(1), Span { start: Mono(0), end: Mono(20) })]);
+    }
+
+    #[test]
+    fn oldest_goes_by_run_and_start_over_all_lenses_and_spares_the_protected() {
+        let mut index = sample();
+        index.set_protected(&"road-1-0".parse().unwrap(), true).unwrap();
+        assert_eq!(ids(&index.oldest(3).unwrap()), ["cabin-1-0", "road-1-1", "road-1-2"]);
+        index.set_protected(&"road-1-0".parse().unwrap(), false).unwrap();
+        assert_eq!(ids(&index.oldest(9).unwrap()).len(), 5);
+    }
+
+    #[test]
+    fn a_hundred_thousand_rows_fit_into_twelve_megabytes() {
+        let mut index = Index::new().unwrap();
+        let rows: Vec<Row> = (0..100_000_i64)
+            .map(|n| {
+                let id = format!("lens{}-{}-{}", n % 8, 1 + n / 8000, n % 8000 / 8);
+                let start = 7_000_000_000_123 + n / 8 * 30_000_000_000;
+                Row { bytes: 15_000_000 + n as u64, ..row(&id, start, start + 29_966_666_666) }
+            })
+            .collect();
+        index.put_all(&rows).unwrap();
+        assert_eq!(index.totals().segments, 100_000);
+        let bytes = index.memory().unwrap();
+        assert!(bytes <= 12 << 20, "{bytes} bytes");
+    }
+}
