@@ -1,22 +1,6 @@
-//! Decoders and encoders for stored media.
+//! Decoders and encoders for stored media, on the CPU.
 
-use crate::media::VideoFormat;
-use crate::platform::{CodecError, Codecs, Jpeg, JpegOptions};
+mod jfif;
+mod jpeg;
 
-/// Keyframes to JPEG by warm decoders.
-#[derive(Default)]
-pub struct Jpegs {}
-
-impl Jpegs {
-    /// Starts nothing until the first picture is asked for.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl Codecs for Jpegs {
-    fn jpeg(&self, format: &VideoFormat, _: &[u8], _: JpegOptions) -> Result<Jpeg, CodecError> {
-        Err(CodecError::Missing { codec: format.codec.name(), tried: "nothing yet".into() })
-    }
-}
+pub use jpeg::Jpegs;

@@ -1,0 +1,179 @@
+//! Video colours to JPEG colours.
+//!
+//! JFIF 1.02 knows one kind of colour: BT.601 over the full range of 8 bits. Promises that, from 4:2:0 planes of any common
+//! matrix and range. Chroma samples stay where they are: their half-pixel offset from JPEG's centre is not corrected.
+
+/// Luma weights of red and blue that a matrix is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Weights {
+    red: f64,
+    blue: f64,
+}
+
+/// ITU-R BT.601.
+pub(super) const BT601: Weights = Weights { red: 0.299, blue: 0.114 };
+/// ITU-R BT.709.
+pub(super) const BT709: Weights = Weights { red: 0.2126, blue: 0.0722 };
+/// ITU-R BT.2020, non-constant luminance.
+pub(super) const BT2020: Weights = Weights { red: 0.2627, blue: 0.0593 };
+
+/// Fractional bits of the fixed-point factors.
+const SHIFT: u32 = 14;
+const HALF: i32 = 1 << (SHIFT - 1);
+
+/// A conversion, ready to run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ToJfif {
+    luma_zero: i32,
+    luma: i32,
+    /// What blue and red difference add to luma.
+    to_luma: [i32; 2],
+    /// What the differences become: rows for blue and red.
+    chroma: [[i32; 2]; 2],
+}
+
+/// One plane to read or write.
+pub(super) struct Plane<B> {
+    pub(super) data: B,
+    pub(super) stride: usize,
+}
+
+impl ToJfif {
+    /// From a matrix and a range (`full`: 0 to 255, else 16 to 235). `None` if there is nothing to do.
+    pub(super) fn new(from: Weights, full: bool) -> Option<Self> {
+        if full && from == BT601 {
+            return None;
+        }
+        let (luma_zero, luma, chroma) = if full { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
+        // A colour with no luma and differences (cb, cr) in the old matrix, as red, green and blue…
+        let rgb = |cb: f64, cr: f64| {
+            let (r, b) = (2.0 * (1.0 - from.red) * cr, 2.0 * (1.0 - from.blue) * cb);
+            (r, -(from.red * r + from.blue * b) / (1.0 - from.red - from.blue), b)
+        };
+        // …and in the new one.
+        let new = |(r, g, b): (f64, f64, f64)| {
+            let y = BT601.red * r + (1.0 - BT601.red - BT601.blue) * g + BT601.blue * b;
+            [y, (b - y) / (2.0 * (1.0 - BT601.blue)), (r - y) / (2.0 * (1.0 - BT601.red))]
+        };
+        let (blue, red) = (new(rgb(1.0, 0.0)), new(rgb(0.0, 1.0)));
+        let fixed = |x: f64| (x * f64::from(1 << SHIFT)).round() as i32;
+        Some(Self {
+            luma_zero,
+            luma: fixed(luma),
+            to_luma: [fixed(blue[0] * chroma), fixed(red[0] * chroma)],
+            chroma: [[blue[1], red[1]], [blue[2], red[2]]].map(|row| row.map(|x| fixed(x * chroma))),
+        })
+    }
+
+    /// Converts a picture of `width`×`height` pixels, planes in the order luma, blue, red.
+    pub(super) fn convert(
+        &self,
+        from: &[Plane<&[u8]>; 3],
+        to: &mut [Plane<&mut [u8]>; 3],
+        width: usize,
+        height: usize,
+    ) {
+        let half = width.div_ceil(2);
+        let mut shift = vec![0i32; half * 2];
+        let [luma, blue, red] = to;
+        for line in 0..height.div_ceil(2) {
+            let source = |plane: usize| from[plane].data.get(line * from[plane].stride..)?.get(..half);
+            let (Some(cb), Some(cr)) = (source(1), source(2)) else { return };
+            let target = line * blue.stride..line * blue.stride + half;
+            let Some(out_blue) = blue.data.get_mut(target) else { return };
+            let target = line * red.stride..line * red.stride + half;
+            let Some(out_red) = red.data.get_mut(target) else { return };
+            self.chroma_line(cb, cr, out_blue, out_red, &mut shift);
+            for y in (2 * line..height).take(2) {
+                let Some(source) = from[0].data.get(y * from[0].stride..).and_then(|s| s.get(..width)) else { return };
+                let Some(target) = luma.data.get_mut(y * luma.stride..).and_then(|t| t.get_mut(..width)) else {
+                    return;
+                };
+                for ((out, y), shift) in target.iter_mut().zip(source).zip(&shift) {
+                    let value = (i32::from(*y) - self.luma_zero) * self.luma + shift;
+                    *out = ((value + HALF) >> SHIFT).clamp(0, 255) as u8;
+                }
+            }
+        }
+    }
+
+    /// One line of both differences; `shift` takes what they add to the two luma pixels above and below each.
+    fn chroma_line(&self, cb: &[u8], cr: &[u8], out_blue: &mut [u8], out_red: &mut [u8], shift: &mut [i32]) {
+        let [[bb, br], [rb, rr]] = self.chroma;
+        let [lb, lr] = self.to_luma;
+        let inputs = cb.iter().zip(cr);
+        let outputs = out_blue.iter_mut().zip(out_red.iter_mut()).zip(shift.chunks_exact_mut(2));
+        for ((cb, cr), ((blue, red), shift)) in inputs.zip(outputs) {
+            let (b, r) = (i32::from(*cb) - 128, i32::from(*cr) - 128);
+            *blue = (((bb * b + br * r + HALF) >> SHIFT) + 128).clamp(0, 255) as u8;
+            *red = (((rb * b + rr * r + HALF) >> SHIFT) + 128).clamp(0, 255) as u8;
+            shift.fill(lb * b + lr * r);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// One pixel block of one colour.
+    fn one(c: ToJfif, y: u8, cb: u8, cr: u8) -> (u8, u8, u8) {
+        let (mut ly, mut lb, mut lr) = ([0u8; 4], [0u8; 1], [0u8; 1]);
+        let from = [
+            Plane { data: &[y; 4][..], stride: 2 },
+            Plane { data: &[cb][..], stride: 1 },
+            Plane { data: &[cr][..], stride: 1 },
+        ];
+        let mut to = [
+            Plane { data: &mut ly[..], stride: 2 },
+            Plane { data: &mut lb[..], stride: 1 },
+            Plane { data: &mut lr[..], stride: 1 },
+        ];
+        c.convert(&from, &mut to, 2, 2);
+        assert_eq!(ly, [ly[0]; 4]);
+        (ly[0], lb[0], lr[0])
+    }
+
+    #[test]
+    fn black_and_white_span_the_full_range() {
+        for from in [BT601, BT709, BT2020] {
+            let c = ToJfif::new(from, false).unwrap();
+            assert_eq!(one(c, 16, 128, 128), (0, 128, 128));
+            assert_eq!(one(c, 235, 128, 128), (255, 128, 128));
+            assert_eq!(one(c, 0, 128, 128), (0, 128, 128), "below black");
+        }
+        assert_eq!(ToJfif::new(BT601, true), None);
+    }
+
+    #[test]
+    fn pure_red_is_the_same_red() {
+        // Red in limited BT.709 (63, 102, 240) and in limited BT.601 (81, 90, 240); JFIF red is (76, 85, 255).
+        let near = |got: (u8, u8, u8)| {
+            let apart = [got.0.abs_diff(76), got.1.abs_diff(85), got.2.abs_diff(255)];
+            assert!(apart.iter().all(|d| *d <= 1), "{got:?}");
+        };
+        near(one(ToJfif::new(BT709, false).unwrap(), 63, 102, 240));
+        near(one(ToJfif::new(BT601, false).unwrap(), 81, 90, 240));
+    }
+
+    #[test]
+    fn odd_sizes_and_short_planes_stay_in_bounds() {
+        let c = ToJfif::new(BT709, false).unwrap();
+        let (y, uv) = (vec![100u8; 15], vec![100u8; 6]);
+        let (mut oy, mut ou, mut ov) = (vec![0u8; 15], vec![0u8; 6], vec![0u8; 5]);
+        let from = [3, 2, 2].map(|stride| stride);
+        let planes = [
+            Plane { data: &y[..], stride: from[0] },
+            Plane { data: &uv[..], stride: from[1] },
+            Plane { data: &uv[..], stride: from[2] },
+        ];
+        let mut to = [
+            Plane { data: &mut oy[..], stride: 3 },
+            Plane { data: &mut ou[..], stride: 2 },
+            Plane { data: &mut ov[..], stride: 2 },
+        ];
+        c.convert(&planes, &mut to, 3, 5);
+        assert_eq!(oy[..12], [98; 12].map(|_| oy[0]));
+    }
+}
