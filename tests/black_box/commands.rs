@@ -13,7 +13,6 @@ fn wrong_usage_is_exit_2() {
     let mos = || Command::new(mos_tests::binary("mos"));
     for args in [
         &["no-such-command"][..],
-        &["segments"],
         &["clip"],
         &["clip", "road-1-1", "--from", "1"],
         &["snapshot", "road-1-1", "--at", "soon", "-o", "x.jpg"],
