@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     FullAfter(u64),
     /// It closes the connection at the first write beyond this many bytes.
     HangsUpAfter(u64),
+    /// It closes the connection when a key is offered.
+    HangsUpAtLogin,
 }
 
 /// A running server; dropping it stops it.
@@ -193,6 +195,9 @@ impl russh::server::Handler for Account {
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        if self.fault == Fault::HangsUpAtLogin {
+            return Err(russh::Error::Disconnect);
+        }
         Ok(self.judge(user, offer.public_key))
     }
 

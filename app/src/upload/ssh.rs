@@ -183,6 +183,10 @@ async fn login(handle: &mut Handle<Gate>, access: &Access) -> Result<(), Failure
         Err(_) => Err(late(at, "the login")),
         Ok(Err(e)) => Err(lost(at, &e)),
         Ok(Ok(AuthResult::Success)) => Ok(()),
+        // The library's answer to a connection that ended before the server's.
+        Ok(Ok(AuthResult::Failure { remaining_methods, .. })) if remaining_methods.is_empty() && handle.is_closed() => {
+            Err(Failure::new(FailureKind::ConnectionLost, format!("the connection to {at} broke off during the login")))
+        }
         Ok(Ok(AuthResult::Failure { .. })) => {
             let message = format!("{at} does not accept {proof} for user '{}'", access.endpoint.user.escape_default());
             Err(Failure::new(FailureKind::AuthFailed, message))

@@ -72,12 +72,14 @@ fn a_fault_of_the_server_is_never_done_and_leaves_nothing() {
 
 #[test]
 fn a_server_that_hangs_up_is_connection_lost() {
-    let rig = Rig::new();
-    let server = SftpServer::with_fault(&rig.inbox, Fault::HangsUpAfter(1_000_000)).unwrap();
-    let (path, _) = rig.clip("a.mp4", 3_000_000);
-    let job = rig.end_of(&request(&path, &server.uri("a.mp4"), &server.pin(), &server.identity().unwrap()));
-    assert_eq!(kind(&job), FailureKind::ConnectionLost, "{job:?}");
-    assert!(!names(&rig.inbox).contains(&"a.mp4".to_owned()));
+    for fault in [Fault::HangsUpAfter(1_000_000), Fault::HangsUpAtLogin] {
+        let rig = Rig::new();
+        let server = SftpServer::with_fault(&rig.inbox, fault).unwrap();
+        let (path, _) = rig.clip("a.mp4", 3_000_000);
+        let job = rig.end_of(&request(&path, &server.uri("a.mp4"), &server.pin(), &server.identity().unwrap()));
+        assert_eq!(kind(&job), FailureKind::ConnectionLost, "{job:?}");
+        assert!(!names(&rig.inbox).contains(&"a.mp4".to_owned()));
+    }
 }
 
 #[test]
