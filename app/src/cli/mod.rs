@@ -15,6 +15,7 @@ mod remove;
 mod run;
 mod segments;
 mod snapshot;
+mod status;
 mod times;
 mod upload;
 
@@ -52,6 +53,8 @@ struct DaemonArgs {
 enum Command {
     /// Run the daemon: record the configured cameras and serve the API
     Run(run::RunArgs),
+    /// Tell how the recorder is and what is wrong with which lens
+    Status(status::StatusArgs),
     /// List capture devices
     Devices(devices::DevicesArgs),
     /// List stored segments and gaps
@@ -126,6 +129,7 @@ impl Cli {
         let client = || self.daemon.client();
         match self.command {
             Command::Run(args) => run::execute(&args),
+            Command::Status(args) => asked(status::execute(&client()?, &args)),
             Command::Devices(args) => asked(devices::execute(&client()?, &args)),
             Command::Segments(args) => asked(segments::execute(&client()?, &args)),
             Command::Clip(args) => asked(clip::execute(&client()?, &args)),

@@ -9,9 +9,9 @@ use crate::http::{GapView, SegmentPage, SegmentView};
 
 #[derive(Debug, Args)]
 pub(super) struct SegmentsArgs {
-    /// Only this lens
+    /// The lens
     #[arg(long, value_name = "LENS")]
-    lens: Option<String>,
+    lens: String,
     /// Only what ends after this time (RFC 3339 or UTC microseconds)
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<String>,
@@ -24,9 +24,7 @@ pub(super) struct SegmentsArgs {
 
 pub(super) async fn execute(client: &Client, args: &SegmentsArgs) -> Outcome {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    if let Some(lens) = &args.lens {
-        query.append_pair("lens", lens);
-    }
+    query.append_pair("lens", &args.lens);
     for (option, key, time) in [("--from", "start_ts", &args.from), ("--to", "end_ts", &args.to)] {
         if let Some(time) = time {
             query.append_pair(key, &times::parse(option, time)?.to_string());

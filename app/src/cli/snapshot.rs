@@ -22,16 +22,24 @@ pub(super) struct SnapshotArgs {
     /// JPEG quality, 1 to 100
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: Option<u8>,
-    /// Longest edge in pixels; the picture is scaled down to it
+    /// Most pixels across; the picture is scaled down to fit, never up
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=16384))]
-    max_edge: Option<u32>,
+    width: Option<u32>,
+    /// Most pixels down
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=16384))]
+    height: Option<u32>,
     #[command(flatten)]
     report: Report,
 }
 
 pub(super) async fn execute(client: &Client, args: &SnapshotArgs) -> Outcome {
     let at = times::offset("--at", &args.at)?;
-    let body = json!({ "keyframe_offset": at, "quality": args.quality, "max_edge": args.max_edge });
+    let body = json!({
+        "keyframe_offset": at,
+        "quality": args.quality,
+        "width": args.width,
+        "height": args.height,
+    });
     let picture: SnapshotView = client.post(&super::segment_path(&args.segment, "/snapshot")?, &body).await?;
     if let Some(to) = &args.output {
         let output = copy::Output {

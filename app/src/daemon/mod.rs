@@ -9,18 +9,21 @@ mod signals;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, SystemClock};
+use mos_hal::media::LensId;
 use mos_hal::power::SigPwr;
 use sd_notify::NotifyState;
 
 use crate::archive::disk::{Disk, RealDisk};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions};
+use crate::capture::{CaptureControlService, DropMode, LensConfig};
 use crate::config::{Config, Log};
 use crate::http::serve::{self, ServeError};
-use crate::http::{self, Services};
+use crate::http::{self, Loading, Services};
+use crate::record::{Recorder, RecorderOptions};
 use crate::upload::queue::{Limits, Uploads};
 use signals::StopSignals;
 
@@ -92,8 +95,10 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let archive = Archive::open(disk as Arc<dyn Disk>, clock.clone(), &ArchiveOptions::default())?;
     log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
 
+    let (recorder, capture) = record(&config, &archive, &clock)?;
     let uploads = Uploads::start(&root, archive.clone(), Limits::default()).map_err(system("start uploads"))?;
-    let services = Arc::new(Services { archive: archive.clone(), root, platform: mos_hal::platform::probe(), uploads });
+    let loading = Mutex::new(Loading::Busy);
+    let services = Arc::new(Services { archive, root, recorder, capture, uploads, loading });
     let unix = serve::bind_unix(&config.http.unix_socket)?;
     let tcp = match &config.http.tcp {
         Some(tcp) => {
@@ -105,7 +110,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         None => None,
     };
     log::info!("the API is served on {}", config.http.unix_socket.display());
-    load_beside(archive)?;
+    load_beside(services.clone())?;
     tell(&[NotifyState::Ready]);
 
     let local = serve::unix(&unix, http::local(&services));
@@ -123,8 +128,15 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     };
     log::info!("stopping: {why}");
     tell(&[NotifyState::Stopping]);
-    services.uploads.stop();
-    Ok(())
+    // First what a failing supply gives time for.
+    let services_of_stop = services.clone();
+    let stopped = tokio::task::spawn_blocking(move || {
+        let report = services_of_stop.recorder.stop();
+        log::info!("everything is durable {} ms after the end was decided", report.took.as_millis());
+        services_of_stop.capture.stop();
+        services_of_stop.uploads.stop();
+    });
+    stopped.await.map_err(|e| system("stop in order")(io::Error::other(e)))
 }
 
 fn open_disk(root: &std::path::Path) -> Result<RealDisk, DaemonError> {
@@ -134,11 +146,40 @@ fn open_disk(root: &std::path::Path) -> Result<RealDisk, DaemonError> {
     })
 }
 
-/// Loads the index and recovers what earlier runs left, while the cameras are recorded already.
-fn load_beside(archive: Archive) -> Result<(), DaemonError> {
-    let work = move || match archive.load() {
-        Ok(()) => log::info!("all segments are listed"),
-        Err(e) => log::error!("what earlier runs left cannot be listed completely: {e}"),
+/// Starts recorder and cameras.
+fn record(
+    config: &Config,
+    archive: &Archive,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Recorder, CaptureControlService), DaemonError> {
+    let options = RecorderOptions {
+        segment_length: config.storage.segment,
+        intake_bytes: usize::try_from(config.storage.buffer_bytes).unwrap_or(usize::MAX),
+    };
+    let ids: Vec<LensId> = config.cameras.iter().map(|camera| camera.id.clone()).collect();
+    let recorder = Recorder::new(archive.clone(), clock.clone(), &options, &ids);
+    let lenses = config.cameras.iter().filter_map(|camera| {
+        let lens = LensConfig { id: camera.id.clone(), source: camera.source.clone(), audio: camera.audio };
+        Some((lens, recorder.intake(&camera.id)?))
+    });
+    let platform = mos_hal::platform::probe();
+    let capture = CaptureControlService::new(platform, clock, lenses.collect(), DropMode::Thread);
+    capture.spawn().map_err(system("start the cameras"))?;
+    recorder.spawn().map_err(system("start the recorder"))?;
+    Ok((recorder, capture))
+}
+
+/// Lists and recovers what earlier runs left, while the cameras are recorded already.
+fn load_beside(services: Arc<Services>) -> Result<(), DaemonError> {
+    let work = move || match services.archive.load() {
+        Ok(()) => {
+            log::info!("all segments are listed");
+            services.set_loading(Loading::Done);
+        }
+        Err(e) => {
+            log::error!("what earlier runs left cannot be listed completely: {e}");
+            services.set_loading(Loading::Failed(e.to_string()));
+        }
     };
     let thread = std::thread::Builder::new().name("mos-load".to_owned()).stack_size(1 << 20).spawn(work);
     thread.map(drop).map_err(system("start a thread"))

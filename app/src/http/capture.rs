@@ -61,10 +61,10 @@ pub(super) fn routes(routes: &mut Routes) {
 #[utoipa::path(get, path = "/v1/capture/devices", operation_id = "ListDevices", tag = "capture",
     responses((status = 200, body = DeviceList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn list_devices(State(services): State<Arc<Services>>) -> Result<Json<DeviceList>, Fault> {
-    let list = blocking(move || DeviceList {
-        platform: services.platform.name().to_owned(),
-        evidence: services.platform.evidence(),
-        devices: services.platform.devices().into_iter().map(DeviceView::from).collect(),
+    let list = blocking(move || {
+        let (platform, evidence) = services.capture.platform();
+        let devices = services.capture.devices().into_iter().map(DeviceView::from).collect();
+        DeviceList { platform: platform.to_owned(), evidence, devices }
     });
     Ok(Json(list.await?))
 }

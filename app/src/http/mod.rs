@@ -10,6 +10,8 @@ mod clips;
 mod extract;
 pub mod fault;
 mod guard;
+mod health;
+mod metrics;
 mod openapi;
 mod routes;
 mod segments;
@@ -18,18 +20,20 @@ mod snapshots;
 mod uploads;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use mos_hal::platform::Platform;
 
 use crate::archive::Archive;
+use crate::capture::CaptureControlService;
+use crate::record::Recorder;
 use crate::upload::queue::Uploads;
 use routes::Routes;
 
 pub use capture::{DeviceList, DeviceView, ModeView};
 pub use clips::{ClipView, SpanView};
+pub use health::{HealthView, LensView, StorageView};
 pub use openapi::document;
 pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
 pub use snapshots::SnapshotView;
@@ -43,10 +47,43 @@ pub struct Services {
     pub archive: Archive,
     /// The archive's root, absolute.
     pub root: PathBuf,
-    /// The board.
-    pub platform: Arc<dyn Platform>,
+    /// The recorder.
+    pub recorder: Recorder,
+    /// The cameras.
+    pub capture: CaptureControlService,
     /// Uploads.
     pub uploads: Uploads,
+    /// How far the listing of earlier runs is.
+    pub loading: Mutex<Loading>,
+}
+
+/// How far the listing of what earlier runs left is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loading {
+    /// Under way.
+    Busy,
+    /// Everything is listed.
+    Done,
+    /// It ended early; why.
+    Failed(String),
+}
+
+impl Services {
+    /// Notes how far the listing is.
+    pub fn set_loading(&self, loading: Loading) {
+        *self.loading.lock().unwrap_or_else(PoisonError::into_inner) = loading;
+    }
+
+    fn is_loaded(&self) -> bool {
+        *self.loading.lock().unwrap_or_else(PoisonError::into_inner) == Loading::Done
+    }
+
+    fn load_error(&self) -> Option<String> {
+        match &*self.loading.lock().unwrap_or_else(PoisonError::into_inner) {
+            Loading::Failed(why) => Some(format!("what earlier runs left is not completely listed: {why}")),
+            Loading::Busy | Loading::Done => None,
+        }
+    }
 }
 
 /// Who asks. Handed to handlers as an extension of the request.
@@ -86,6 +123,8 @@ fn finish(router: Router<Arc<Services>>, services: &Arc<Services>) -> Router {
 fn all() -> Routes {
     let mut routes = Routes::default();
     capture::routes(&mut routes);
+    health::routes(&mut routes);
+    metrics::routes(&mut routes);
     openapi::routes(&mut routes);
     segments::routes(&mut routes);
     uploads::routes(&mut routes);

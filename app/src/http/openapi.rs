@@ -15,6 +15,8 @@ use super::routes::Routes;
     ),
     paths(
         super::capture::list_devices,
+        super::health::get_health,
+        super::metrics::get_metrics,
         super::segments::get_segments,
         super::segments::protect,
         super::segments::unprotect,

@@ -1,0 +1,205 @@
+//! Figures for Prometheus: GetMetrics. Read from the services at each scrape; nothing is counted here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::Services;
+use super::fault::Fault;
+use super::health::quarantined;
+use super::routes::Routes;
+use super::segments::blocking;
+use crate::archive::disk::Space;
+use crate::capture::{CaptureState, LensStatus};
+use crate::error::ErrorBody;
+use crate::record::{LensRecording, RecorderStatus, SyncTimes};
+
+/// The text format that `prometheus-client` writes (OpenMetrics 1.0.0).
+const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.get("/v1/metrics", get_metrics);
+}
+
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/v1/metrics", operation_id = "GetMetrics", tag = "health",
+    responses((status = 200, content_type = FORMAT, body = String), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn get_metrics(State(services): State<Arc<Services>>) -> Result<Response, Fault> {
+    let text = blocking(move || text(&services)).await?.map_err(|e| Fault::internal("the metrics", e))?;
+    Ok(([(header::CONTENT_TYPE, FORMAT)], text).into_response())
+}
+
+fn text(services: &Services) -> Result<String, fmt::Error> {
+    let figures = Figures {
+        capture: services.capture.status(),
+        recorder: services.recorder.status(),
+        space: services.archive.space().ok(),
+        quarantine: quarantined(services),
+        loaded: services.is_loaded(),
+    };
+    let mut registry = Registry::with_prefix("mos");
+    registry.register_collector(Box::new(figures));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// Everything at one moment.
+#[derive(Debug)]
+struct Figures {
+    capture: Vec<LensStatus>,
+    recorder: RecorderStatus,
+    space: Option<Space>,
+    quarantine: u64,
+    loaded: bool,
+}
+
+type CaptureFigure = fn(&LensStatus) -> f64;
+type RecordFigure = fn(&LensRecording) -> u64;
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.captured(&mut encoder)?;
+        self.recorded(&mut encoder)?;
+        self.states(&mut encoder)?;
+        self.syncs(&mut encoder)?;
+        self.storage(&mut encoder)
+    }
+}
+
+impl Figures {
+    fn captured(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counters: [(&str, &str, CaptureFigure); 4] = [
+            ("lens_frames", "Video frames that the source delivered", |l| l.frames as f64),
+            ("lens_bytes", "Bytes that the source delivered, all tracks", |l| l.bytes as f64),
+            ("lens_discontinuities", "Units before which the source knew of a loss", |l| l.discontinuities as f64),
+            ("lens_reconnects", "How often the source was opened again", |l| l.reconnects as f64),
+        ];
+        for (name, help, figure) in counters {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for lens in &self.capture {
+                let labels = [("lens", lens.lens.as_str())];
+                metric.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&figure(lens), None)?;
+            }
+        }
+        let gauges: [(&str, &str, CaptureFigure); 2] = [
+            ("lens_frame_rate", "Video frames per second, lately", |l| l.frame_rate),
+            ("lens_bitrate", "Bits per second, lately, all tracks", |l| l.bitrate as f64),
+        ];
+        for (name, help, figure) in gauges {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for lens in &self.capture {
+                metric.encode_family(&[("lens", lens.lens.as_str())])?.encode_gauge(&figure(lens))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn recorded(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counters: [(&str, &str, RecordFigure); 4] = [
+            ("lens_captured_units", "Access units that reached the recorder: stored + pending + dropped", |l| {
+                l.captured
+            }),
+            ("lens_stored_units", "Access units durable on disk", |l| l.stored),
+            ("lens_repaired_times", "Capture times that had to be mended", |l| l.repaired.values().sum()),
+            ("lens_abandoned_segments", "Segments given up because a write or sync failed", |l| l.abandoned),
+        ];
+        for (name, help, figure) in counters {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (lens, recording) in &self.recorder.lenses {
+                let labels = [("lens", lens.as_str())];
+                metric.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&figure(recording), None)?;
+            }
+        }
+        let help = "Access units left out, each covered by a gap of that cause";
+        let mut metric = encoder.encode_descriptor("lens_dropped_units", help, None, MetricType::Counter)?;
+        for (lens, recording) in &self.recorder.lenses {
+            for (cause, units) in &recording.dropped {
+                let labels = [("lens", lens.as_str()), ("cause", cause.name())];
+                metric.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(units, None)?;
+            }
+        }
+        let help = "Access units on their way to the disk";
+        let mut metric = encoder.encode_descriptor("lens_pending_units", help, None, MetricType::Gauge)?;
+        for (lens, recording) in &self.recorder.lenses {
+            metric.encode_family(&[("lens", lens.as_str())])?.encode_gauge(&(recording.pending as f64))?;
+        }
+        Ok(())
+    }
+
+    /// One series per state, 1 for the present one, as Prometheus has state sets.
+    fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        const STATES: [CaptureState; 7] = [
+            CaptureState::Connecting,
+            CaptureState::Streaming,
+            CaptureState::Stalled,
+            CaptureState::BackingOff,
+            CaptureState::Failed,
+            CaptureState::Ended,
+            CaptureState::Stopped,
+        ];
+        let mut metric =
+            encoder.encode_descriptor("lens_state", "1 for the state that the lens is in", None, MetricType::Gauge)?;
+        for lens in &self.capture {
+            for state in STATES {
+                let labels = [("lens", lens.lens.as_str()), ("state", state.name())];
+                metric.encode_family(&labels)?.encode_gauge(&i64::from(lens.state == state))?;
+            }
+        }
+        let help = "1 while there is footage, 0 during a gap; the cause is a label of the gap";
+        let mut metric = encoder.encode_descriptor("lens_recording", help, None, MetricType::Gauge)?;
+        for (lens, recording) in &self.recorder.lenses {
+            let on = recording.absent.is_none() && recording.open.is_some();
+            metric.encode_family(&[("lens", lens.as_str())])?.encode_gauge(&i64::from(on))?;
+        }
+        let help = "1 with the cause of the present gap";
+        let mut metric = encoder.encode_descriptor("lens_gap", help, None, MetricType::Gauge)?;
+        for (lens, recording) in &self.recorder.lenses {
+            if let Some(cause) = recording.absent {
+                metric.encode_family(&[("lens", lens.as_str()), ("cause", cause.name())])?.encode_gauge(&1i64)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn syncs(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let times = &self.recorder.sync_times;
+        let bounds = SyncTimes::BOUNDS.iter().map(|ms| *ms as f64 / 1e3).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(times.counts).collect();
+        let help = "How long group commits took";
+        encoder
+            .encode_descriptor("sync_seconds", help, None, MetricType::Histogram)?
+            .encode_histogram::<[(&str, &str); 0]>(
+                times.sum.as_secs_f64(),
+                times.counts.iter().sum(),
+                &buckets,
+                None,
+            )?;
+        let help = "1 while syncs are so slow that a power cut may cost more than a second";
+        gauge(encoder, "durability_degraded", help, i64::from(self.recorder.durability_degraded))
+    }
+
+    fn storage(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if let Some(space) = self.space {
+            gauge(encoder, "storage_free_bytes", "Bytes that may still be written", saturated(space.free))?;
+            gauge(encoder, "storage_total_bytes", "Bytes of the file system", saturated(space.total))?;
+        }
+        gauge(encoder, "quarantine_files", "Files that nobody knows, set aside", saturated(self.quarantine))?;
+        gauge(encoder, "index_loaded", "1 when all segments of earlier runs are listed", i64::from(self.loaded))
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn saturated(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
