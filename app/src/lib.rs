@@ -13,5 +13,6 @@ pub mod error;
 pub mod http;
 pub mod index;
 pub mod record;
+pub mod retention;
 pub mod upload;
 pub mod wall_clock;

@@ -164,6 +164,8 @@ pub struct Counts {
     pub stored: Totals,
     /// Segments with durable footage that are open.
     pub open: u64,
+    /// Durable bytes of these.
+    pub open_bytes: u64,
     /// Bytes that the index takes in memory.
     pub index_bytes: u64,
 }
@@ -233,7 +235,8 @@ impl Catalog {
     pub fn counts(&self) -> Counts {
         let (cold, open) = self.both(None);
         let index_bytes = cold.index.memory().unwrap_or(0);
-        Counts { stored: cold.index.totals(), open: open.len() as u64, index_bytes }
+        let open_bytes = open.iter().map(|r| r.bytes).sum();
+        Counts { stored: cold.index.totals(), open: open.len() as u64, open_bytes, index_bytes }
     }
 
     /// The mapping of a run as now known.
@@ -356,6 +359,10 @@ impl Catalog {
             return Ok(None);
         }
         snapshot::serialize(&mut cold.index).map(Some)
+    }
+
+    pub(crate) fn mark_changed(&self) {
+        self.both(None).0.changed = true;
     }
 
     /// The cold part, up to date, and the open segments with footage of a lens or all.

@@ -4,7 +4,9 @@
 //! and commits ticks, the API asks the catalog, protects, removes and reads. Opening is fast; recovery and the index
 //! load beside a live capture.
 
+mod beside;
 pub mod catalog;
+pub mod check;
 pub mod clock_file;
 pub mod disk;
 pub mod error;
@@ -30,6 +32,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use mos_hal::clock::{BootId, Clock};
 use mos_hal::media::LensId;
 
+pub use self::beside::Beside;
 pub use self::catalog::{Catalog, Counts, GapRow, Row, SegmentRow, SegmentState, Window};
 pub use self::clock_file::Mapping;
 pub use self::error::ArchiveError;
@@ -48,6 +51,7 @@ use self::gaps::{GapLog, GapRecord};
 use self::ids::{RunId, SegmentId};
 use self::run::{LensRun, folders_above};
 use self::sync::{Dirty, SyncPool};
+use crate::retention::Room;
 
 /// Folders under the archive's root.
 pub(crate) const FOLDERS: [&str; 5] = ["segments", "clips", "snapshots", "quarantine", "index"];
@@ -88,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) pins: Pins,
     /// Serialises keep, unkeep, remove and retention.
     pub(crate) changes: Mutex<()>,
+    room: Mutex<Room>,
     health: Mutex<Health>,
     health_changed: Condvar,
 }
@@ -156,6 +161,7 @@ impl Archive {
             catalog,
             pins: Pins::default(),
             changes: Mutex::default(),
+            room: Mutex::default(),
             health: Mutex::default(),
             health_changed: Condvar::new(),
         };
@@ -244,6 +250,21 @@ impl Archive {
     /// Room on the file system.
     pub fn space(&self) -> Result<Space, ArchiveError> {
         self.inner.disk.space().map_err(at("ask the room of", Path::new("")))
+    }
+
+    /// How the room was when retention last looked.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        *lock(&self.inner.room)
+    }
+
+    pub(crate) fn set_room(&self, room: Room) {
+        *lock(&self.inner.room) = room;
+    }
+
+    /// Oldest unprotected closed segments by run and start, over all lenses.
+    pub(crate) fn oldest_segments(&self, limit: usize) -> Result<Vec<Row>, ArchiveError> {
+        self.inner.catalog.oldest(limit)
     }
 
     /// A segment by its id.

@@ -3,6 +3,7 @@
 //! Exit status: 0 done; 1 failed, with one line `error: …` on standard error; 2 wrong usage. Tables for people by default,
 //! JSON on standard output with `--json`. Never reads the archive's files itself (but `mos check`, which needs no daemon).
 
+mod check;
 pub mod client;
 mod clip;
 mod copy;
@@ -71,6 +72,8 @@ enum Command {
     Remove(remove::RemoveArgs),
     /// Send files of the archive to a server
     Upload(upload::UploadArgs),
+    /// Look through an archive that no daemon uses, and mend it with --repair
+    Check(check::CheckArgs),
     /// Show it all on throw-away cameras and a throw-away server
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -138,6 +141,7 @@ impl Cli {
             Command::Unprotect(args) => asked(protection::unprotect(&client()?, &args)),
             Command::Remove(args) => asked(remove::execute(&client()?, &args)),
             Command::Upload(args) => asked(upload::execute(&client()?, &args)),
+            Command::Check(args) => check::execute(&args),
             #[cfg(feature = "demo")]
             Command::Demo(args) => demo::execute(&args),
         }
