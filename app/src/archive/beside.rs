@@ -31,11 +31,18 @@ struct Stop {
 }
 
 impl Beside {
-    /// Starts it.
-    pub fn spawn(archive: Archive, limits: Limits) -> io::Result<Self> {
+    /// Starts it; `loaded` hears how loading went.
+    pub fn spawn(
+        archive: Archive,
+        limits: Limits,
+        loaded: impl FnOnce(Result<(), ArchiveError>) + Send + 'static,
+    ) -> io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let seen = stop.clone();
-        let body = move || run(&archive, limits, &seen);
+        let body = move || {
+            loaded(archive.load());
+            keep_house(&archive, limits, &seen);
+        };
         let thread = std::thread::Builder::new().name("archive".into()).stack_size(STACK_BYTES).spawn(body)?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -60,11 +67,7 @@ impl Drop for Beside {
     }
 }
 
-fn run(archive: &Archive, limits: Limits, stop: &Stop) {
-    match archive.load() {
-        Ok(()) => log::info!("what earlier runs left is listed and recovered"),
-        Err(error) => log::error!("what earlier runs left cannot be listed completely: {error}"),
-    }
+fn keep_house(archive: &Archive, limits: Limits, stop: &Stop) {
     snapshot_now(archive);
     let mut next_snapshot = Instant::now() + SNAPSHOT_EVERY;
     let mut next_retention = Instant::now();

@@ -18,12 +18,13 @@ use mos_hal::power::SigPwr;
 use sd_notify::NotifyState;
 
 use crate::archive::disk::{Disk, RealDisk};
-use crate::archive::{Archive, ArchiveError, ArchiveOptions};
+use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside};
 use crate::capture::{CaptureControlService, DropMode, LensConfig};
-use crate::config::{Config, Log};
+use crate::config::{Config, Log, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
 use crate::record::{Recorder, RecorderOptions};
+use crate::retention;
 use crate::upload::queue::{Limits, Uploads};
 use signals::StopSignals;
 
@@ -110,7 +111,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         None => None,
     };
     log::info!("the API is served on {}", config.http.unix_socket.display());
-    load_beside(services.clone())?;
+    let beside = keep_house(services.clone(), &config.storage)?;
     tell(&[NotifyState::Ready]);
 
     let local = serve::unix(&unix, http::local(&services));
@@ -135,6 +136,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         log::info!("everything is durable {} ms after the end was decided", report.took.as_millis());
         services_of_stop.capture.stop();
         services_of_stop.uploads.stop();
+        beside.stop();
     });
     stopped.await.map_err(|e| system("stop in order")(io::Error::other(e)))
 }
@@ -169,9 +171,12 @@ fn record(
     Ok((recorder, capture))
 }
 
-/// Lists and recovers what earlier runs left, while the cameras are recorded already.
-fn load_beside(services: Arc<Services>) -> Result<(), DaemonError> {
-    let work = move || match services.archive.load() {
+/// Lists and recovers what earlier runs left, while the cameras are recorded already; then makes room and writes index
+/// snapshots.
+fn keep_house(services: Arc<Services>, storage: &Storage) -> Result<Beside, DaemonError> {
+    let limits = retention::Limits { max_bytes: storage.max_bytes, min_free_bytes: storage.min_free_bytes };
+    let archive = services.archive.clone();
+    let loaded = move |done: Result<(), ArchiveError>| match done {
         Ok(()) => {
             log::info!("all segments are listed");
             services.set_loading(Loading::Done);
@@ -181,8 +186,7 @@ fn load_beside(services: Arc<Services>) -> Result<(), DaemonError> {
             services.set_loading(Loading::Failed(e.to_string()));
         }
     };
-    let thread = std::thread::Builder::new().name("mos-load".to_owned()).stack_size(1 << 20).spawn(work);
-    thread.map(drop).map_err(system("start a thread"))
+    Beside::spawn(archive, limits, loaded).map_err(system("start a thread"))
 }
 
 /// Tells systemd, if it is there.
