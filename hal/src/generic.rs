@@ -11,7 +11,7 @@ use crate::platform::{Codecs, Device, Platform};
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 use crate::sources;
 
-mod devices;
+pub(crate) mod devices;
 
 /// The platform without board support.
 #[derive(Default)]

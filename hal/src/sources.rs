@@ -13,6 +13,7 @@ mod rtsp;
 mod samples;
 mod scene;
 pub(crate) mod test_pattern;
+mod v4l2;
 
 /// Opens any source; see [`crate::platform::Platform::open`].
 pub(crate) fn open(
@@ -26,6 +27,6 @@ pub(crate) fn open(
         SourceSpec::Test(pattern) => Ok(Box::new(test_pattern::open(pattern, audio, &outlet)?)),
         SourceSpec::File { path, looped } => Ok(Box::new(file::open(path, *looped, audio, &outlet)?)),
         SourceSpec::Rtsp { url, credentials } => rtsp::open(url, credentials.as_ref(), audio, &outlet),
-        SourceSpec::V4l2 { .. } => Err(outlet.unsupported("this kind of source is being built")),
+        SourceSpec::V4l2 { device, size, fps } => Ok(Box::new(v4l2::open(device, *size, *fps, &outlet)?)),
     }
 }
