@@ -21,11 +21,13 @@ pub(super) async fn execute(client: &Client, args: &StatusArgs) -> Outcome {
     let storage = &health.storage;
     let (version, run, clock) = (&health.version, health.run, &health.clock_quality);
     print::line(&format!("{}: mos {version}, run {run}, clock {clock}", health.status))?;
+    let (stored, used) = (storage.segments, print::size(storage.segment_bytes));
     let free = print::size(storage.free_bytes);
     let total = print::size(storage.total_bytes);
     let (last, worst) = (storage.last_sync_ms, storage.worst_sync_ms);
-    print::line(&format!("{}: {free} of {total} free; syncs {last:.1} ms, slowest {worst:.1} ms", storage.root))?;
-    if !storage.loaded {
+    print::line(&format!("{}: {stored} segments, {used}; {free} of {total} free", storage.root))?;
+    print::line(&format!("syncs take {last:.1} ms, the slowest took {worst:.1} ms"))?;
+    if !storage.listed {
         print::line("segments of earlier runs are still being listed")?;
     }
     if storage.quarantine > 0 {

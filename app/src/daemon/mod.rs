@@ -1,6 +1,6 @@
 //! The daemon's life: starts the services in order and stops them in order.
 //!
-//! Start: archive (lock, new run) → recorder and cameras → API → recovery and index of what earlier runs left, beside all
+//! Start: addresses of the API → archive (lock, new run) → recorder and cameras → API → recovery and index of what earlier runs left, beside all
 //! of it. Stop: intake, last fragments, closes and syncs first, since that is what a failing supply gives time for; then the
 //! cameras, the uploads and the API. Never decides anything about media.
 
@@ -90,6 +90,12 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let mut stop = StopSignals::listen().map_err(system("listen for signals"))?;
     let power = SigPwr::listen().and_then(signals::power_fails).map_err(system("listen for SIGPWR"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().map_err(system("read the clocks"))?);
+    // Taken before anything is begun: another daemon's socket or port must not cost a run.
+    let unix = serve::bind_unix(&config.http.unix_socket)?;
+    let tcp = match &config.http.tcp {
+        Some(tcp) => Some((serve::bind_tcp(tcp.listen).await?, tcp.token.clone())),
+        None => None,
+    };
     let root = config.storage.root.clone();
     let disk = Arc::new(open_disk(&root)?);
     let root = disk.root().to_owned();
@@ -100,24 +106,17 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let uploads = Uploads::start(&root, archive.clone(), Limits::default()).map_err(system("start uploads"))?;
     let loading = Mutex::new(Loading::Busy);
     let services = Arc::new(Services { archive, root, recorder, capture, uploads, loading });
-    let unix = serve::bind_unix(&config.http.unix_socket)?;
-    let tcp = match &config.http.tcp {
-        Some(tcp) => {
-            let listener = serve::bind_tcp(tcp.listen).await?;
-            let address = listener.local_addr().map_or_else(|_| tcp.listen.to_string(), |a| a.to_string());
-            log::info!("the API is served on http://{address}");
-            Some((listener, http::remote(&services, &tcp.token)))
-        }
-        None => None,
-    };
-    log::info!("the API is served on {}", config.http.unix_socket.display());
     let beside = keep_house(services.clone(), &config.storage)?;
     tell(&[NotifyState::Ready]);
+    log::info!("the API is served on {}", config.http.unix_socket.display());
+    if let Some(address) = tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok()) {
+        log::info!("the API is served on http://{address}");
+    }
 
     let local = serve::unix(&unix, http::local(&services));
     let remote = async {
         match tcp {
-            Some((listener, api)) => serve::tcp(&listener, api).await,
+            Some((listener, token)) => serve::tcp(&listener, http::remote(&services, &token)).await,
             None => std::future::pending().await,
         }
     };

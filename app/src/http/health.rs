@@ -1,7 +1,6 @@
 //! How the recorder is: GetHealth. Names what is wrong and with which lens.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +13,7 @@ use super::Services;
 use super::fault::Fault;
 use super::routes::Routes;
 use super::segments::blocking;
-use crate::archive::{GapCause, Mapping};
+use crate::archive::{self, GapCause, Mapping};
 use crate::capture::LensStatus;
 use crate::error::ErrorBody;
 use crate::record::{LensRecording, RecorderStatus};
@@ -50,10 +49,19 @@ pub struct StorageView {
     pub total_bytes: u64,
     /// Bytes that may still be written.
     pub free_bytes: u64,
+    /// Bytes of allocated blocks of all stored segments.
+    pub segment_bytes: u64,
+    /// Stored segments that are not open.
+    pub segments: u64,
     /// Whether all segments of earlier runs are listed.
-    pub loaded: bool,
-    /// Files that nobody knows, set aside in `quarantine/`.
+    pub listed: bool,
+    /// Whether recovery of what earlier runs left open is over.
+    pub recovered: bool,
+    /// Files that nobody knows or can read, set aside in `quarantine/`.
     pub quarantine: u64,
+    /// Why the index was rebuilt from the files at this start, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_rebuilt: Option<String>,
     /// Syncs take so long that a power cut may cost more than a second.
     pub durability_degraded: bool,
     /// How long the last group commit took, milliseconds.
@@ -125,7 +133,8 @@ pub(super) async fn get_health(State(services): State<Arc<Services>>) -> Result<
 fn health(services: &Services) -> HealthView {
     let recorder = services.recorder.status();
     let mapping = services.archive.mapping();
-    let storage = storage(services, &recorder);
+    let archive = services.archive.health();
+    let storage = storage(services, &recorder, &archive);
     let lenses: Vec<LensView> = services
         .capture
         .status()
@@ -140,6 +149,10 @@ fn health(services: &Services) -> HealthView {
         problems.push("syncs are slow: a power cut may cost more than a second".to_owned());
     }
     problems.extend(services.load_error());
+    problems.extend(archive.frozen.iter().map(|why| format!("nothing is deleted: {why}")));
+    problems.extend(
+        archive.unreadable.iter().map(|why| format!("cannot be read, is tried again at the next start: {why}")),
+    );
     HealthView {
         status: if problems.is_empty() { "ok" } else { "degraded" }.to_owned(),
         problems,
@@ -151,23 +164,23 @@ fn health(services: &Services) -> HealthView {
     }
 }
 
-fn storage(services: &Services, recorder: &RecorderStatus) -> StorageView {
+fn storage(services: &Services, recorder: &RecorderStatus, archive: &archive::Health) -> StorageView {
     let space = services.archive.space().ok();
+    let counts = services.archive.catalog().counts();
     StorageView {
         root: services.root.display().to_string(),
         total_bytes: space.map_or(0, |space| space.total),
         free_bytes: space.map_or(0, |space| space.free),
-        loaded: services.is_loaded(),
-        quarantine: quarantined(services),
+        segment_bytes: counts.stored.allocated,
+        segments: counts.stored.segments,
+        listed: archive.listed,
+        recovered: archive.loaded,
+        quarantine: archive.quarantined,
+        index_rebuilt: archive.index_rebuilt.clone(),
         durability_degraded: recorder.durability_degraded,
         last_sync_ms: recorder.last_sync.as_secs_f64() * 1e3,
         worst_sync_ms: recorder.worst_sync.as_secs_f64() * 1e3,
     }
-}
-
-/// How many things lie in quarantine.
-pub(super) fn quarantined(services: &Services) -> u64 {
-    services.archive.disk().read_dir(Path::new("quarantine")).map_or(0, |entries| entries.len() as u64)
 }
 
 impl LensView {

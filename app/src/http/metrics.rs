@@ -13,10 +13,10 @@ use prometheus_client::registry::Registry;
 
 use super::Services;
 use super::fault::Fault;
-use super::health::quarantined;
 use super::routes::Routes;
 use super::segments::blocking;
 use crate::archive::disk::Space;
+use crate::archive::{Counts, Health};
 use crate::capture::{CaptureState, LensStatus};
 use crate::error::ErrorBody;
 use crate::record::{LensRecording, RecorderStatus, SyncTimes};
@@ -41,8 +41,8 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
         capture: services.capture.status(),
         recorder: services.recorder.status(),
         space: services.archive.space().ok(),
-        quarantine: quarantined(services),
-        loaded: services.is_loaded(),
+        archive: services.archive.health(),
+        counts: services.archive.catalog().counts(),
     };
     let mut registry = Registry::with_prefix("mos");
     registry.register_collector(Box::new(figures));
@@ -57,8 +57,8 @@ struct Figures {
     capture: Vec<LensStatus>,
     recorder: RecorderStatus,
     space: Option<Space>,
-    quarantine: u64,
-    loaded: bool,
+    archive: Health,
+    counts: Counts,
 }
 
 type CaptureFigure = fn(&LensStatus) -> f64;
@@ -191,8 +191,22 @@ impl Figures {
             gauge(encoder, "storage_free_bytes", "Bytes that may still be written", saturated(space.free))?;
             gauge(encoder, "storage_total_bytes", "Bytes of the file system", saturated(space.total))?;
         }
-        gauge(encoder, "quarantine_files", "Files that nobody knows, set aside", saturated(self.quarantine))?;
-        gauge(encoder, "index_loaded", "1 when all segments of earlier runs are listed", i64::from(self.loaded))
+        let stored = self.counts.stored;
+        gauge(encoder, "segments", "Stored segments that are not open", saturated(stored.segments))?;
+        gauge(encoder, "segment_bytes", "Bytes of their allocated blocks", saturated(stored.allocated))?;
+        gauge(encoder, "open_segments", "Segments being written", saturated(self.counts.open))?;
+        gauge(encoder, "index_bytes", "Memory of the index", saturated(self.counts.index_bytes))?;
+        let archive = &self.archive;
+        gauge(
+            encoder,
+            "quarantine_files",
+            "Files that nobody knows or can read, set aside",
+            saturated(archive.quarantined),
+        )?;
+        gauge(encoder, "recovered_segments", "Segments closed by recovery in this run", saturated(archive.recovered))?;
+        let help = "1 while nothing is deleted because state beside the segments cannot be read";
+        gauge(encoder, "archive_frozen", help, i64::from(!archive.frozen.is_empty()))?;
+        gauge(encoder, "archive_listed", "1 when all segments of earlier runs are listed", i64::from(archive.listed))
     }
 }
 

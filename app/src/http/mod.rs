@@ -74,10 +74,6 @@ impl Services {
         *self.loading.lock().unwrap_or_else(PoisonError::into_inner) = loading;
     }
 
-    fn is_loaded(&self) -> bool {
-        *self.loading.lock().unwrap_or_else(PoisonError::into_inner) == Loading::Done
-    }
-
     fn load_error(&self) -> Option<String> {
         match &*self.loading.lock().unwrap_or_else(PoisonError::into_inner) {
             Loading::Failed(why) => Some(format!("what earlier runs left is not completely listed: {why}")),
