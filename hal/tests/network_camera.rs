@@ -4,7 +4,8 @@
 
 mod rig;
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use mos_hal::demo::{Login, RtspServer};
@@ -160,4 +161,120 @@ fn eight_cameras_share_one_thread_and_keep_their_pace() {
         assert!(late < 2_000_000_000, "{late} ns late");
     }
     assert_eq!(threads(), 1);
+}
+
+/// A wire to the server on port `to` that does something to the video packets: `tamper` gets the number and the bytes of each
+/// and says whether it goes on.
+fn wire(to: u16, mut tamper: impl FnMut(usize, &mut Vec<u8>) -> bool + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+        let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+        let (mut server, mut client) = (BufReader::new(server), client);
+        let mut number = 0;
+        // Ends when either side closes.
+        while let Some((message, video)) = message(&mut server) {
+            let mut message = message;
+            let goes_on = !video || tamper(number, &mut message);
+            number += usize::from(video);
+            if goes_on && client.write_all(&message).is_err() {
+                break;
+            }
+        }
+    });
+    port
+}
+
+/// A response or an interleaved packet (RFC 2326 section 10.12), and whether it is a video packet.
+fn message(server: &mut impl BufRead) -> Option<(Vec<u8>, bool)> {
+    let mut bytes = vec![0; 4];
+    server.read_exact(&mut bytes[..1]).ok()?;
+    if bytes[0] == b'$' {
+        server.read_exact(&mut bytes[1..]).ok()?;
+        let length = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+        bytes.resize(4 + length, 0);
+        server.read_exact(&mut bytes[4..]).ok()?;
+        let video = bytes[1] == 0;
+        return Some((bytes, video));
+    }
+    bytes.truncate(1);
+    let mut body = 0;
+    loop {
+        let start = bytes.len();
+        server.read_until(b'\n', &mut bytes).ok()?;
+        let line = String::from_utf8_lossy(&bytes[start..]).to_ascii_lowercase();
+        if let Some(length) = line.strip_prefix("content-length:") {
+            body = length.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let start = bytes.len();
+    bytes.resize(start + body, 0);
+    server.read_exact(&mut bytes[start..]).ok()?;
+    Some((bytes, false))
+}
+
+#[test]
+fn loss_is_told_and_damage_does_not_end_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    // Keyframes only: each frame decodes without the ones before.
+    let pattern = TestPattern { width: 384, height: 128, fps: 25, gop: 1, bitrate: 400_000, ..TestPattern::default() };
+    let server = RtspServer::scene(pattern).unwrap();
+    let port = wire(server.port(), |number, packet| {
+        match number {
+            // RTP version 1: no such thing.
+            40 => packet[4] = 0x40,
+            // A NAL type that RTP does not have.
+            60 => packet[16] = 0x7f,
+            80 => packet.truncate(4 + 5),
+            _ => {}
+        }
+        let length = (packet.len() - 4) as u16;
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        number != 20
+    });
+    let (source, sink) = open(&server.url().replace(&server.port().to_string(), &port.to_string()), false);
+    let source = source.unwrap();
+    let units = sink.video(120);
+    drop(source);
+    let told = units.iter().filter(|u| u.discontinuity).count();
+    // A damaged packet may hold parameter sets only: then no picture is missing, but that cannot be known.
+    assert_eq!(told, 4, "each of four damaged packets is told once");
+    let numbers = frame_numbers(&raw_file(dir.path(), &units));
+    for (i, pair) in numbers.windows(2).enumerate() {
+        assert!(pair[1] == pair[0] + 1 || units[i + 1].discontinuity, "{pair:?} in silence");
+    }
+    assert!(numbers[numbers.len() - 1] - numbers[0] > units.len() as u64 - 1, "something was missing");
+}
+
+#[test]
+fn a_change_of_parameter_sets_in_the_stream_is_a_new_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut both = Vec::new();
+    for (i, size) in ["320x240", "640x360"].iter().enumerate() {
+        let file = dir.path().join(format!("{i}.h264"));
+        let source = format!("testsrc2=size={size}:rate=25:duration=1");
+        let args = ["-f", "lavfi", "-i", &source, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "0", "-g", "25"];
+        rig::ffmpeg(&[&args[..], &[file.to_str().unwrap()]].concat());
+        both.extend(std::fs::read(&file).unwrap());
+    }
+    let file = dir.path().join("both.h264");
+    std::fs::write(&file, both).unwrap();
+    let text = format!("( filesrc location={} ! h264parse ! rtph264pay name=pay0 pt=96 )", file.display());
+    let server = RtspServer::launch(&text, Login::Digest).unwrap();
+    let (source, sink) = open(&server.url(), false);
+    let source = source.unwrap();
+    let units = sink.video(40);
+    drop(source);
+    let widths: Vec<u32> = units.iter().map(|u| video_format(u).width).collect();
+    let change = widths.iter().position(|w| *w == 640).unwrap();
+    assert!(widths[..change].iter().all(|w| *w == 320) && widths[change..].iter().all(|w| *w == 640), "{widths:?}");
+    assert_eq!(units[change].kind, FrameKind::Idr);
+    assert_eq!(change, 25);
+    assert_eq!(picture_hashes(&raw_file(dir.path(), &units)).len(), units.len());
 }

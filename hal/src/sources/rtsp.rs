@@ -4,6 +4,7 @@
 //! frames up to the next keyframe and not the session, where the session can go on; that no text holds a credential; and that
 //! the sound of a camera never enters the process unless it is asked for (its stream is not set up).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ mod reactor;
 
 /// How long a camera may take from the connection attempt to its agreement to play.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a handshake may keep the thread from resting: a host that swallows packets must not cost the others their rest.
+const PROMPT: Duration = Duration::from_secs(2);
 
 /// Errors in a row, without a frame between them, after which a session is given up.
 const HOPELESS: u32 = 50;
@@ -75,8 +79,15 @@ struct Camera {
 impl Camera {
     /// Runs one session to its end and says why it ended. `busy` keeps the thread from resting.
     async fn run(&self, busy: reactor::Busy) -> SourceError {
-        let described = tokio::time::timeout(HANDSHAKE, self.set_up());
-        let (session, tracks) = match described.await {
+        let mut busy = Some(busy);
+        let mut described = pin!(tokio::time::timeout(HANDSHAKE, self.set_up()));
+        let described = if let Ok(described) = tokio::time::timeout(PROMPT, &mut described).await {
+            described
+        } else {
+            busy = None;
+            described.await
+        };
+        let (session, tracks) = match described {
             Ok(Ok(ready)) => ready,
             Ok(Err(why)) => return why,
             Err(_) => return self.absent(format!("no answer within {} s", HANDSHAKE.as_secs())),
@@ -91,7 +102,6 @@ impl Camera {
             Ok(frames) => frames,
             Err(e) => return self.outlet.unsupported(self.words(&e)),
         };
-        let mut busy = Some(busy);
         let mut receiver =
             Receiver { outlet: &self.outlet, timeline: Timeline::new(), video: None, audio: None, damaged: false };
         let mut errors = 0;
