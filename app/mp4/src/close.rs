@@ -1,12 +1,17 @@
 //! Closing a segment in two commits.
 //!
-//! 1. Write [`Close::size_word`] at [`SIZE_OFFSET`] (ignored while `free` is `free`) and append [`Close::moov`] at
-//!    [`Close::at`], right behind the last fragment; sync.
+//! 1. Write [`Close::size_word`] at [`SIZE_OFFSET`] (ignored while `free` is `free`) and append [`Close::guard`] and
+//!    [`Close::moov`] at [`Close::at`], right behind the last fragment; sync.
 //! 2. Write [`MDAT_WORD`] at [`FREE_OFFSET`]: one aligned 8-byte write; sync.
 //!
 //! Only step 2 commits (M4). Before it players see the header's `moov` first and then the fragments; after it everything
 //! from `free` to the last fragment is one `mdat` and the trailing `moov` is the only one. Never begin step 2 before step
 //! 1 is known to be durable: the flip would hide the fragments from every player.
+//!
+//! The guard is the header of a `free` box that holds the whole trailing `moov` until the flip, and becomes the last 8
+//! bytes of the `mdat` with it. Without it a half-written `moov` is in the way of demuxers that cannot seek: GStreamer's
+//! `qtdemux` in push mode parses it, fails, and takes pictures with it that it had already read. The guard is one aligned
+//! word; who can afford one more sync writes it durably before the `moov` (recovery does).
 
 use crate::boxes::BoxWriter;
 use crate::entry::{SampleEntry, VideoCodec};
@@ -15,6 +20,9 @@ use crate::movie::{Form, Movie, Track, segment_edits, write_moov};
 
 /// The extended type of the summary box in a full `moov`.
 pub const SUMMARY_UUID: [u8; 16] = *b"\x6d\x6f\x73\x2d\x73\x75\x6d\x6d\x80\x1e\x4d\x4f\x53\x00\x00\x03";
+
+/// Bytes of the guard.
+pub const GUARD_LEN: usize = 8;
 
 /// Most tracks that the summary lists.
 pub(crate) const SUMMARY_TRACKS: usize = 8;
@@ -25,8 +33,10 @@ pub(crate) const SUMMARY_TRACK_LEN: usize = 56;
 /// The writes of a close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// End of the last fragment: where the full `moov` is appended.
+    /// End of the last fragment, a multiple of 8: where the guard and, behind it, the full `moov` are appended.
     pub at: u64,
+    /// Header of the `free` box around the `moov`.
+    pub guard: [u8; GUARD_LEN],
     /// The full `moov`.
     pub moov: Vec<u8>,
     /// Goes to [`SIZE_OFFSET`] in step 1: the size of the `mdat` to be.
@@ -42,7 +52,11 @@ impl Close {
         write_moov(&mut w, movie, &edits, Form { fragmented: false, shift: 0 }, &summary(movie));
         let mut moov = w.into_bytes();
         seal(&mut moov);
-        Self { at, moov, size_word: (at - FREE_OFFSET).to_be_bytes() }
+        let mut guard = *b"\0\0\0\0free";
+        let held = u32::try_from(GUARD_LEN + moov.len()).unwrap_or(u32::MAX);
+        guard[..4].copy_from_slice(&held.to_be_bytes());
+        let mdat = at + GUARD_LEN as u64 - FREE_OFFSET;
+        Self { at, guard, moov, size_word: mdat.to_be_bytes() }
     }
 
     /// Where and what step 1 writes, besides the `moov`.
@@ -60,8 +74,14 @@ impl Close {
     /// Length of the file once closed.
     #[must_use]
     pub fn file_len(&self) -> u64 {
-        self.at + self.moov.len() as u64
+        self.at + (GUARD_LEN + self.moov.len()) as u64
     }
+}
+
+/// Whether `bytes` begin with a guard and the header of a `moov`.
+pub(crate) fn guarded(bytes: &[u8]) -> bool {
+    let kind = |at: usize| bytes.get(at + 4..at + 8);
+    kind(0) == Some(b"free") && kind(GUARD_LEN) == Some(b"moov")
 }
 
 /// The summary box: what an index wants to know, right behind `mvhd`, so that one short read finds it.

@@ -2,7 +2,8 @@
 //!
 //! A fragment's payload is the samples of its first track, then those of its second, and so on, in the order given. The
 //! `moof` ends with a `uuid` box that holds a checksum over itself and one over the payload (M2): after a power cut the
-//! length of a file may have become durable without its contents.
+//! length of a file may have become durable without its contents. That box also pads the fragment to a multiple of 8
+//! bytes, so that what follows begins with one aligned 8-byte word.
 
 use crate::boxes::BoxWriter;
 use crate::movie::{Movie, push};
@@ -11,9 +12,6 @@ use crate::time::Ticks;
 
 /// The extended type of the checksum box in each `moof`.
 pub const CHECKSUM_UUID: [u8; 16] = *b"\x6d\x6f\x73\x2d\x66\x72\x61\x67\x80\x1e\x4d\x4f\x53\x00\x00\x02";
-
-/// Bytes of the checksum box: header, extended type, payload checksum, `moof` checksum.
-pub(crate) const CHECKSUM_LEN: usize = 8 + 16 + 4 + 4;
 
 /// `sample_flags` of a sample where decoding may start: depends on no other.
 pub(crate) const FLAGS_SYNC: u32 = 0x0200_0000;
@@ -129,6 +127,8 @@ impl Fragment {
             w.nested(*b"uuid", |w| {
                 w.raw(&CHECKSUM_UUID);
                 w.u32(checksum);
+                let unpadded = w.len() as u64 + 4 + 8 + payload;
+                w.zeros((unpadded.next_multiple_of(8) - unpadded) as usize);
                 w.u32(0);
             });
         });

@@ -46,6 +46,11 @@ impl Header {
         w.u64(0);
         let edits: Vec<_> = movie.tracks.iter().map(|t| segment_edits(movie, t, true)).collect();
         write_moov(&mut w, movie, &edits, Form { fragmented: true, shift: 0 }, &[]);
+        let rest = w.len() % 8;
+        if rest > 0 {
+            // Fragments begin at multiples of 8.
+            w.nested(*b"free", |w| w.zeros(8 - rest));
+        }
         Ok(Self { bytes: w.into_bytes() })
     }
 

@@ -9,7 +9,8 @@
 //! 184   free, size 16              first word: the flip; second word: the size of the mdat to be
 //! 200   moov + mvex                tracks, no samples
 //! …     (moof mdat)*               fragments of 500 ms, each with a checksum
-//! …     moov                       only when closing or closed: all samples
+//! …     free + moov                only when closing: all samples, hidden in a free box until the flip;
+//! …     moov                       once closed, the header of that free box being the end of the mdat
 //! ```
 //!
 //! Invariants of the format, named in the tests:

@@ -6,6 +6,7 @@
 use std::io;
 
 use crate::boxes::{BoxHeader, Fields};
+use crate::close::GUARD_LEN;
 use crate::identity::{FORMAT_VERSION, Identity, IdentityError};
 use crate::layout::{FREE_OFFSET, FREE_WORD, FTYP_LEN, IDENTITY_OFFSET, MDAT_WORD, MOOV_OFFSET};
 use crate::movie::Movie;
@@ -177,8 +178,9 @@ impl SegmentFile {
         if head.identity.version > FORMAT_VERSION {
             return Err(ReadError::Newer(Box::new(head.identity)));
         }
-        let (header_moov, header_len) = read_moov(file, MOOV_OFFSET, head.file_len, MAX_HEADER_MOOV)?;
+        let (header_moov, moov_end) = read_moov(file, MOOV_OFFSET, head.file_len, MAX_HEADER_MOOV)?;
         let blank = moov::parse_header(&header_moov, MOOV_OFFSET)?;
+        let header_len = header_end(file, moov_end, head.file_len)?;
         let mut limit = head.file_len;
         if let Some(size) = head.mdat {
             if let Some(done) = Self::read_closed(file, &head, header_len, size)? {
@@ -206,14 +208,17 @@ impl SegmentFile {
 
     /// The file as its trailing `moov` describes it; `None` if that is damaged.
     fn read_closed(file: &dyn ReadAt, head: &Head, header_len: u64, size: u64) -> Result<Option<Self>, ReadError> {
-        let Some(end) = FREE_OFFSET.checked_add(size).filter(|end| *end >= header_len) else { return Ok(None) };
-        let (bytes, used) = match read_moov(file, end, head.file_len, MAX_MOOV) {
+        let moov_at = FREE_OFFSET.checked_add(size);
+        let Some((moov_at, end)) = moov_at.and_then(|at| Some((at, at.checked_sub(GUARD_LEN as u64)?))) else {
+            return Ok(None);
+        };
+        let (bytes, used) = match read_moov(file, moov_at, head.file_len, MAX_MOOV) {
             Ok(found) => found,
             // A disk that cannot be read now is no reason to call a committed close damaged.
             Err(e @ ReadError::Io { .. }) => return Err(e),
             Err(_) => return Ok(None),
         };
-        let Some(movie) = moov::parse_full(&bytes, header_len..end) else { return Ok(None) };
+        let Some(movie) = moov::parse_full(&bytes, header_len..end.max(header_len)) else { return Ok(None) };
         Ok(Some(Self {
             identity: head.identity.clone(),
             state: State::Closed,
@@ -253,6 +258,20 @@ impl Head {
         };
         Ok(Self { file_len, identity, mdat, size_word })
     }
+}
+
+/// Where fragments begin: behind the small `free` box, if any, that fills the header up to a multiple of 8.
+fn header_end(file: &dyn ReadAt, moov_end: u64, file_len: u64) -> Result<u64, ReadError> {
+    if moov_end.is_multiple_of(8) {
+        return Ok(moov_end);
+    }
+    let size = 8 + (8 - moov_end % 8);
+    let mut head = [0; 8];
+    if fill(file, moov_end, &mut head)? < 8 || moov_end + size > file_len {
+        return Err(ReadError::TooShort { len: file_len });
+    }
+    let padding = BoxHeader::parse(&head).is_some_and(|h| h.kind == *b"free" && h.size == Some(size));
+    if padding { Ok(moov_end + size) } else { Err(ReadError::Damaged { offset: moov_end, what: "no padding here" }) }
 }
 
 /// Reads a whole `moov` that must begin at `at`; returns its bytes and its end.

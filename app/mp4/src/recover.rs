@@ -3,7 +3,7 @@
 //! Pure: a plan in ordered steps. Each step, and each state between two of them, leaves a file that plays everything that
 //! was durable (M5). A plan that was cut short is simply made anew from the file.
 
-use crate::close::Close;
+use crate::close::{Close, GUARD_LEN};
 use crate::layout::{FREE_OFFSET, FREE_WORD, SIZE_OFFSET};
 use crate::read::{SegmentFile, State};
 
@@ -79,16 +79,16 @@ impl Recovery {
     }
 }
 
-/// Cuts what is torn, then closes in the usual two commits.
+/// Hides what is torn behind the guard and cuts it, then closes in the usual two commits.
 fn close(steps: &mut Vec<Step>, file: &SegmentFile) {
     let close = Close::new(&file.movie, file.end);
     let (flip_at, flip) = close.flip();
-    if file.file_len > file.end {
-        steps.push(Step::Truncate(file.end));
-    }
     steps.extend([
+        Step::Write { offset: close.at, bytes: close.guard.to_vec() },
+        Step::Truncate(close.at + GUARD_LEN as u64),
+        Step::Sync,
         Step::Write { offset: SIZE_OFFSET, bytes: close.size_word.to_vec() },
-        Step::Write { offset: close.at, bytes: close.moov },
+        Step::Write { offset: close.at + GUARD_LEN as u64, bytes: close.moov },
         Step::Sync,
         Step::Write { offset: flip_at, bytes: flip.to_vec() },
         Step::Sync,

@@ -125,16 +125,17 @@ fn m4_m5_every_eight_byte_tear_of_the_close_recovers_to_the_same_file() {
         if size_written {
             put(&mut base, close.size_write().0, &close.size_word);
         }
-        for at in (0..=close.moov.len()).step_by(8) {
+        let appended = [&close.guard[..], &close.moov[..]].concat();
+        for at in (0..=appended.len()).step_by(8) {
             // The moov's beginning is there and the file ends; or only its end is there, behind zeros.
             let mut head = base.clone();
-            head.extend_from_slice(&close.moov[..at]);
+            head.extend_from_slice(&appended[..at]);
             let mut tail = base.clone();
             tail.resize(tail.len() + at, 0);
-            tail.extend_from_slice(&close.moov[at..]);
+            tail.extend_from_slice(&appended[at..]);
             // One word of it is missing.
             let mut hole = base.clone();
-            hole.extend_from_slice(&close.moov);
+            hole.extend_from_slice(&appended);
             let end = (base.len() + at + 8).min(hole.len());
             hole[(base.len() + at).min(end)..end].fill(0);
             for torn in [head, tail, hole] {
@@ -159,7 +160,7 @@ fn m4_recovery_of_a_committed_close_changes_nothing() {
 #[test]
 fn a_damaged_trailing_moov_is_rebuilt_from_the_fragments() {
     let built = built(2, true);
-    let start = built.file.len();
+    let start = built.file.len() + 8;
     let closed = built.closed();
     for at in (start..closed.len()).step_by(8) {
         let mut rotten = closed.clone();

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use mos_hal::clock::{BootId, Mono};
 use mos_hal::media::{LensId, VideoCodec};
+use mos_mp4::Close;
 
 use super::catalog::{Row, SegmentState};
 use super::clock_file::Mapping;
@@ -219,16 +220,14 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Close, step 1: appends the full `moov` and notes in `free` how much the later `mdat` will hold; trims the
-    /// reserve. The old header plays on until [`OpenSegment::commit_close`].
-    pub fn begin_close(&mut self, moov: &[IoSlice<'_>]) -> Result<(), ArchiveError> {
+    /// Close, step 1: appends the full `moov` behind its guard and notes in `free` how much the later `mdat` will hold;
+    /// trims the reserve. The old header plays on until [`OpenSegment::commit_close`].
+    pub fn begin_close(&mut self, close: &Close) -> Result<(), ArchiveError> {
         self.must_be(Stage::Writing)?;
-        let size = self.written - self.free_offset;
-        self.write_or_cut_back(moov)?;
-        self.file
-            .write_at(self.free_offset + 8, &[IoSlice::new(&size.to_be_bytes())])
-            .map_err(|e| self.fail("write", e))?;
-        self.written += moov.iter().map(|p| p.len() as u64).sum::<u64>();
+        self.write_or_cut_back(&[IoSlice::new(&close.guard), IoSlice::new(&close.moov)])?;
+        let (at, word) = close.size_write();
+        self.file.write_at(at, &[IoSlice::new(&word)]).map_err(|e| self.fail("write", e))?;
+        self.written = close.file_len();
         self.file.set_len(self.written).map_err(|e| self.fail("trim", e))?;
         self.touched();
         self.close_generation = self.generation;

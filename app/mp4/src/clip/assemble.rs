@@ -143,16 +143,13 @@ fn head(movie: &Movie, edits: &[Vec<Edit>], len: u64) -> Vec<u8> {
         let mut w = BoxWriter::with_capacity(2048 + movie.sample_count() * 12);
         write_ftyp(&mut w);
         write_moov(&mut w, movie, edits, Form { fragmented: false, shift }, &[]);
-        match u32::try_from(len + 8) {
-            Ok(size) => {
-                w.u32(size);
-                w.raw(b"mdat");
-            }
-            Err(_) => {
-                w.u32(1);
-                w.raw(b"mdat");
-                w.u64(len + 16);
-            }
+        if let Ok(size) = u32::try_from(len + 8) {
+            w.u32(size);
+            w.raw(b"mdat");
+        } else {
+            w.u32(1);
+            w.raw(b"mdat");
+            w.u64(len + 16);
         }
         let head = w.into_bytes();
         if head.len() as u64 == shift {

@@ -1,7 +1,8 @@
 //! The scan over fragments: as far as they are whole, in sequence, and fit their checksums.
 
 use crate::boxes::{BoxHeader, Children, Fields, child};
-use crate::fragment::{CHECKSUM_LEN, CHECKSUM_UUID, Checksum, FLAG_NON_SYNC};
+use crate::close::guarded;
+use crate::fragment::{CHECKSUM_UUID, Checksum, FLAG_NON_SYNC};
 use crate::movie::Movie;
 use crate::read::{ReadAt, ReadError, Verify, fill};
 use crate::table::Sample;
@@ -21,7 +22,7 @@ pub(super) struct Scan {
     pub movie: Movie,
     /// End of the last intact fragment.
     pub end: u64,
-    /// A `moov` begins there.
+    /// The `moov` of a close begins there, behind its guard.
     pub moov_follows: bool,
     pub next_sequence: u32,
 }
@@ -47,7 +48,7 @@ pub(super) fn scan(
         let got = fill(file, at, &mut buf[..FIRST_READ])?;
         let header = BoxHeader::parse(&buf[..got]);
         let Some(moof_len) = header.filter(|h| h.kind == *b"moof").and_then(|h| h.size) else {
-            break header.is_some_and(|h| h.kind == *b"moov");
+            break guarded(&buf[..got]);
         };
         let room = limit.saturating_sub(at);
         if moof_len > MAX_MOOF || moof_len + 8 > room {
@@ -126,12 +127,10 @@ fn checksum(file: &dyn ReadAt, at: u64, len: u64, buf: &mut [u8]) -> Result<Opti
 fn parse_moof(moof: &[u8], sequence: u32, payload_at: u64, payload: u64) -> Option<(Vec<Run>, u32)> {
     let (checked, sum) = moof.split_at_checked(moof.len().checked_sub(4)?)?;
     (crc32fast::hash(checked).to_be_bytes() == *sum).then_some(())?;
-    let tail = moof.get(moof.len().checked_sub(CHECKSUM_LEN)?..)?;
-    let mut f = Fields::new(tail.get(8..)?);
-    (f.array()? == CHECKSUM_UUID).then_some(())?;
-    let payload_sum = f.u32()?;
-
     let body = moof.get(8..)?;
+    let sums = Children::new(body).find(|(k, b)| k == b"uuid" && b.starts_with(&CHECKSUM_UUID))?.1;
+    let payload_sum = Fields::new(sums.get(16..)?).u32()?;
+
     let mut f = Fields::new(child(body, *b"mfhd")?);
     f.u32()?;
     (f.u32()? == sequence).then_some(())?;

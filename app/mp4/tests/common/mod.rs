@@ -148,6 +148,7 @@ impl Built {
         let close = self.close();
         let mut file = self.file.clone();
         put(&mut file, close.size_write().0, &close.size_word);
+        file.extend_from_slice(&close.guard);
         file.extend_from_slice(&close.moov);
         file
     }
