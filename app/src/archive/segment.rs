@@ -85,6 +85,8 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Writing,
+    /// The guard of step 1 is written.
+    Guarding,
     /// Step 1 is written.
     Closing,
     /// Step 1 is durable.
@@ -119,6 +121,8 @@ pub struct OpenSegment {
     end: Mono,
     pending: VecDeque<Pending>,
     stage: Stage,
+    /// What follows the guard once that is durable.
+    close: Option<Close>,
 }
 
 impl Archive {
@@ -175,6 +179,7 @@ impl Archive {
             end: new.shown_from,
             pending: VecDeque::new(),
             stage: Stage::Writing,
+            close: None,
         })
     }
 }
@@ -220,15 +225,28 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Close, step 1: appends the full `moov` behind its guard and notes in `free` how much the later `mdat` will hold;
-    /// trims the reserve. The old header plays on until [`OpenSegment::commit_close`].
-    pub fn begin_close(&mut self, close: &Close) -> Result<(), ArchiveError> {
+    /// Close, step 1: appends the guard and, once that is durable, behind it the full `moov`; notes in `free` how much the
+    /// later `mdat` will hold; trims the reserve. The old header plays on until [`OpenSegment::commit_close`]. The guard
+    /// rides on the sync of the last fragment, the `moov` on the next one.
+    pub fn begin_close(&mut self, close: Close) -> Result<(), ArchiveError> {
         self.must_be(Stage::Writing)?;
-        self.write_or_cut_back(&[IoSlice::new(&close.guard), IoSlice::new(&close.moov)])?;
-        let (at, word) = close.size_write();
-        self.file.write_at(at, &[IoSlice::new(&word)]).map_err(|e| self.fail("write", e))?;
-        self.written = close.file_len();
+        self.write_or_cut_back(&[IoSlice::new(&close.guard)])?;
+        self.written += close.guard.len() as u64;
         self.file.set_len(self.written).map_err(|e| self.fail("trim", e))?;
+        self.touched();
+        self.close_generation = self.generation;
+        self.stage = Stage::Guarding;
+        self.close = Some(close);
+        Ok(())
+    }
+
+    /// The rest of step 1, behind the durable guard.
+    fn append_moov(&mut self) -> io::Result<()> {
+        let Some(close) = self.close.take() else { return Ok(()) };
+        self.file.write_at(self.written, &[IoSlice::new(&close.moov)])?;
+        let (at, word) = close.size_write();
+        self.file.write_at(at, &[IoSlice::new(&word)])?;
+        self.written = close.file_len();
         self.touched();
         self.close_generation = self.generation;
         self.stage = Stage::Closing;
@@ -268,6 +286,14 @@ impl OpenSegment {
             return Progress::Durable;
         }
         match self.stage {
+            Stage::Guarding => match self.append_moov() {
+                Ok(()) => Progress::Durable,
+                // All footage is durable; recovery repeats the close.
+                Err(error) => {
+                    self.abandon();
+                    Progress::Failed(Arc::new(error))
+                }
+            },
             Stage::Closing => {
                 self.stage = Stage::Closable;
                 Progress::ReadyToCommit

@@ -217,7 +217,7 @@ impl SegmentFile {
     /// Step 1 of the close.
     pub(crate) fn begin_close(&mut self) -> Result<(), ArchiveError> {
         let close = Close::new(&self.movie, self.open.len());
-        self.open.begin_close(&close)?;
+        self.open.begin_close(close)?;
         self.closing = true;
         Ok(())
     }
