@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod capture;
 pub mod cli;
+pub mod clip;
 pub mod config;
 pub mod daemon;
 #[cfg(any(test, feature = "demo"))]
@@ -14,5 +15,6 @@ pub mod http;
 pub mod index;
 pub mod record;
 pub mod retention;
+pub mod snapshot;
 pub mod upload;
 pub mod wall_clock;

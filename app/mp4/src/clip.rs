@@ -1,7 +1,7 @@
 //! Cutting: from the tables of one or several segments to a new MP4, without looking at a single coded byte.
 //!
-//! The plan is the new file's beginning (`ftyp`, `moov`, `mdat` header: it plays while it is still being fetched) and the
-//! byte ranges to copy behind it, in order. Who copies must hold the sources still meanwhile.
+//! The plan gives the new file's beginning (`ftyp`, `moov`, `mdat` header: it plays while it is still being fetched) and
+//! the byte ranges to copy behind it, in order. Who copies must hold the sources still meanwhile.
 //!
 //! - Shown is exactly the frame whose interval covers the asked start, up to the last frame that begins before the asked
 //!   end. Both comparisons are lenient by one tick of 90 kHz, because capture times were rounded to ticks (M7).
@@ -11,7 +11,9 @@
 //! - Between sources, a hole is bridged by the frame before it; no empty edit stands anywhere but before a sound that
 //!   begins late.
 
-use crate::movie::Movie;
+use crate::boxes::{BoxWriter, Fields};
+use crate::layout::FTYP_LEN;
+use crate::movie::{Edit, MVHD_LEN, Movie};
 use crate::table::TableError;
 use crate::time::Ticks;
 
@@ -61,12 +63,10 @@ pub struct CopyRange {
 /// A clip to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClipPlan {
-    /// First bytes of the new file.
-    pub head: Vec<u8>,
-    /// What follows, in this order and without padding.
+    /// What follows the head, in this order and without padding.
     pub copies: Vec<CopyRange>,
-    /// Length of the new file.
-    pub bytes: u64,
+    /// Bytes of all copies.
+    pub payload_bytes: u64,
     /// What was asked for.
     pub asked: Span,
     /// From the beginning of the first shown frame to the end of the last.
@@ -77,6 +77,40 @@ pub struct ClipPlan {
     pub frames: u32,
     /// Where nothing was recorded within what was asked for.
     pub gaps: Vec<Span>,
+    /// Samples lie where they will, counted from the payload's begin.
+    movie: Movie,
+    edits: Vec<Vec<Edit>>,
+}
+
+/// The extended type of the box that holds what the maker of a clip wants to keep with it.
+pub const NOTE_UUID: [u8; 16] = *b"\x6d\x6f\x73\x2d\x63\x6c\x69\x70\x80\x1e\x4d\x4f\x53\x00\x00\x04";
+
+/// Where the note's box begins in a clip.
+pub const NOTE_OFFSET: u64 = FTYP_LEN as u64 + 8 + MVHD_LEN;
+
+impl ClipPlan {
+    /// First bytes of the new file; the copies follow. `note` is kept in a box of its own in the `moov`, which players pass
+    /// over; an empty one is left out.
+    #[must_use]
+    pub fn head(&self, note: &[u8]) -> Vec<u8> {
+        let mut w = BoxWriter::with_capacity(note.len() + 24);
+        if !note.is_empty() {
+            w.nested(*b"uuid", |w| {
+                w.raw(&NOTE_UUID);
+                w.raw(note);
+            });
+        }
+        assemble::head(&self.movie, &self.edits, self.payload_bytes, &w.into_bytes())
+    }
+}
+
+/// Length of the note whose box header (24 bytes at [`NOTE_OFFSET`]) is given; `None` if there is no note.
+#[must_use]
+pub fn note_len(header: &[u8]) -> Option<usize> {
+    let mut f = Fields::new(header);
+    let (size, kind, uuid) = (f.u32()?, f.array::<4>()?, f.array::<16>()?);
+    (kind == *b"uuid" && uuid == NOTE_UUID).then_some(())?;
+    usize::try_from(size).ok()?.checked_sub(24)
 }
 
 /// Why there is no plan.

@@ -16,7 +16,7 @@
 use crate::boxes::BoxWriter;
 use crate::entry::{SampleEntry, VideoCodec};
 use crate::layout::{FREE_OFFSET, MDAT_WORD, SIZE_OFFSET};
-use crate::movie::{Form, Movie, Track, segment_edits, write_moov};
+use crate::movie::{Form, MVHD_LEN, Movie, Track, segment_edits, write_moov};
 
 /// The extended type of the summary box in a full `moov`.
 pub const SUMMARY_UUID: [u8; 16] = *b"\x6d\x6f\x73\x2d\x73\x75\x6d\x6d\x80\x1e\x4d\x4f\x53\x00\x00\x03";
@@ -124,7 +124,7 @@ fn summary_track(w: &mut BoxWriter, t: &Track) {
 }
 
 /// Bytes from the beginning of the `moov` to the checksum in its summary: `moov` header, `mvhd`, `uuid` header and type.
-pub(crate) const SEAL_AT: usize = 8 + 120 + 24;
+pub(crate) const SEAL_AT: usize = 8 + MVHD_LEN as usize + 24;
 
 /// Checksum over everything behind it.
 fn seal(moov: &mut [u8]) {

@@ -164,6 +164,9 @@ pub(crate) fn write_moov(w: &mut BoxWriter, movie: &Movie, edits: &[Vec<Edit>], 
 
 const IDENTITY_MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 
+/// Bytes of `mvhd` in version 1.
+pub(crate) const MVHD_LEN: u64 = 120;
+
 fn write_mvhd(w: &mut BoxWriter, duration: u64, next_track: u32) {
     w.full(*b"mvhd", 1, 0, |w| {
         w.u64(0);

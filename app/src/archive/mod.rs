@@ -40,6 +40,7 @@ pub use self::gaps::{Gap, GapCause};
 pub use self::keep::{KeepNote, Kept};
 pub use self::load::Health;
 pub use self::pins::{Pin, Pins};
+pub(crate) use self::recover::Stored;
 pub use self::segment::{NewSegment, OpenSegment, Progress, SegmentHeader, SegmentIdentity};
 pub use self::sync::TickReport;
 

@@ -38,21 +38,21 @@ pub(super) fn assemble(reels: &[Reel<'_>], choice: &Choice, asked: Span) -> Resu
     }
 
     let len: u64 = copies.iter().map(|c| c.len).sum();
-    let head = head(&movie, &edits, len);
     let span = |from: Ticks, to: Ticks| Span { from: nanos(asked, from), to: nanos(asked, to) };
     let shown_at = |p: &Item| p.1.pts() + reels[p.0].shift;
     let lasts = |p: &Item| shown_at(p) + Ticks::from(p.1.duration);
     let begin = pictures.iter().map(shown_at).min().unwrap_or(choice.from);
     let end = pictures.iter().map(lasts).max().unwrap_or(choice.to).max(choice.to);
     Ok(ClipPlan {
-        bytes: head.len() as u64 + len,
-        head,
         copies,
+        payload_bytes: len,
         asked,
         shown: span(choice.from, choice.to),
         payload: span(begin.min(choice.from), end),
         frames: choice.frames,
         gaps: choice.gaps.iter().map(|(a, b)| span(*a, *b)).collect(),
+        movie,
+        edits,
     })
 }
 
@@ -135,14 +135,14 @@ fn no_entry(reel: &Reel<'_>) -> ClipError {
     ClipError::Damaged { source_index: reel.source, error }
 }
 
-/// `ftyp`, `moov` and the header of an `mdat` with `len` bytes.
-fn head(movie: &Movie, edits: &[Vec<Edit>], len: u64) -> Vec<u8> {
+/// `ftyp`, `moov` and the header of an `mdat` with `len` bytes; `extra` goes right behind `mvhd`.
+pub(super) fn head(movie: &Movie, edits: &[Vec<Edit>], len: u64, extra: &[u8]) -> Vec<u8> {
     // Offsets depend on the moov's size, and that on whether they need 64 bits: a second or third try settles it.
     let mut shift = 0;
     loop {
         let mut w = BoxWriter::with_capacity(2048 + movie.sample_count() * 12);
         write_ftyp(&mut w);
-        write_moov(&mut w, movie, edits, Form { fragmented: false, shift }, &[]);
+        write_moov(&mut w, movie, edits, Form { fragmented: false, shift }, extra);
         if let Ok(size) = u32::try_from(len + 8) {
             w.u32(size);
             w.raw(b"mdat");

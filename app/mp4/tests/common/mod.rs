@@ -8,6 +8,7 @@ use mos_mp4::{
     Ticks, Timescale, Track, UtcMapping, VIDEO_TIMESCALE, VideoCodec,
 };
 
+pub mod clips;
 pub mod ffmpeg;
 pub mod players;
 

@@ -1,0 +1,1 @@
+//! ExtractClip on a real disk.

@@ -1,0 +1,1 @@
+//! Snapshot on a real disk.
