@@ -167,7 +167,7 @@ fn formats_share_an_entry_become_several_or_ask_for_a_split() {
     }
     let split = [segment(0, avcc(1)), segment(1, wide), segment(2, avcc(1))];
     match make(&split, all, Edges::Exact) {
-        Err(ClipError::SplitNeeded { at: points }) => assert_eq!(points, [at(20 * STEP)]),
+        Err(ClipError::SplitNeeded { at: points }) => assert_eq!(points, [at(20 * STEP), at(40 * STEP)]),
         other => panic!("{other:?}"),
     }
 }

@@ -79,11 +79,12 @@ fn end_of(reels: &[Reel<'_>], (r, place): Place) -> Ticks {
     }
 }
 
-/// Whether at least one picture is missing between two sources.
+/// Whether at least one picture is missing between two sources: the hole is wider than half of what the last one lasts.
+/// A little hole or overlap is usual, as that duration was a guess when it was written.
 fn gap_between(before: &Reel<'_>, next: &Reel<'_>) -> bool {
     let last = before.shown.len() - 1;
     let usual = (before.end - before.begin(last)).max(1);
-    next.begin(0) - before.end > usual
+    next.begin(0) - before.end > usual / 2
 }
 
 /// First picture that begins at `at` or later.
