@@ -43,7 +43,7 @@ fn a_power_signal_flushes_and_reports_the_hold_up() {
     daemon.process().signal(Signal::SIGPWR);
     wait_for("the hold-up time in the log", Duration::from_secs(10), || {
         let log = daemon.log();
-        log.lines().any(|l| l.contains("hold-up") && l.contains("ms")).then_some(())
+        log.lines().any(|l| l.contains("durable") && l.contains(" ms ")).then_some(())
     });
     // Power goes now: the kernel stops everything at once.
     daemon.kill();

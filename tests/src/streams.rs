@@ -31,6 +31,8 @@ pub enum Kind {
     H265Open,
     /// H.265 Main 10, closed GOP.
     H265Ten,
+    /// H.264 at 12 Mbit/s: fills a small disk.
+    H264Heavy,
     /// H.264 1920×1080 at 25 frames/s and 4 Mbit/s: the load of the recording benchmark.
     Load4M,
     /// H.264 1920×1080 at 30 frames/s and 8 Mbit/s: the load of the clip benchmark.
@@ -62,6 +64,7 @@ impl Kind {
             Self::H265 => "h265",
             Self::H265Open => "h265_open",
             Self::H265Ten => "h265_ten",
+            Self::H264Heavy => "h264_heavy",
             Self::Load4M => "load_4m",
             Self::Load8M => "load_8m",
         }
@@ -104,7 +107,11 @@ impl Stream {
     /// The stream of this kind; made by ffmpeg on first use, which takes a few seconds.
     pub fn get(kind: Kind) -> Self {
         static MAKING: Mutex<()> = Mutex::new(());
-        let seconds = if kind.is_load() { 64 } else { 32 };
+        let seconds = match kind {
+            Kind::Load4M | Kind::Load8M => 64,
+            Kind::H264Heavy => 16,
+            _ => 32,
+        };
         let fps = match kind {
             Kind::H264Variable => 20,
             Kind::Load8M => 30,
@@ -133,7 +140,11 @@ impl Stream {
         let mut child = ffmpeg.stdin(Stdio::piped()).spawn().expect("ffmpeg is installed (make test-deps)");
         let mut pipe = child.stdin.take().expect("stdin is piped");
         let mut picture = vec![0; self.width * self.height * 3 / 2];
-        let texture = if self.kind.is_load() { 60 } else { 8 };
+        let texture = match self.kind {
+            Kind::Load4M | Kind::Load8M => 60,
+            Kind::H264Heavy => 100,
+            _ => 8,
+        };
         for number in 0..self.frames {
             picture::paint(&mut picture, self.width, self.height, number as u16, texture);
             pipe.write_all(&picture).expect("ffmpeg reads its input");
@@ -171,6 +182,10 @@ fn coding(kind: Kind, fps: u32) -> Vec<String> {
         Kind::H265 => x265.push_str(":open-gop=0:bframes=3:b-adapt=0"),
         Kind::H265Open => x265.push_str(":open-gop=1:bframes=3:b-adapt=0"),
         Kind::H265Ten => x265.push_str(":open-gop=0:bframes=2:b-adapt=0"),
+        Kind::H264Heavy => {
+            x264.push_str(":bframes=0");
+            args.extend(["-b:v", "12M", "-maxrate", "12M", "-bufsize", "12M"]);
+        }
         Kind::Load4M => {
             x264.push_str(":bframes=0");
             args.extend(["-b:v", "4M", "-maxrate", "4M", "-bufsize", "4M"]);
@@ -180,7 +195,7 @@ fn coding(kind: Kind, fps: u32) -> Vec<String> {
             args.extend(["-b:v", "8M", "-maxrate", "8M", "-bufsize", "8M"]);
         }
     }
-    if !kind.is_load() {
+    if !args.contains(&"-b:v") {
         args.extend(["-crf", "26"]);
     }
     if is_265 {

@@ -8,7 +8,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use tokio_stream::wrappers::WatchStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 
 use super::Services;
@@ -58,12 +59,19 @@ pub(super) async fn get_upload_events(
     State(services): State<Arc<Services>>,
     Id(id): Id,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Fault> {
-    let watched = services.uploads.watch(&JobId(id.clone())).ok_or_else(|| Fault::absent("upload", &id))?;
-    let mut over = false;
-    let states = WatchStream::new(watched).take_while(move |job| {
-        // The end itself is still sent; nothing after it.
-        !std::mem::replace(&mut over, job.state.is_end())
+    let mut watched = services.uploads.watch(&JobId(id.clone())).ok_or_else(|| Fault::absent("upload", &id))?;
+    let (tell, states) = mpsc::channel(1);
+    // The queue keeps the job after its end, so the watch never closes by itself: the end of the job ends the stream.
+    tokio::spawn(async move {
+        loop {
+            let job = watched.borrow_and_update().clone();
+            let over = job.state.is_end();
+            if tell.send(job).await.is_err() || over || watched.changed().await.is_err() {
+                break;
+            }
+        }
     });
+    let states = ReceiverStream::new(states);
     let events = states.map(|job| Ok(Event::default().json_data(&job).unwrap_or_default()));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
