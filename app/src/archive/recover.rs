@@ -91,7 +91,10 @@ pub(crate) fn glance(disk: &dyn Disk, id: &SegmentId) -> Result<Glance, ArchiveE
     let row = Row {
         id: id.clone(),
         start,
-        end: Mono(start.0.saturating_add(summary.duration)),
+        end: Mono(video.map_or(start.0.saturating_add(summary.duration), |v| {
+            // Sound may go on a little after the last frame.
+            summary.identity.mono_start.saturating_add(v.timescale.nanos(v.presentation_end))
+        })),
         bytes: summary.file_len,
         allocated: size.allocated,
         frames: video.map_or(0, |v| v.samples),

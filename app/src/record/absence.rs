@@ -8,10 +8,11 @@ use mos_hal::clock::Mono;
 
 use crate::archive::gaps::{Gap, GapCause};
 
-/// Footage of a moment may still arrive this long after it; a piece on record ends that much before now.
-const LATE: i64 = 2_000_000_000;
-/// Shortest and longest piece of an absence put on record while it lasts.
-const PIECE_MIN: i64 = 1_000_000_000;
+/// Footage of a moment may still arrive this long after it, from a source that is up and from one that is down; a piece on
+/// record ends that much before now.
+const LATE_UP: i64 = 2_000_000_000;
+const LATE_DOWN: i64 = 250_000_000;
+/// Longest piece of an absence put on record while it lasts.
 const PIECE_MAX: i64 = 60_000_000_000;
 
 /// The ledger of one lens in one run.
@@ -24,14 +25,15 @@ pub struct Absence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Covered { until: Mono },
-    Absent { begun: Mono, since: Mono, cause: GapCause },
+    Absent { begun: Mono, since: Mono, cause: GapCause, down: bool },
 }
 
 impl Absence {
     /// A lens without footage since `start`, because it is starting.
     #[must_use]
     pub fn starting(start: Mono) -> Self {
-        Self { state: State::Absent { begun: start, since: start, cause: GapCause::Starting }, gaps: Vec::new() }
+        let state = State::Absent { begun: start, since: start, cause: GapCause::Starting, down: false };
+        Self { state, gaps: Vec::new() }
     }
 
     /// Footage begins at `at`, if the lens was absent.
@@ -54,7 +56,7 @@ impl Absence {
     pub fn hole(&mut self, from: Option<Mono>, cause: GapCause) {
         if let State::Covered { until } = self.state {
             let since = from.map_or(until, |f| f.min(until));
-            self.state = State::Absent { begun: since, since, cause };
+            self.state = State::Absent { begun: since, since, cause, down: false };
         }
     }
 
@@ -66,7 +68,7 @@ impl Absence {
         }
         match self.state {
             State::Absent { since, .. } if since <= from => {}
-            _ => self.state = State::Absent { begun: from, since: from, cause },
+            _ => self.state = State::Absent { begun: from, since: from, cause, down: false },
         }
     }
 
@@ -79,32 +81,33 @@ impl Absence {
     /// before `at` is part of the same trouble.
     pub fn down(&mut self, at: Mono, cause: GapCause) {
         match self.state {
-            State::Covered { until } => self.state = State::Absent { begun: until, since: until, cause },
-            State::Absent { cause: old, .. } if old == cause => {}
-            State::Absent { begun, since, cause: old } => {
-                let at = at.max(since);
+            State::Covered { until } => {
+                self.state = State::Absent { begun: until, since: until, cause, down: true };
+            }
+            State::Absent { begun, since, cause: old, .. } => {
+                let at = if old == cause { since } else { at.max(since) };
                 self.emit(since, at, old);
-                self.state = State::Absent { begun, since: at, cause };
+                self.state = State::Absent { begun, since: at, cause, down: true };
             }
         }
     }
 
     /// Puts a piece of a lasting absence on record if one is due.
     pub fn keep_record(&mut self, now: Mono) {
-        let State::Absent { begun, since, cause } = self.state else { return };
-        let end = Mono(now.0 - LATE);
-        let due = (end.since(begun) / 4).clamp(PIECE_MIN, PIECE_MAX);
+        let State::Absent { begun, since, cause, down } = self.state else { return };
+        let end = Mono(now.0 - if down { LATE_DOWN } else { LATE_UP });
+        let due = (end.since(begun) / 8).clamp(1, PIECE_MAX);
         if end.since(since) >= due {
             self.emit(since, end, cause);
-            self.state = State::Absent { begun, since: end, cause };
+            self.state = State::Absent { begun, since: end, cause, down };
         }
     }
 
     /// The run ends at `at`: whatever is open is put on record.
     pub fn finish(&mut self, at: Mono) {
-        if let State::Absent { begun, since, cause } = self.state {
+        if let State::Absent { begun, since, cause, down } = self.state {
             self.emit(since, at, cause);
-            self.state = State::Absent { begun, since: at.max(since), cause };
+            self.state = State::Absent { begun, since: at.max(since), cause, down };
         }
     }
 
@@ -202,9 +205,10 @@ mod tests {
                 until = g.end;
                 lines += 1;
             }
-            assert!(now.since(until) <= 65 * S, "at {now:?} on record up to {until:?}");
+            let late = (now.since(Mono(S)) / 8).min(PIECE_MAX) + S;
+            assert!(now.since(until) <= late, "at {now:?} on record up to {until:?}");
         }
-        assert!(lines < 80, "{lines} lines in an hour");
+        assert!(lines < 120, "{lines} lines in an hour");
     }
 
     proptest! {

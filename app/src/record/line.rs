@@ -146,6 +146,7 @@ impl Line {
                 Item::Unit(unit) => self.unit(unit),
                 Item::Down { cause, at } => {
                     self.release_held();
+                    self.footage_ends(cause);
                     self.absence.down(at, cause);
                     self.video_times.source_changed();
                     self.audio_times.source_changed();
@@ -205,6 +206,7 @@ impl Line {
     pub(crate) fn finish(&mut self, at: Mono) {
         self.tick(at);
         self.release_held();
+        self.footage_ends(GapCause::Stopped);
         self.end_segment(None);
         self.advance_closes(true);
         self.absence.finish(at);
@@ -298,7 +300,7 @@ impl Line {
             self.place(timed, rasl_follows);
             return;
         };
-        let new_format = *current.format != *timed.unit.format;
+        let new_format = !Arc::ptr_eq(&current.format, &timed.unit.format) && *current.format != *timed.unit.format;
         if new_format && !is_entry(kind) {
             self.lost(GapCause::PacketLoss, None, 1);
             return;
@@ -446,6 +448,7 @@ impl Line {
             self.write_failed(&error);
             return;
         }
+        current.file.end_at(next);
         let waits_for_sound = current.file.has_audio() && next.is_some();
         self.leaving.push(Leaving { file: current.file, waits_for_sound, tries: 0 });
         if !waits_for_sound {
@@ -546,8 +549,18 @@ impl Line {
         }
     }
 
+    /// Frames that reordering still owes will not come any more.
+    fn footage_ends(&mut self, cause: GapCause) {
+        if let Some(current) = self.current.as_ref().filter(|_| self.absence.cause().is_none()) {
+            for (from, to) in current.file.open_places() {
+                self.absence.lost_between(from, to, cause);
+            }
+        }
+    }
+
     /// Units are missing from here up to the next entry point.
     fn lost(&mut self, cause: GapCause, from: Option<Mono>, units: u64) {
+        self.footage_ends(cause);
         self.absence.hole(from, cause);
         self.drop_for(cause, units);
         self.await_entry();

@@ -18,6 +18,8 @@ pub mod splitter;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 pub mod writer;
 

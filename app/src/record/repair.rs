@@ -103,8 +103,10 @@ impl Repair {
             TrackFormat::Video(v) => v.frame_duration.and_then(|d| i64::try_from(d).ok()),
             TrackFormat::Audio(a) => Some(1024 * 1_000_000_000 / i64::from(a.sample_rate().max(1))),
         };
-        let n = self.recent.len();
-        let seen = (n >= 3).then(|| (self.recent[n - 1] - self.recent[0]) / (n as i64 - 1));
+        let mut apart: heapless::Vec<i64, RECENT> = self.recent.windows(2).map(|w| w[1] - w[0]).collect();
+        apart.sort_unstable();
+        // The median: pauses and losses do not make the frames' distance longer.
+        let seen = apart.get(apart.len() / 2).filter(|_| apart.len() >= 2).copied();
         told.filter(|d| (100_000..FAR).contains(d)).or(seen).unwrap_or(DEFAULT_STEP).clamp(TICK, JUMP)
     }
 

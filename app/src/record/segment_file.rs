@@ -161,6 +161,12 @@ impl SegmentFile {
         self.max_pts
     }
 
+    /// Spans whose frames belong before frames that are here, and have not come.
+    pub(crate) fn open_places(&self) -> Vec<(Mono, Mono)> {
+        let at = |ticks| Mono(self.start.0 + VIDEO_TIMESCALE.nanos(ticks));
+        self.video.times.open_places().map(|(from, to)| (at(from), at(to))).collect()
+    }
+
     pub(crate) fn push_video(&mut self, timed: Timed, sync: bool, copy: bool) {
         self.max_pts = self.max_pts.max(timed.pts);
         self.units.pending += u64::from(!copy);
@@ -212,6 +218,15 @@ impl SegmentFile {
             audio.written();
         }
         Ok(())
+    }
+
+    /// Tells where the last frame's time ends: at the next segment's first frame, or a frame's distance later.
+    pub(crate) fn end_at(&mut self, next: Option<Mono>) {
+        let last = next.map_or(self.step, |n| n.since(self.max_pts).max(0));
+        let last = u32::try_from(VIDEO_TIMESCALE.ticks(last)).unwrap_or(u32::MAX).max(1);
+        if let Some(track) = self.movie.track_mut(VIDEO_TRACK) {
+            track.table.set_last_duration(last);
+        }
     }
 
     /// Step 1 of the close.

@@ -15,7 +15,7 @@ use super::repair::TimeFault;
 pub struct RecorderStatus {
     /// Each lens.
     pub lenses: BTreeMap<LensId, LensRecording>,
-    /// How long the last group commit took.
+    /// How long the writes and syncs of the last tick took.
     pub last_sync: Duration,
     /// How long the slowest one took.
     pub worst_sync: Duration,

@@ -68,6 +68,13 @@ impl DecodeTimes {
         self.next_free = self.next_free.max(at);
     }
 
+    /// Places in output order before the latest unit that are still empty because what belongs there is decoded later: from
+    /// the end of one frame to the next one. If the stream ends here, those frames are missing.
+    pub fn open_places(&self) -> impl Iterator<Item = (Ticks, Ticks)> + '_ {
+        let apart = |pair: &[Ticks]| (pair[0] + self.step, pair[1]);
+        self.top.windows(2).map(apart).filter(|(from, to)| 2 * (to - from) > self.step)
+    }
+
     /// Frame step in ticks.
     #[must_use]
     pub fn step(&self) -> Ticks {
@@ -149,6 +156,17 @@ mod tests {
                 assert_eq!(t.pts, i * 3600);
             }
         }
+    }
+
+    #[test]
+    fn what_reordering_still_owes_is_known() {
+        let mut times = DecodeTimes::new(2, 3600, 0);
+        let mut owed = Vec::new();
+        for i in [0, 4, 2, 1, 3, 8] {
+            times.next(i * 3600);
+            owed.push(times.open_places().map(|(from, to)| (from / 3600, to / 3600)).collect::<Vec<_>>());
+        }
+        assert_eq!(owed, [vec![], vec![(1, 4)], vec![(1, 2), (3, 4)], vec![(3, 4)], vec![], vec![(5, 8)]]);
     }
 
     proptest! {

@@ -121,7 +121,7 @@ impl Recorder {
         for line in &mut writer.lines {
             line.tick(now);
         }
-        self.commit(&mut writer);
+        self.commit(&mut writer, now);
     }
 
     /// Stops intake, writes and closes everything, and notes the stop. Blocks until that is durable or has failed.
@@ -144,7 +144,7 @@ impl Recorder {
         }
         let under_way: usize = writer.lines.iter().map(Line::open_closes).sum();
         for _ in 0..STOP_TICKS {
-            self.commit(&mut writer);
+            self.commit(&mut writer, shared.clock.mono());
             if writer.lines.iter().all(Line::is_closed) {
                 break;
             }
@@ -200,7 +200,8 @@ impl Recorder {
         }
     }
 
-    fn commit(&self, writer: &mut Writer) {
+    /// Commits what was written since `begun`; writes that hang endanger the promise as much as syncs do.
+    fn commit(&self, writer: &mut Writer, begun: Mono) {
         let report = self.shared.archive.commit();
         for line in &mut writer.lines {
             line.after_commit(&report);
@@ -211,7 +212,8 @@ impl Recorder {
                 log::error!("cannot sync {}: {error}{}", path.display(), and_more(left_out));
             }
         }
-        self.publish(writer, report.duration, now);
+        let took = Duration::from_nanos(u64::try_from(now.since(begun)).unwrap_or(0));
+        self.publish(writer, took.max(report.duration), now);
     }
 
     fn publish(&self, writer: &mut Writer, sync: Duration, now: Mono) {
@@ -219,7 +221,10 @@ impl Recorder {
         writer.fast_syncs = if slow { 0 } else { writer.fast_syncs.saturating_add(1) };
         if slow && let Some(left_out) = writer.log.allow(&"slow", now) {
             let ms = sync.as_millis();
-            log::warn!("one sync took {ms} ms: a power cut may cost more than a second{}", and_more(left_out));
+            log::warn!(
+                "writing and syncing took {ms} ms: a power cut may cost more than a second{}",
+                and_more(left_out)
+            );
         }
         let mut status = lock(&self.shared.status);
         status.last_sync = sync;

@@ -64,15 +64,15 @@ impl Cold {
             GapRecord::Gap { gap, .. } => {
                 self.changed = true;
                 let at = known.gaps.partition_point(|g| g.start < gap.start);
-                if known.gaps.get(at) == Some(&gap) {
+                // The recorder writes a long absence in pieces, and retention goes through a run from its start: such gaps
+                // grow together instead of growing in number. What is known already adds nothing.
+                let near = if gap.cause == GapCause::Retention { TOLERANCE_NS } else { 1 };
+                let grows = |g: &&mut Gap| g.cause == gap.cause && gap.start.since(g.end) < near;
+                if let Some(same) = known.gaps.get_mut(at).filter(|g| g.start == gap.start && g.cause == gap.cause) {
+                    same.end = same.end.max(gap.end);
                     return;
                 }
-                // Retention goes through a run from its start: its gaps grow together instead of growing in number.
-                if let Some(before) = at.checked_sub(1).and_then(|i| known.gaps.get_mut(i))
-                    && before.cause == gap.cause
-                    && gap.cause == GapCause::Retention
-                    && gap.start.since(before.end) < TOLERANCE_NS
-                {
+                if let Some(before) = at.checked_sub(1).and_then(|i| known.gaps.get_mut(i)).filter(grows) {
                     before.end = before.end.max(gap.end);
                     return;
                 }
