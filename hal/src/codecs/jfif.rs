@@ -17,13 +17,12 @@ pub(super) const BT709: Weights = Weights { red: 0.2126, blue: 0.0722 };
 /// ITU-R BT.2020, non-constant luminance.
 pub(super) const BT2020: Weights = Weights { red: 0.2627, blue: 0.0593 };
 
-/// Fractional bits of all sums. With 5 of them, every sum fits 16 bits, so that compilers use 16-bit vector arithmetic on any
-/// machine; the error stays below a tenth of a step.
-const SHIFT: u32 = 5;
-const HALF: i16 = 1 << (SHIFT - 1);
-/// What luma and differences are shifted by before [`high`], to fill 16 bits: they lie within 0 ± 256 and 0 ± 128.
+/// Fractional bits of luma sums. All sums fit 16 bits, so that compilers use vector arithmetic on any machine.
+const LUMA: u32 = 5;
+/// What luma, within 0 ± 256, is shifted by before [`high`], to fill 16 bits.
 const LUMA_UP: u32 = 7;
-const CHROMA_UP: u32 = 8;
+/// Fractional bits of the factors of differences; these lie within 0 ± 128 and the factors below 1.3.
+const CHROMA: u32 = 7;
 
 /// A conversion, ready to run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,10 +60,10 @@ impl ToJfif {
             [y, (b - y) / (2.0 * (1.0 - BT601.blue)), (r - y) / (2.0 * (1.0 - BT601.red))]
         };
         let (blue, red) = (new(rgb(1.0, 0.0)), new(rgb(0.0, 1.0)));
-        let fixed = |x: f64| (x * f64::from(1 << (16 - CHROMA_UP + SHIFT))).round() as i16;
+        let fixed = |x: f64| (x * f64::from(1 << CHROMA)).round() as i16;
         Some(Self {
             luma_zero,
-            luma: ((luma - 1.0) * f64::from(1 << (16 - LUMA_UP + SHIFT))).round() as i16,
+            luma: ((luma - 1.0) * f64::from(1 << (16 - LUMA_UP + LUMA))).round() as i16,
             to_luma: [fixed(blue[0] * chroma), fixed(red[0] * chroma)],
             chroma: [[blue[1], red[1]], [blue[2], red[2]]].map(|row| row.map(|x| fixed(x * chroma))),
         })
@@ -96,8 +95,8 @@ impl ToJfif {
                 };
                 for ((out, y), shift) in target.iter_mut().zip(source).zip(&shift) {
                     let y = i16::from(*y) - self.luma_zero;
-                    let value = (y << SHIFT) + high(y << LUMA_UP, self.luma) + shift;
-                    *out = ((value + HALF) >> SHIFT).clamp(0, 255) as u8;
+                    let value = (y << LUMA) + high(y << LUMA_UP, self.luma) + shift;
+                    *out = ((value + (1 << (LUMA - 1))) >> LUMA).clamp(0, 255) as u8;
                 }
             }
         }
@@ -105,17 +104,25 @@ impl ToJfif {
 
     /// One line of both differences; `shift` takes what they add to the two luma pixels above and below each.
     fn chroma_line(&self, cb: &[u8], cr: &[u8], out_blue: &mut [u8], out_red: &mut [u8], shift: &mut [i16]) {
-        let [[bb, br], [rb, rr]] = self.chroma;
-        let [lb, lr] = self.to_luma;
-        let inputs = cb.iter().zip(cr);
-        let outputs = out_blue.iter_mut().zip(out_red.iter_mut()).zip(shift.chunks_exact_mut(2));
-        for ((cb, cr), ((blue, red), shift)) in inputs.zip(outputs) {
-            let (b, r) = ((i16::from(*cb) - 128) << CHROMA_UP, (i16::from(*cr) - 128) << CHROMA_UP);
-            *blue = (((high(b, bb) + high(r, br) + HALF) >> SHIFT) + 128).clamp(0, 255) as u8;
-            *red = (((high(b, rb) + high(r, rr) + HALF) >> SHIFT) + 128).clamp(0, 255) as u8;
-            shift.fill(high(b, lb) + high(r, lr));
+        // One plain loop per result: compilers turn each into vector instructions, and do not if they are one.
+        let difference = |out: &mut [u8], [from_blue, from_red]: [i16; 2]| {
+            for ((out, cb), cr) in out.iter_mut().zip(cb).zip(cr) {
+                let sum = centred(*cb) * from_blue + centred(*cr) * from_red;
+                *out = (((sum + (1 << (CHROMA - 1))) >> CHROMA) + 128).clamp(0, 255) as u8;
+            }
+        };
+        difference(out_blue, self.chroma[0]);
+        difference(out_red, self.chroma[1]);
+        let [from_blue, from_red] = self.to_luma;
+        for ((shift, cb), cr) in shift.chunks_exact_mut(2).zip(cb).zip(cr) {
+            shift.fill((centred(*cb) * from_blue + centred(*cr) * from_red) >> (CHROMA - LUMA));
         }
     }
+}
+
+/// A difference around zero.
+fn centred(difference: u8) -> i16 {
+    i16::from(difference) - 128
 }
 
 /// The upper 16 bits of a product.
