@@ -97,3 +97,72 @@ fn what_cannot_be_played_says_why() {
     drop(source);
     assert!(why.to_string().contains("no H.264 or H.265"), "{why}");
 }
+
+/// The kinds of the units of a stream of 50 pictures.
+fn kinds(codec: &[&str]) -> (Vec<FrameKind>, Vec<mos_hal::media::AccessUnit>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = footage(dir.path(), "a.mp4", 2, 25, codec);
+    let (source, sink) = open(&format!("file:{}", file.display()), false);
+    let source = source.unwrap();
+    let (units, _) = sink.end();
+    drop(source);
+    assert_eq!(units.len(), 50);
+    (units.iter().map(|u| u.kind).collect(), units)
+}
+
+#[test]
+fn open_gops_begin_with_cra_and_their_leading_pictures_are_known() {
+    let params = "log-level=error:bframes=3:b-adapt=0:open-gop=1:keyint=10:min-keyint=10:scenecut=0";
+    let (kinds, _) = kinds(&["libx265", "-x265-params", params, "-tag:v", "hvc1"]);
+    assert!(matches!(kinds[0], FrameKind::Idr | FrameKind::Cra), "{kinds:?}");
+    let entries: Vec<usize> = (1..50).filter(|i| kinds[*i] == FrameKind::Cra).collect();
+    assert!(entries.len() >= 3, "{kinds:?}");
+    assert!(entries.iter().take(3).all(|i| kinds[i + 1] == FrameKind::Rasl), "{kinds:?}");
+    assert!(!kinds.contains(&FrameKind::RecoveryPoint));
+}
+
+#[test]
+fn intra_refresh_has_recovery_points_and_they_make_a_picture() {
+    let (kinds, units) = kinds(&["libx264", "-bf", "0", "-x264-params", "intra-refresh=1:keyint=10"]);
+    assert_eq!(kinds[0], FrameKind::Idr);
+    let entry = (1..50).find(|i| kinds[*i] == FrameKind::RecoveryPoint).unwrap();
+    assert!(!kinds[1..].contains(&FrameKind::Idr), "{kinds:?}");
+    let options = mos_hal::platform::JpegOptions { quality: 85, max_edge: None };
+    let codecs = mos_hal::platform::probe().codecs();
+    let jpeg = codecs.jpeg(video_format(&units[entry]), &units[entry].data, options).unwrap();
+    assert_eq!((jpeg.width, jpeg.height), (640, 360));
+}
+
+#[test]
+fn a_variable_rate_keeps_its_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.mp4");
+    // Every third picture is missing: steps of 40 and 80 ms.
+    let source = "testsrc2=size=320x240:rate=25:duration=2,select='mod(n\\,3)'";
+    let args = [
+        "-f",
+        "lavfi",
+        "-i",
+        source,
+        "-fps_mode",
+        "vfr",
+        "-enc_time_base",
+        "1/25",
+        "-c:v",
+        "libx264",
+        "-pix_fmt",
+        "yuv420p",
+        "-bf",
+        "2",
+    ];
+    rig::ffmpeg(&[&args[..], &[file.to_str().unwrap()]].concat());
+    let (source, sink) = open(&format!("file:{}", file.display()), false);
+    let source = source.unwrap();
+    let (units, _) = sink.end();
+    drop(source);
+    let mut times: Vec<i64> = units.iter().map(|u| u.pts.unwrap().0 / 1_000_000).collect();
+    times.sort_unstable();
+    let steps: Vec<i64> = times.windows(2).map(|w| (w[1] - w[0] + 1) / 40 * 40).collect();
+    assert_eq!(steps.len(), 32);
+    assert!(steps.iter().enumerate().all(|(i, s)| *s == if i % 2 == 0 { 40 } else { 80 }), "{steps:?}");
+}
