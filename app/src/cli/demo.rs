@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
-use tokio::sync::oneshot;
 
 use super::print::{self, Table};
 use super::{Failure, Outcome};
+use crate::daemon::signals::StopSignals;
 use crate::demo::DemoError;
 use crate::demo::story::{self, Options, Report};
 
@@ -25,7 +24,6 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) fn execute(args: &DemoArgs) -> Outcome {
-    let interrupted = interruption()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
     let options = Options { input: args.input.clone(), seconds: args.seconds, keep: args.keep.clone() };
@@ -33,9 +31,10 @@ pub(super) fn execute(args: &DemoArgs) -> Outcome {
     let say = |step: &str| print::to_stderr(&format!("{:5.1} s  {step}", begun.elapsed().as_secs_f64()));
     // Whichever ends first: what the story holds (cameras, server, recorder, folder) is cleared away when it is dropped.
     let told = runtime.block_on(async {
+        let mut signals = StopSignals::listen().map_err(|e| DemoError::stage("listen for signals", e))?;
         tokio::select! {
             told = story::tell(&options, &say) => told,
-            _ = interrupted => Err(DemoError::Interrupted),
+            _ = signals.next() => Err(DemoError::Interrupted),
         }
     });
     let report = told.map_err(|e| Failure::Failed(e.to_string()))?;
@@ -44,23 +43,6 @@ pub(super) fn execute(args: &DemoArgs) -> Outcome {
         Some(dir) => print::line(&format!("Everything is kept in {}.", dir.display())),
         None => Ok(()),
     }
-}
-
-/// Becomes ready at Ctrl-C or SIGTERM. Called before there is any other thread, so that all of them leave the signals to
-/// the one that waits.
-fn interruption() -> Result<oneshot::Receiver<()>, Failure> {
-    let failed = |e: nix::Error| Failure::Failed(format!("cannot listen for signals: {e}"));
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().map_err(failed)?;
-    let (tell, interrupted) = oneshot::channel();
-    std::thread::spawn(move || {
-        if signals.wait().is_ok() {
-            let _ = tell.send(());
-        }
-    });
-    Ok(interrupted)
 }
 
 fn show(report: &Report, took: Duration) -> Outcome {

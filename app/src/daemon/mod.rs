@@ -5,7 +5,7 @@
 //! cameras, the uploads and the API. Never decides anything about media.
 
 mod lean;
-mod signals;
+pub(crate) mod signals;
 
 use std::io;
 use std::path::PathBuf;

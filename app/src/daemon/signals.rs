@@ -19,13 +19,13 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 
 /// The wish that the daemon stops.
 #[derive(Debug)]
-pub(super) struct StopSignals {
+pub(crate) struct StopSignals {
     read: Receiver,
 }
 
 impl StopSignals {
     /// Starts to listen; once per process, within a runtime.
-    pub(super) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         if PIPE.compare_exchange(-1, write.as_raw_fd(), Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "stop signals are already listened to"));
@@ -41,7 +41,7 @@ impl StopSignals {
     }
 
     /// The name of the next signal.
-    pub(super) async fn next(&mut self) -> io::Result<&'static str> {
+    pub(crate) async fn next(&mut self) -> io::Result<&'static str> {
         let signal = i32::from(self.read.read_u8().await?);
         Ok(if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" })
     }

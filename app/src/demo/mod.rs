@@ -59,3 +59,11 @@ pub enum DemoError {
     #[error("interrupted; everything was cleared away")]
     Interrupted,
 }
+
+#[cfg(feature = "demo")]
+impl DemoError {
+    /// Adds what was tried to an error of the system.
+    pub(crate) fn stage(what: &str, reason: impl ToString) -> Self {
+        Self::Stage { what: what.to_owned(), reason: reason.to_string() }
+    }
+}

@@ -89,7 +89,8 @@ impl SftpServer {
             ..Config::default()
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("demo-sftp".to_owned()).spawn(move || {
@@ -147,7 +148,8 @@ pub(crate) fn fresh_key() -> io::Result<PrivateKey> {
     PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).map_err(io::Error::other)
 }
 
-async fn accept(listener: TcpListener, config: Arc<Config>, account: Account) {
+async fn accept(listener: std::net::TcpListener, config: Arc<Config>, account: Account) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
     while let Ok((tcp, _)) = listener.accept().await {
         account.seen.connections.fetch_add(1, Ordering::Relaxed);
         let _ = tcp.set_nodelay(true);

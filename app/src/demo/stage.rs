@@ -99,7 +99,6 @@ fn text(archive: &Path, socket: &Path, road: &str, cabin: &str) -> String {
 }
 
 /// Adds what was tried to an error.
-pub(super) fn stage<E: ToString>(what: &str) -> impl FnOnce(E) -> DemoError {
-    let what = what.to_owned();
-    move |reason| DemoError::Stage { what, reason: reason.to_string() }
+pub(super) fn stage<E: ToString>(what: &'static str) -> impl FnOnce(E) -> DemoError {
+    move |reason| DemoError::stage(what, reason)
 }

@@ -11,6 +11,7 @@ use super::DemoError;
 use super::judge::{self, hold};
 use super::recorder::Recorder;
 use super::stage::{SEGMENT_SECONDS, Stage};
+use crate::archive::ids::SegmentId;
 use crate::cli::client::{Client, ClientError};
 use crate::error::Kind;
 use crate::http::{ClipView, GapView, SegmentPage, SegmentView, SnapshotView};
@@ -24,6 +25,8 @@ pub const LENSES: [&str; 2] = ["road", "cabin"];
 const SOON: Duration = Duration::from_secs(15);
 /// Most that a lens may lose when the recorder is killed.
 const LOSS_LIMIT: Duration = Duration::from_secs(1);
+/// From the last look before the kill to the kill: most of the 500 ms between two commits.
+const UNSAVED: Duration = Duration::from_millis(400);
 /// Frames come at discrete moments: spans may differ by one of the slowest camera's frames.
 const FRAME_MICROS: i64 = 50_000;
 
@@ -109,23 +112,25 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
     say("sent the clip to the server whose host key is pinned; one with another key got nothing");
 
     recorded(&mut recorder, 2, Duration::from_secs(options.seconds)).await?;
-    let open = recorder.until("recording in the middle of a segment", SOON, mid_segment).await?;
+    let before = recorder.until("recording in the middle of a segment", SOON, mid_segment).await?;
+    // A commit has just ended; let frames arrive that only the next one would have saved.
+    tokio::time::sleep(UNSAVED).await;
     let (killed_at, killed) = (now_micros(), Instant::now());
     recorder.kill();
     say("killed the recorder in the middle of a segment (SIGKILL) and started it again");
 
     let mut recorder = Recorder::start(&stage)?;
-    let after =
-        recorder.until("recovery and new footage of every lens", SOON, async |client| back(client, &open).await);
-    let after = after.await?;
+    let look = async |client: &Client| back(client, killed_at).await;
+    let after = recorder.until("recovery and new footage of every lens", SOON, look).await?;
     let back_after = killed.elapsed();
     let mut figures = Vec::new();
-    for before in &open {
-        figures.push(aftermath(&after, before, killed_at)?);
+    for was in &before {
+        figures.push(aftermath(&after, was, killed_at)?);
     }
+    let end = last_of_run(&after, &before[0])?;
+    hold(end.state == "recovered", || format!("{} is recovered, not {}", end.id, end.state))?;
     say("recovered what was open, and recording goes on");
     let client = recorder.client.clone();
-    let end = found(&after, &open[0].id)?;
     let last = (end.end_ts - end.start_ts) as f64 / 1e6 - 0.001;
     files.push(snapshot(&client, end, last, "last recovered picture").await?);
     let kept = found(&after, &first.id)?;
@@ -282,34 +287,42 @@ async fn send(client: &Client, path: &str, uri: &str, pin: &str, identity: &str)
     Err(DemoError::NotHeld("the events of an upload end with done or failed".to_owned()))
 }
 
-/// The open segment of every lens, once each has more than a second in it.
+/// The newest segment of every lens, once that of `road` is open and has a good second in it.
 async fn mid_segment(client: &Client) -> Result<Option<Vec<SegmentView>>, DemoError> {
     let page = segments(client).await?;
-    let middle = |s: &&SegmentView| s.state == "open" && s.end_ts - s.start_ts > 1_000_000;
-    Ok(LENSES.iter().map(|lens| of_lens(&page, lens).find(middle).cloned()).collect())
+    let newest = |lens: &&str| of_lens(&page, lens).max_by_key(|s| s.start_ts).cloned();
+    let newest: Option<Vec<SegmentView>> = LENSES.iter().map(newest).collect();
+    let middle = |s: &SegmentView| s.state == "open" && (1_000_000..2_000_000).contains(&(s.end_ts - s.start_ts));
+    Ok(newest.filter(|all| all.first().is_some_and(middle)))
 }
 
-/// The listing in which what was open has been recovered and every lens has new footage.
-async fn back(client: &Client, open: &[SegmentView]) -> Result<Option<SegmentPage>, DemoError> {
+/// The listing in which nothing of before the kill is open and every lens has new footage.
+async fn back(client: &Client, killed_at: i64) -> Result<Option<SegmentPage>, DemoError> {
     if answers(client).await?.is_none() {
         return Ok(None);
     }
     let page = segments(client).await?;
-    let good = |was: &SegmentView| {
-        let recovered = page.segments.iter().any(|s| s.id == was.id && s.state == "recovered");
-        recovered
-            && of_lens(&page, &was.lens)
-                .any(|s| s.state == "open" && s.start_ts > was.start_ts && s.end_ts > s.start_ts)
+    let good = |lens: &&str| {
+        let (old, new): (Vec<_>, Vec<_>) = of_lens(&page, lens).partition(|s| s.start_ts <= killed_at);
+        !old.is_empty() && old.iter().all(|s| s.state != "open") && new.iter().any(|s| s.end_ts > s.start_ts)
     };
-    Ok(open.iter().all(good).then_some(page))
+    Ok(LENSES.iter().all(|lens| good(&lens)).then_some(page))
+}
+
+/// The last segment of the run and lens of another.
+fn last_of_run<'a>(page: &'a SegmentPage, of: &SegmentView) -> Result<&'a SegmentView, DemoError> {
+    let run = |s: &SegmentView| s.id.parse::<SegmentId>().map(|id| (id.lens, id.run)).ok();
+    let same = page.segments.iter().filter(|s| run(s) == run(of));
+    same.max_by_key(|s| s.start_ts).ok_or_else(|| DemoError::NotHeld(format!("{} is still listed", of.id)))
 }
 
 /// What the kill cost a lens: at most a second lost, and every moment until the new footage in a gap with its cause.
 fn aftermath(page: &SegmentPage, was: &SegmentView, killed_at: i64) -> Result<LensFigures, DemoError> {
-    let recovered = found(page, &was.id)?;
-    hold(recovered.end_ts >= was.end_ts, || {
-        format!("{} keeps all that was listed as durable before the kill", was.id)
+    let same = found(page, &was.id)?;
+    hold(same.frames >= was.frames, || {
+        format!("{} keeps the {} frames that were durable before the kill, not {}", was.id, was.frames, same.frames)
     })?;
+    let recovered = last_of_run(page, was)?;
     let lost = micros(killed_at - recovered.end_ts);
     hold(lost <= LOSS_LIMIT, || format!("{} loses at most 1 s, not {} ms", was.lens, lost.as_millis()))?;
     let next = of_lens(page, &was.lens).filter(|s| s.start_ts >= recovered.end_ts).min_by_key(|s| s.start_ts);
