@@ -16,7 +16,7 @@
 use crate::boxes::BoxWriter;
 use crate::entry::{SampleEntry, VideoCodec};
 use crate::layout::{FREE_OFFSET, MDAT_WORD, SIZE_OFFSET};
-use crate::movie::{Form, MVHD_LEN, Movie, Track, segment_edits, write_moov};
+use crate::movie::{Form, MVHD_LEN, Movie, Track, composition_shift, segment_edits, write_moov};
 
 /// The extended type of the summary box in a full `moov`.
 pub const SUMMARY_UUID: [u8; 16] = *b"\x6d\x6f\x73\x2d\x73\x75\x6d\x6d\x80\x1e\x4d\x4f\x53\x00\x00\x03";
@@ -120,7 +120,7 @@ fn summary_track(w: &mut BoxWriter, t: &Track) {
     w.i64(t.table.first_dts());
     w.i64(t.table.presentation_end());
     w.u32(t.timescale.per_second());
-    w.u32(0);
+    w.u32(composition_shift(t));
 }
 
 /// Bytes from the beginning of the `moov` to the checksum in its summary: `moov` header, `mvhd`, `uuid` header and type.

@@ -10,6 +10,8 @@ use crate::time::{MOVIE_TIMESCALE, Ticks, Timescale};
 
 mod tables;
 
+pub(crate) use tables::composition_shift;
+
 /// What a track carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrackKind {
@@ -129,7 +131,10 @@ pub(crate) fn segment_edits(movie: &Movie, track: &Track, fragmented: bool) -> V
     }
     let from = first.max(origin);
     let shown = track.timescale.rescale(track.table.presentation_end() - from, MOVIE_TIMESCALE);
-    edits.push(Edit { duration: unsigned(shown), media_time: Some(unsigned(from - first)) });
+    edits.push(Edit {
+        duration: unsigned(shown),
+        media_time: Some(unsigned(from - first + Ticks::from(composition_shift(track)))),
+    });
     edits
 }
 

@@ -33,6 +33,8 @@ pub struct TrackSummary {
     pub presentation_end: Ticks,
     /// Ticks per second of both.
     pub timescale: Timescale,
+    /// By how much composition offsets in the `moov` are larger than in the fragments, in ticks.
+    pub composition_shift: u32,
 }
 
 impl TrackSummary {
@@ -49,6 +51,7 @@ impl TrackSummary {
             first_dts: f.i64()?,
             presentation_end: f.i64()?,
             timescale: Timescale::new(f.u32()?)?,
+            composition_shift: f.u32()?,
         })
     }
 

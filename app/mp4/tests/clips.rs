@@ -222,13 +222,25 @@ fn real(make_stream: Make<'_>, codec: &str, border: i64) {
         ("GStreamer, pull", players::gstreamer(&files, bytes, codec, Scheduling::Pull)),
         ("GStreamer, push", players::gstreamer(&files, bytes, codec, Scheduling::Push)),
     ];
+    let mut wrong = Vec::new();
     for (player, all) in decoded {
         for ((from, to), pictures) in ranges.iter().zip(all) {
+            // qtdemux 1.22 ends at the sample behind the first one if that is presented, counted from the first one, after
+            // the clip's duration: clips of a few pictures with a lead-in stay empty there.
+            if player != "ffmpeg" && to - from < 9 && *from > 0 {
+                continue;
+            }
             let numbers: Vec<_> = pictures.iter().map(|p| source.iter().position(|s| s == p)).collect();
             let want: Vec<_> = (*from as usize..*to as usize).map(Some).collect();
-            assert_eq!(numbers, want, "{player}, {from} to {to}");
+            // And in push mode it may take the end of the sound, whose lead-in it does not subtract, for the end of all:
+            // the last picture is lost then.
+            let short = player == "GStreamer, push" && s.audio.is_some() && numbers[..] == want[..want.len() - 1];
+            if numbers != want && !short {
+                wrong.push(format!("{player}, {from} to {to}: {numbers:?}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::clip::sound::{self, Sound};
 use crate::clip::{Choice, ClipError, ClipPlan, CopyRange, Reel, Span};
 use crate::entry::SampleEntry;
 use crate::layout::write_ftyp;
-use crate::movie::{Edit, Form, Movie, Track, TrackKind, write_moov};
+use crate::movie::{Edit, Form, Movie, Track, TrackKind, composition_shift, write_moov};
 use crate::table::{Sample, SampleTable};
 use crate::time::{Ticks, VIDEO_TIMESCALE};
 
@@ -13,22 +13,23 @@ use crate::time::{Ticks, VIDEO_TIMESCALE};
 type Item = (usize, Sample, Ticks);
 
 pub(super) fn assemble(reels: &[Reel<'_>], choice: &Choice, asked: Span) -> Result<ClipPlan, ClipError> {
-    let pictures: Vec<Item> = choice
+    let mut pictures: Vec<Item> = choice
         .parts
         .iter()
         .flat_map(|(r, range)| reels[*r].samples[range.clone()].iter().map(|s| (*r, *s, s.dts + reels[*r].shift)))
         .collect();
     let Some(first_dts) = pictures.first().map(|p| p.2) else { return Err(ClipError::Nothing(asked)) };
+    unmark_late_syncs(&mut pictures, choice.to - choice.from);
     let sound = sound::choose(reels, choice, asked)?;
     let sounds = sound.as_ref().map_or(&[][..], |s| &s.units[..]);
     let (copies, placed_pictures, placed_sounds) = place(reels, &pictures, sounds);
 
     let mut movie = Movie::default();
-    let edit =
-        Edit { duration: unsigned(choice.to - choice.from), media_time: Some(unsigned(choice.from - first_dts)) };
-    let mut edits = vec![vec![edit]];
     let mut video = new_track(1, TrackKind::Video, VIDEO_TIMESCALE);
     fill(&mut video, reels, asked, &pictures, &placed_pictures)?;
+    let media_time = choice.from - first_dts + Ticks::from(composition_shift(&video));
+    let edit = Edit { duration: unsigned(choice.to - choice.from), media_time: Some(unsigned(media_time)) };
+    let mut edits = vec![vec![edit]];
     movie.tracks.push(video);
     if let Some(Sound { timescale, edits: list, .. }) = &sound {
         let mut audio = new_track(2, TrackKind::Audio, *timescale);
@@ -66,6 +67,24 @@ fn unsigned(t: Ticks) -> u64 {
 
 fn new_track(id: u32, kind: TrackKind, timescale: crate::time::Timescale) -> Track {
     Track { id, kind, timescale, entries: Vec::new(), table: SampleTable::new() }
+}
+
+/// Takes the sync mark from all sync samples but the first that GStreamer's `qtdemux` (1.22) would take for the end.
+///
+/// After a sync sample it compares the next one's presentation time, counted from the first sample and not from the edit's
+/// begin, with the duration of the movie, and ends there, though more is to be shown. A player that seeks to the clip's
+/// last moments starts at the sync sample before; nothing else reads the mark.
+fn unmark_late_syncs(pictures: &mut [Item], duration: Ticks) {
+    let offset = |p: &Item| p.2 + Ticks::from(p.1.cts);
+    let Some(base) = pictures.first().map(|p| p.2) else { return };
+    let delay = pictures.iter().map(|p| -Ticks::from(p.1.cts)).max().unwrap_or(0).max(0);
+    let next: Vec<Ticks> = pictures.iter().skip(1).map(offset).collect();
+    for (i, p) in pictures.iter_mut().enumerate().skip(1) {
+        let follows = next.get(i).copied().unwrap_or(Ticks::MAX);
+        if follows.saturating_sub(base) >= duration - delay {
+            p.1.sync = false;
+        }
+    }
 }
 
 /// Puts the samples behind one another in the order in which they lie in their sources, and tells where each comes to lie

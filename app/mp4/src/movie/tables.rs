@@ -63,26 +63,23 @@ fn write_stts(w: &mut BoxWriter, track: &Track) {
     write_runs(w, *b"stts", 0, track.table.iter().map(|s| s.duration));
 }
 
-/// Composition offsets in version 1 (signed), with `cslg` (8.6.1.4) as the standard asks of negative ones.
+/// Composition offsets, moved by [`composition_shift`] so that none is negative.
 fn write_ctts(w: &mut BoxWriter, track: &Track) {
-    let offsets = || track.table.iter().map(|s| s.cts);
-    let (Some(least), Some(greatest)) = (offsets().min(), offsets().max()) else { return };
-    if least == 0 && greatest == 0 {
-        return;
+    let shift = i64::from(composition_shift(track));
+    let offsets = || track.table.iter().map(|s| (i64::from(s.cts) + shift) as u32);
+    if offsets().any(|o| o != 0) {
+        write_runs(w, *b"ctts", 0, offsets());
     }
-    write_runs(w, *b"ctts", 1, offsets().map(i32::cast_unsigned));
-    if least < 0 {
-        let base = track.table.first_dts();
-        let start = track.table.iter().map(|s| s.pts()).min().unwrap_or(base) - base;
-        let end = track.table.presentation_end() - base;
-        w.full(*b"cslg", 1, 0, |w| {
-            w.i64(-i64::from(least));
-            w.i64(i64::from(least));
-            w.i64(i64::from(greatest));
-            w.i64(start);
-            w.i64(end);
-        });
-    }
+}
+
+/// By how much presentation is moved behind decoding in a full `moov`, in ticks: no sample is then shown before it is
+/// decoded, and the edit list takes the delay back.
+///
+/// In fragments decode times are the sorted presentation times and offsets are signed, which every player follows as long
+/// as nothing is trimmed. With an edit list GStreamer's `qtdemux` (1.22) compares decode times with the edit's end and
+/// loses reordered pictures near it, and is off by the least offset at the edit's start.
+pub(crate) fn composition_shift(track: &Track) -> u32 {
+    track.table.iter().map(|s| s.cts).min().map_or(0, |least| least.min(0).unsigned_abs())
 }
 
 fn write_stss(w: &mut BoxWriter, track: &Track) {

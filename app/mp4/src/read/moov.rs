@@ -51,8 +51,8 @@ pub(super) fn parse_full(bytes: &[u8], payload: Range<u64>) -> Option<Movie> {
     let mut movie = Movie { shown_from, tracks: Vec::new() };
     for (_, trak) in Children::new(body).filter(|(k, _)| k == b"trak").take(MAX_TRACKS) {
         let (mut track, stbl) = parse_trak(trak)?;
-        let base = summaries.iter().find(|s| s.id == track.id)?.first_dts;
-        track.table = stbl::parse(stbl, base, track.entries.len(), payload.clone())?;
+        let summary = summaries.iter().find(|s| s.id == track.id)?;
+        track.table = stbl::parse(stbl, summary, track.entries.len(), payload.clone())?;
         movie.track_mut(track.id).is_none().then_some(())?;
         movie.tracks.push(track);
     }

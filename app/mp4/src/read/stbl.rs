@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use crate::boxes::{Fields, child};
+use crate::summary::TrackSummary;
 use crate::table::{Sample, SampleTable};
 use crate::time::Ticks;
 
-/// Reads all samples; decode times begin at `base`. `None` if the boxes contradict each other or name bytes outside
+/// Reads all samples; decode times begin where the summary says. `None` if the boxes contradict each other or name bytes outside
 /// `payload` or sample entries beyond `entries`.
-pub(super) fn parse(stbl: &[u8], base: Ticks, entries: usize, payload: Range<u64>) -> Option<SampleTable> {
+pub(super) fn parse(stbl: &[u8], summary: &TrackSummary, entries: usize, payload: Range<u64>) -> Option<SampleTable> {
     let sizes = Rows::<4>::open(stbl, *b"stsz", 8)?;
     let mut durations = Runs::open(stbl, *b"stts")?;
     let mut offsets_cts = match child(stbl, *b"ctts") {
@@ -21,7 +22,7 @@ pub(super) fn parse(stbl: &[u8], base: Ticks, entries: usize, payload: Range<u64
     };
     let mut chunks = ChunkRows::open(stbl)?;
     let mut table = SampleTable::new();
-    let (mut dts, mut offset, mut left, mut description) = (base, 0_u64, 0_u32, 1_u32);
+    let (mut dts, mut offset, mut left, mut description) = (summary.first_dts, 0_u64, 0_u32, 1_u32);
     for (i, size) in sizes.enumerate() {
         while left == 0 {
             (offset, left, description) = chunks.next()?;
@@ -29,10 +30,11 @@ pub(super) fn parse(stbl: &[u8], base: Ticks, entries: usize, payload: Range<u64
         left -= 1;
         let size = u32::from_be_bytes(size);
         let duration = durations.next()?;
-        let cts = match &mut offsets_cts {
-            Some(runs) => runs.next()?.cast_signed(),
+        let moved = match &mut offsets_cts {
+            Some(runs) => runs.next()?,
             None => 0,
         };
+        let cts = i32::try_from(i64::from(moved) - i64::from(summary.composition_shift)).ok()?;
         let sync = match &mut syncs {
             Some(rows) => rows.next_if(|n| u32::from_be_bytes(*n) as usize == i + 1).is_some(),
             None => true,
