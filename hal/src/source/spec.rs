@@ -292,8 +292,8 @@ fn parse_rtsp(text: &str) -> Result<SourceSpec, BadSource> {
     }
     // A password with an unescaped / ? or # ends up behind the host, where it would be shown and sent in clear.
     let tail = &url[url::Position::BeforePath..];
-    if url.fragment().is_some() || (url.username().is_empty() && tail.contains('@')) {
-        return Err(bad("it holds # or a late @"));
+    if url.fragment().is_some() || tail.contains('@') {
+        return Err(bad("it holds # or, behind the host, @"));
     }
     let user = percent_decoded(url.username()).ok_or_else(|| bad("the user name is not UTF-8"))?;
     let password = percent_decoded(url.password().unwrap_or("")).ok_or_else(|| bad("the password is not UTF-8"))?;
@@ -365,6 +365,8 @@ fn percent_decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -431,6 +433,7 @@ mod tests {
             "rtsp://admin:12/hunter2@host/x",
             "rtsp://admin:12#hunter2@host/x",
             "rtsp://admin:12?hunter2@host/x",
+            "rtsp://admin:@hunter2/@host/x",
             "rtsp://admin:hunter2@ho st/",
             "rtsp:admin:hunter2",
             "rtsps://admin:hunter2@host/",
@@ -454,6 +457,26 @@ mod tests {
         );
         assert_eq!(SourceSpec::for_input("http://host/a.mp4"), Err(BadSource::Scheme));
         assert!(matches!(SourceSpec::for_input("test:?fps=0"), Err(BadSource::Option { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "\\PC*") {
+            for prefix in ["", "test:?", "file:", "v4l2:", "rtsp://", "rtsp://user:pass@host/"] {
+                let _ = SourceSpec::parse(&format!("{prefix}{text}"));
+                let _ = SourceSpec::for_input(&format!("{prefix}{text}"));
+            }
+        }
+
+        #[test]
+        fn a_password_never_shows(before in "[a-z/:@?#%. ]{0,4}", after in "[a-z/:@?#%. ]{0,4}", host in "[a-z]{1,5}") {
+            let text = format!("rtsp://admin:{before}hunter2{after}@{host}/stream");
+            let shown = match SourceSpec::parse(&text) {
+                Ok(spec) => format!("{spec} {spec:?}"),
+                Err(e) => format!("{e} {e:?}"),
+            };
+            prop_assert!(!shown.contains("hunter2") && !shown.contains("admin"), "{text}: {shown}");
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn watch(pipeline: &gst::Pipeline, outlet: &Arc<Outlet>, kind: Kind) {
             gst::MessageView::Eos(_) if kind != Kind::Played => {
                 outlet.end(SourceError::Ended { what: outlet.what.clone() });
             }
-            gst::MessageView::Warning(w) => log::warn!("{}: {}", outlet.what, w.error().message()),
+            gst::MessageView::Warning(w) => outlet.warn(w.error().message()),
             _ => {}
         }
         gst::BusSyncReply::Drop

@@ -3,6 +3,7 @@
 //! Promises the sink that `ended` is called at most once, that no unit follows it, and that nothing at all follows the drop
 //! of the source. Any thread of a source may call it.
 
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,16 @@ pub(crate) struct Outlet {
     /// Whether the source is over. Held during calls of the sink, which return at once.
     over: Mutex<bool>,
     changed: Condvar,
+    /// When a warning was last logged, and how many were kept back since.
+    warned: Mutex<Option<(Instant, u64)>>,
 }
+
+/// At most one warning of a source is logged in this time.
+const QUIET: Duration = Duration::from_mins(1);
 
 impl Outlet {
     pub(crate) fn new(what: String, clock: Arc<dyn Clock>, sink: Arc<dyn UnitSink>) -> Arc<Self> {
-        Arc::new(Self { what, clock, sink, over: Mutex::new(false), changed: Condvar::new() })
+        Arc::new(Self { what, clock, sink, over: Mutex::new(false), changed: Condvar::new(), warned: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {
@@ -69,6 +75,22 @@ impl Outlet {
                 return !*over;
             }
             (over, _) = self.changed.wait_timeout(over, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Logs, but not more often than every [`QUIET`].
+    pub(crate) fn warn(&self, text: impl fmt::Display) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *warned {
+            Some((at, kept_back)) if at.elapsed() < QUIET => *kept_back += 1,
+            Some((_, 0)) | None => {
+                log::warn!("{}: {text}", self.what);
+                *warned = Some((Instant::now(), 0));
+            }
+            Some((_, kept_back)) => {
+                log::warn!("{}: {text}; {kept_back} warnings were kept back", self.what);
+                *warned = Some((Instant::now(), 0));
+            }
         }
     }
 

@@ -196,8 +196,9 @@ impl Camera {
         let text = e.to_string();
         let line = text.lines().next().unwrap_or_default();
         let secrets = self.credentials.iter().flat_map(|c| [&*c.user, &*c.password]).chain(self.url.query());
-        let tells = secrets.filter(|s| !s.is_empty()).any(|s| line.contains(s)) || line.contains(self.url.path());
-        if tells && self.url.path().len() > 1 { "an error that repeats the address".into() } else { line.to_owned() }
+        // A path may hold a password too; the root path is part of any text.
+        let mut secrets = secrets.chain(Some(self.url.path()).filter(|p| p.len() > 1)).filter(|s| !s.is_empty());
+        if secrets.any(|s| line.contains(s)) { "an error that repeats the address".into() } else { line.to_owned() }
     }
 }
 

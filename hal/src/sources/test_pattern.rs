@@ -97,7 +97,7 @@ impl Feed {
             let now = outlet.clock.mono();
             if now.since(self.time_of(number + 1)) > LATE {
                 let skipped_to = self.number_at(now);
-                log::warn!("{}: {} frames left out, the encoder is too slow", outlet.what, skipped_to - number - 1);
+                outlet.warn(format_args!("{} frames left out, the encoder is too slow", skipped_to - number - 1));
                 number = skipped_to;
             } else {
                 number += 1;
