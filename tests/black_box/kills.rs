@@ -57,7 +57,8 @@ fn a_kill_loses_at_most_one_second_of_each_lens() {
         let segments = mos_tests::wait_for("recovery", Duration::from_secs(30), || {
             let old = daemon.segments(lens).into_iter().filter(|s| !id(s).contains(&format!("-{}-", LIVES.len() + 1)));
             let old: Vec<_> = old.collect();
-            old.iter().all(|s| s["state"] != "open").then_some(old)
+            let life_is_listed = |life: usize| old.iter().any(|s| id(s).contains(&format!("-{life}-")));
+            ((1..=LIVES.len()).all(life_is_listed) && old.iter().all(|s| s["state"] != "open")).then_some(old)
         });
         let sent = camera.sent(mount);
         for life in 0..LIVES.len() {
