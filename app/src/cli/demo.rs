@@ -31,7 +31,7 @@ pub(super) fn execute(args: &DemoArgs) -> Outcome {
     let say = |step: &str| print::to_stderr(&format!("{:5.1} s  {step}", begun.elapsed().as_secs_f64()));
     // Whichever ends first: what the story holds (cameras, server, recorder, folder) is cleared away when it is dropped.
     let told = runtime.block_on(async {
-        let mut signals = StopSignals::listen().map_err(|e| DemoError::stage("listen for signals", e))?;
+        let mut signals = StopSignals::listen().map_err(|e| DemoError::stage("listen for signals", &e))?;
         tokio::select! {
             told = story::tell(&options, &say) => told,
             _ = signals.next() => Err(DemoError::Interrupted),

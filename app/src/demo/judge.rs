@@ -69,3 +69,38 @@ pub(super) fn clip(bytes: &[u8]) -> Option<Clip> {
     }
     Some(Clip { frames, shown: shown as f64 / f64::from(timescale) })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::Command;
+
+    use super::*;
+
+    /// What ffmpeg makes of its test picture.
+    fn made(options: &[&str], name: &str) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(name);
+        let scene = ["-v", "error", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25:duration=2"];
+        let status = Command::new("ffmpeg").args(scene).args(options).arg(&file).status().unwrap();
+        assert!(status.success());
+        bytes(&file).unwrap()
+    }
+
+    #[test]
+    fn a_picture_is_judged_by_its_own_markers() {
+        let jpeg = made(&["-frames:v", "1"], "a.jpg");
+        assert_eq!(jpeg_size(&jpeg), Some((320, 240)));
+        assert_eq!(jpeg_size(&jpeg[..jpeg.len() - 1]), None);
+        assert_eq!(jpeg_size(&jpeg[2..]), None);
+        assert_eq!(jpeg_size(&[0xff, 0xd8, 0xff, 0xe0, 0xff, 0xff, 0xff, 0xd9]), None);
+    }
+
+    #[test]
+    fn a_clip_is_judged_by_its_own_boxes() {
+        let mp4 = made(&["-f", "lavfi", "-i", "sine=duration=2", "-c:v", "libx264", "-c:a", "aac"], "a.mp4");
+        assert_eq!(clip(&mp4), Some(Clip { frames: 50, shown: 2.0 }));
+        assert_eq!(clip(&mp4[..mp4.len() / 2]), None);
+        assert_eq!(clip(b"no boxes at all"), None);
+    }
+}

@@ -63,7 +63,7 @@ pub enum DemoError {
 #[cfg(feature = "demo")]
 impl DemoError {
     /// Adds what was tried to an error of the system.
-    pub(crate) fn stage(what: &str, reason: impl ToString) -> Self {
+    pub(crate) fn stage(what: &str, reason: &impl ToString) -> Self {
         Self::Stage { what: what.to_owned(), reason: reason.to_string() }
     }
 }

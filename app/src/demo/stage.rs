@@ -100,5 +100,5 @@ fn text(archive: &Path, socket: &Path, road: &str, cabin: &str) -> String {
 
 /// Adds what was tried to an error.
 pub(super) fn stage<E: ToString>(what: &'static str) -> impl FnOnce(E) -> DemoError {
-    move |reason| DemoError::stage(what, reason)
+    move |reason| DemoError::stage(what, &reason)
 }

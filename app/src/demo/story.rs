@@ -302,11 +302,11 @@ async fn back(client: &Client, killed_at: i64) -> Result<Option<SegmentPage>, De
         return Ok(None);
     }
     let page = segments(client).await?;
-    let good = |lens: &&str| {
+    let good = |lens: &str| {
         let (old, new): (Vec<_>, Vec<_>) = of_lens(&page, lens).partition(|s| s.start_ts <= killed_at);
         !old.is_empty() && old.iter().all(|s| s.state != "open") && new.iter().any(|s| s.end_ts > s.start_ts)
     };
-    Ok(LENSES.iter().all(|lens| good(&lens)).then_some(page))
+    Ok(LENSES.iter().all(|lens| good(lens)).then_some(page))
 }
 
 /// The last segment of the run and lens of another.
