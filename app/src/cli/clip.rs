@@ -38,7 +38,7 @@ pub(super) async fn execute(client: &Client, args: &ClipArgs) -> Outcome {
     let clip = ask(client, args).await?;
     if let Some(to) = &args.output {
         let output =
-            copy::Output { path: Path::new(&clip.path), bytes: clip.bytes, url: format!("/v1/clips/{}", clip.id) };
+            copy::Output { path: Path::new(&clip.path), bytes: clip.bytes, url: format!("/v1/clips/{}/file", clip.id) };
         copy::out(client, &output, to).await?;
     }
     if args.report.json {

@@ -45,7 +45,7 @@ pub(super) async fn execute(client: &Client, args: &SnapshotArgs) -> Outcome {
         let output = copy::Output {
             path: Path::new(&picture.path),
             bytes: picture.bytes,
-            url: format!("/v1/snapshots/{}", picture.id),
+            url: format!("/v1/snapshots/{}/file", picture.id),
         };
         copy::out(client, &output, to).await?;
     }

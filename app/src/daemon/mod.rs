@@ -14,17 +14,20 @@ use std::time::Duration;
 
 use mos_hal::clock::{Clock, SystemClock};
 use mos_hal::media::LensId;
+use mos_hal::platform::Platform;
 use mos_hal::power::SigPwr;
 use sd_notify::NotifyState;
 
 use crate::archive::disk::{Disk, RealDisk};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside};
 use crate::capture::{CaptureControlService, DropMode, LensConfig};
+use crate::clip::Clips;
 use crate::config::{Config, Log, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
 use crate::record::{Recorder, RecorderOptions};
 use crate::retention;
+use crate::snapshot::Snapshots;
 use crate::upload::queue::{Limits, Uploads};
 use signals::StopSignals;
 
@@ -102,10 +105,13 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let archive = Archive::open(disk as Arc<dyn Disk>, clock.clone(), &ArchiveOptions::default())?;
     log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
 
-    let (recorder, capture) = record(&config, &archive, &clock)?;
+    let platform = mos_hal::platform::probe();
+    let (recorder, capture) = record(&config, &archive, &clock, platform.clone())?;
+    let clips = Clips::new(archive.clone());
+    let snapshots = Snapshots::new(archive.clone(), platform.codecs());
     let uploads = Uploads::start(&root, archive.clone(), Limits::default()).map_err(system("start uploads"))?;
     let loading = Mutex::new(Loading::Busy);
-    let services = Arc::new(Services { archive, root, recorder, capture, uploads, loading });
+    let services = Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, loading });
     let beside = keep_house(services.clone(), &config.storage)?;
     tell(&[NotifyState::Ready]);
     log::info!("the API is served on {}", config.http.unix_socket.display());
@@ -152,6 +158,7 @@ fn record(
     config: &Config,
     archive: &Archive,
     clock: &Arc<dyn Clock>,
+    platform: Arc<dyn Platform>,
 ) -> Result<(Recorder, CaptureControlService), DaemonError> {
     let options = RecorderOptions {
         segment_length: config.storage.segment,
@@ -163,7 +170,6 @@ fn record(
         let lens = LensConfig { id: camera.id.clone(), source: camera.source.clone(), audio: camera.audio };
         Some((lens, recorder.intake(&camera.id)?))
     });
-    let platform = mos_hal::platform::probe();
     let capture = CaptureControlService::new(platform, clock, lenses.collect(), DropMode::Thread);
     capture.spawn().map_err(system("start the cameras"))?;
     recorder.spawn().map_err(system("start the recorder"))?;

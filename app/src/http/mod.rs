@@ -9,6 +9,7 @@ mod capture;
 mod clips;
 mod extract;
 pub mod fault;
+mod file;
 mod guard;
 mod health;
 mod metrics;
@@ -17,6 +18,8 @@ mod routes;
 mod segments;
 pub mod serve;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use std::path::PathBuf;
@@ -27,7 +30,9 @@ use axum::extract::DefaultBodyLimit;
 
 use crate::archive::Archive;
 use crate::capture::CaptureControlService;
+use crate::clip::Clips;
 use crate::record::Recorder;
+use crate::snapshot::Snapshots;
 use crate::upload::queue::Uploads;
 use routes::Routes;
 
@@ -51,6 +56,10 @@ pub struct Services {
     pub recorder: Recorder,
     /// The cameras.
     pub capture: CaptureControlService,
+    /// Clips.
+    pub clips: Clips,
+    /// Pictures.
+    pub snapshots: Snapshots,
     /// Uploads.
     pub uploads: Uploads,
     /// How far the listing of earlier runs is.
@@ -119,10 +128,12 @@ fn finish(router: Router<Arc<Services>>, services: &Arc<Services>) -> Router {
 fn all() -> Routes {
     let mut routes = Routes::default();
     capture::routes(&mut routes);
+    clips::routes(&mut routes);
     health::routes(&mut routes);
     metrics::routes(&mut routes);
     openapi::routes(&mut routes);
     segments::routes(&mut routes);
+    snapshots::routes(&mut routes);
     uploads::routes(&mut routes);
     routes
 }

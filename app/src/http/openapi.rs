@@ -15,12 +15,18 @@ use super::routes::Routes;
     ),
     paths(
         super::capture::list_devices,
+        super::clips::extract_clip,
+        super::clips::extract_clip_of_lens,
+        super::clips::get_clip,
+        super::clips::get_clip_file,
         super::health::get_health,
         super::metrics::get_metrics,
         super::segments::get_segments,
         super::segments::protect,
         super::segments::unprotect,
         super::segments::remove,
+        super::snapshots::snapshot,
+        super::snapshots::get_snapshot_file,
         super::uploads::upload,
         super::uploads::get_upload,
         super::uploads::get_upload_events,
@@ -86,6 +92,8 @@ mod tests {
         assert_eq!(of("PUT", "/segments/{id}/protection"), "Protect");
         assert_eq!(of("DELETE", "/segments/{id}/protection"), "Unprotect");
         assert_eq!(of("DELETE", "/segments/{id}"), "Remove");
+        assert_eq!(of("POST", "/segments/{id}/clip"), "ExtractClip");
+        assert_eq!(of("POST", "/segments/{id}/snapshot"), "Snapshot");
         assert_eq!(of("POST", "/uploads"), "Upload");
         assert_eq!(of("GET", "/capture/devices"), "ListDevices");
     }

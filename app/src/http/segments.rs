@@ -265,7 +265,7 @@ impl SegmentView {
 }
 
 impl GapView {
-    fn of(gap: &GapRow) -> Self {
+    pub(super) fn of(gap: &GapRow) -> Self {
         Self {
             lens: gap.lens.to_string(),
             start_ts: gap.start_ts.0,
