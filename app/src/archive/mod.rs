@@ -24,6 +24,10 @@ mod remove;
 pub(crate) mod run;
 pub mod segment;
 pub mod sync;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
