@@ -128,6 +128,8 @@ struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct GapFile {
     pub(crate) records: Vec<GapRecord>,
+    /// There are bad lines; harmless ones unless `damage` says so.
+    pub(crate) torn: bool,
     /// A bad line below what a later line knows to be durable, with its byte offset.
     pub(crate) damage: Option<u64>,
 }
@@ -152,6 +154,7 @@ pub(crate) fn parse(bytes: &[u8]) -> GapFile {
             None => first_bad = first_bad.or(Some(begin)),
         }
     }
+    file.torn = first_bad.is_some();
     file.damage = first_bad.filter(|bad| *bad < durable);
     file
 }

@@ -89,6 +89,7 @@ pub(crate) struct Take {
     movie: Movie,
     fragments: u32,
     start: Mono,
+    closed: bool,
 }
 
 impl Take {
@@ -113,7 +114,7 @@ impl Take {
             expected_bytes: 64 * 1024,
         };
         let open = archive.begin_segment(&new, |identity| header(identity, &movie))?;
-        Ok(Self { open, movie, fragments: 0, start })
+        Ok(Self { open, movie, fragments: 0, start, closed: false })
     }
 
     pub(crate) fn id(&self) -> SegmentId {
@@ -122,6 +123,15 @@ impl Take {
 
     pub(crate) fn end(&self) -> Mono {
         self.start + FRAGMENT * self.fragments
+    }
+
+    pub(crate) fn begun(&self) -> Mono {
+        self.start
+    }
+
+    /// Whether its close is durable.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// One more fragment of [`FRAMES`] frames.
@@ -159,6 +169,7 @@ impl Take {
             // A failure shows in the next tick.
             let _ = self.open.commit_close();
         }
+        self.closed |= matches!(progress, Progress::Closed);
         progress
     }
 }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mos_hal::media::LensId;
 
-use super::{FILE_NAME, GapRecord, text};
+use super::{FILE_NAME, GapRecord, parse, text};
 use crate::archive::disk::{Disk, DiskFile, OpenMode};
 use crate::archive::error::{ArchiveError, at};
 use crate::archive::lock;
-use crate::archive::run::folders_above;
+use crate::archive::run::{folders_above, write_whole};
 use crate::archive::sync::{Dirty, FileKey, TickReport};
 
 /// Blocks reserved for each file, so that a full disk can still be accounted for.
@@ -187,12 +187,21 @@ pub(crate) fn append_to_past(
         }
         other => (other.map_err(at("open", &path))?, false),
     };
+    let mut there = vec![0; file.len().map_err(at("read", &path))? as usize];
+    let n = file.read_at(0, &mut there).map_err(at("read", &path))?;
+    let known = parse(&there[..n]);
+    if let Some(offset) = known.damage {
+        return Err(ArchiveError::Damaged { path, detail: format!("a bad line at byte {offset}") });
+    }
+    if known.torn {
+        // A new line must not vouch for the torn ones before it: the whole file is written anew without them.
+        let all = [&known.records, records].concat();
+        return write_whole(disk, &dir.join(TMP_NAME), &path, text(lens, &all, 0).as_bytes());
+    }
     // What is there must be durable before a line may say so.
     file.sync().map_err(at("sync", &path))?;
-    let len = file.len().map_err(at("read", &path))?;
-    // A newline first: the last line may be torn.
-    let text = format!("{}{}", if len > 0 { "\n" } else { "" }, text(lens, records, len));
-    file.write_at(len, &[IoSlice::new(text.as_bytes())]).map_err(at("write", &path))?;
+    let text = text(lens, records, n as u64);
+    file.write_at(n as u64, &[IoSlice::new(text.as_bytes())]).map_err(at("write", &path))?;
     file.sync().map_err(at("sync", &path))?;
     if new {
         disk.sync_dir(dir).map_err(at("sync", dir))?;

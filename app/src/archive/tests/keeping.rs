@@ -1,0 +1,174 @@
+//! Promises of keeping and letting go: protection, removal, retention.
+#![allow(clippy::unwrap_used)]
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{causes, ids, note};
+use crate::archive::disk::{Disk, OpenMode};
+use crate::archive::testing::{FRAGMENT, Machine, Take, assert_sound, lens, now, record};
+use crate::archive::{ArchiveError, GapCause, KeepNote};
+use crate::retention::{self, Limits};
+
+#[test]
+fn e1_e2_protection_is_durable_and_idempotent() {
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let id = record(&archive, &lens("road"), now(&machine), 2);
+    let first = archive.keep(&id, &note()).unwrap();
+    machine.clock.advance(Duration::from_secs(9));
+    let other = KeepNote { who: "somebody".into(), why: String::new() };
+    assert_eq!(archive.keep(&id, &other).unwrap(), first);
+    machine.power_cut(1);
+    let archive = machine.start();
+    assert_eq!(archive.protection(&id).unwrap(), Some(first));
+    assert!(matches!(archive.remove(&id), Err(ArchiveError::Protected(_))));
+    archive.unkeep(&id).unwrap();
+    archive.unkeep(&id).unwrap();
+    machine.power_cut(2);
+    let archive = machine.start();
+    assert_eq!(archive.protection(&id).unwrap(), None);
+    archive.remove(&id).unwrap();
+}
+
+#[test]
+fn e3_a_protection_without_readable_text_still_protects() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let id = record(&archive, &lens("road"), now(&machine), 2);
+    archive.keep(&id, &note()).unwrap();
+    let file = machine.disk.open(&id.keep_path(), OpenMode::ReadWrite).unwrap();
+    file.write_at(3, &[IoSlice::new(b"????")]).unwrap();
+    machine.kill();
+    let archive = machine.start();
+    assert_eq!(archive.protection(&id).unwrap().unwrap().who, "unknown");
+    assert!(matches!(archive.remove(&id), Err(ArchiveError::Protected(_))));
+}
+
+#[test]
+fn an_open_segment_can_be_protected_and_stays_so_when_it_closes() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let mut take = Take::begin(&archive, &lens("road"), now(&machine)).unwrap();
+    let id = take.id();
+    take.append().unwrap();
+    take.after_sync(&archive.commit());
+    archive.keep(&id, &note()).unwrap();
+    assert!(matches!(archive.remove(&id), Err(ArchiveError::Protected(_))));
+    take.begin_close().unwrap();
+    take.after_sync(&archive.commit());
+    take.after_sync(&archive.commit());
+    assert!(archive.lookup(&id).unwrap().row.protected);
+    machine.kill();
+    assert!(machine.start().lookup(&id).unwrap().row.protected);
+}
+
+#[test]
+fn d1_open_segments_are_not_removed_and_pinned_ones_wait() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let mut take = Take::begin(&archive, &lens("road"), now(&machine)).unwrap();
+    take.append().unwrap();
+    take.after_sync(&archive.commit());
+    assert!(matches!(archive.remove(&take.id()), Err(ArchiveError::StillOpen(_))));
+    let id = record(&archive, &lens("cabin"), now(&machine), 2);
+    let reader = archive.open_for_read(&id).unwrap();
+    let busy = archive.remove_as(&id, GapCause::Removed, Duration::ZERO);
+    assert!(matches!(busy, Err(ArchiveError::InUse(_))));
+    let waiting = {
+        let (archive, id) = (archive.clone(), id.clone());
+        std::thread::spawn(move || archive.remove(&id))
+    };
+    while archive.pins().pin(&id).is_ok() {
+        std::thread::yield_now();
+    }
+    assert!(machine.exists(&id.media_path()));
+    drop(reader);
+    waiting.join().unwrap().unwrap();
+    assert!(!machine.exists(&id.media_path()));
+}
+
+#[test]
+fn d2_d3_what_was_removed_stays_removed_at_every_cut() {
+    let mut cut = 0;
+    loop {
+        let mut machine = Machine::new();
+        let archive = machine.start();
+        let start = now(&machine);
+        let first = record(&archive, &lens("road"), start, 2);
+        let second = record(&archive, &lens("road"), start + 2 * FRAGMENT, 2);
+        // One removal in the run's life, one after it.
+        machine.kill();
+        let archive = machine.start();
+        machine.disk.cut_at(machine.disk.ops() + cut);
+        let answered = archive.remove(&first).is_ok();
+        machine.power_cut(cut);
+        let archive = machine.start();
+        if answered {
+            assert!(matches!(archive.lookup(&first), Err(ArchiveError::NotFound(_))));
+        }
+        assert_sound(&machine, &archive, &second);
+        archive.remove(&first).unwrap();
+        archive.remove(&first).unwrap();
+        assert!(!machine.exists(&first.media_path()));
+        assert_eq!(ids(&archive), [second.to_string()]);
+        assert_eq!(causes(&archive), [GapCause::Removed]);
+        if answered && cut > 20 {
+            break;
+        }
+        cut += 1;
+    }
+}
+
+#[test]
+fn removing_what_never_was_is_an_error() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    record(&archive, &lens("road"), now(&machine), 1);
+    for id in ["road-1-7", "road-9-0", "cabin-1-0"] {
+        assert!(matches!(archive.remove(&id.parse().unwrap()), Err(ArchiveError::NotFound(_))), "{id}");
+        assert!(matches!(archive.keep(&id.parse().unwrap(), &note()), Err(ArchiveError::NotFound(_))), "{id}");
+    }
+}
+
+#[test]
+fn t1_t2_t3_retention_takes_the_oldest_and_spares_the_protected_pinned_and_open() {
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let (road, cabin) = (lens("road"), lens("cabin"));
+    let start = now(&machine);
+    let old: Vec<_> = (0..6)
+        .map(|n| record(&archive, if n % 2 == 0 { &road } else { &cabin }, start + FRAGMENT * 2 * n, 2))
+        .collect();
+    archive.flush();
+    machine.power_cut(4);
+    let archive = machine.start();
+    let young = record(&archive, &road, now(&machine), 2);
+    let mut open = Take::begin(&archive, &road, now(&machine) + 2 * FRAGMENT).unwrap();
+    open.append().unwrap();
+    open.after_sync(&archive.commit());
+    archive.keep(&old[0], &note()).unwrap();
+    let pin = archive.pins().pin(&old[1]).unwrap();
+    let used = archive.catalog().counts().stored.allocated;
+    retention::step(&archive, Limits { max_bytes: Some(used / 2), min_free_bytes: 0 });
+    let room = archive.room();
+    assert!(!room.short && room.used <= used / 2 && room.removed >= 3, "{room:?}");
+    let left = ids(&archive);
+    for id in [&old[0], &old[1], &young, &open.id()] {
+        assert!(left.contains(&id.to_string()), "{id} {left:?}");
+    }
+    assert!(!left.contains(&old[2].to_string()));
+    assert!(causes(&archive).contains(&GapCause::Retention));
+    drop(pin);
+    retention::step(&archive, Limits { max_bytes: Some(0), min_free_bytes: 0 });
+    assert!(archive.room().short);
+    assert_eq!(ids(&archive), [old[0].to_string(), open.id().to_string()]);
+    // The cabin's only run is over and empty: its folder is gone. The road's holds a protected segment.
+    assert!(!machine.exists(Path::new("segments/cabin/1/gaps.jsonl")));
+    assert!(machine.exists(Path::new("segments/road/1/gaps.jsonl")));
+    machine.kill();
+    let archive = machine.start();
+    assert_eq!(ids(&archive), [old[0].to_string(), open.id().to_string()]);
+    assert!(!causes(&archive).contains(&GapCause::Unknown), "{:?}", causes(&archive));
+}

@@ -1,0 +1,211 @@
+//! Promises of opening: index, recovery, quarantine, newer formats, damaged state, `mos check`.
+#![allow(clippy::unwrap_used)]
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+
+use mos_hal::clock::{Clock, Mono};
+use mos_mp4::State;
+
+use super::{ids, note};
+use crate::archive::disk::{Disk, OpenMode, RealDisk};
+use crate::archive::testing::{FRAGMENT, Machine, START_UTC, Take, assert_sound, lens, now, record};
+use crate::archive::{Archive, ArchiveError, ArchiveOptions, Gap, GapCause, SegmentState, Window, check};
+use crate::retention::{self, Limits};
+
+#[test]
+fn without_a_clock_file_the_header_tells() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let id = record(&archive, &lens("road"), now(&machine), 2);
+    machine.kill();
+    machine.disk.remove_file(Path::new("segments/road/1/clock")).unwrap();
+    for _ in 0..2 {
+        // Once with a fresh index, once with a snapshot that knows the segment.
+        let archive = machine.start();
+        assert_eq!(archive.lookup(&id).unwrap().start_ts, START_UTC);
+        archive.snapshot_index().unwrap();
+        machine.kill();
+    }
+}
+
+#[test]
+fn l1_known_files_are_not_opened_and_a_damaged_snapshot_costs_nothing_but_time() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let start = now(&machine);
+    let known = record(&archive, &road, start, 2);
+    archive.snapshot_index().unwrap();
+    let later = record(&archive, &road, start + 2 * FRAGMENT, 2);
+    machine.kill();
+    // Damage that only opening the file would show.
+    let file = machine.disk.open(&known.media_path(), OpenMode::ReadWrite).unwrap();
+    file.write_at(40, &[IoSlice::new(&[0; 64])]).unwrap();
+    let archive = machine.start();
+    assert_eq!(archive.health().index_rebuilt, None);
+    assert_eq!(ids(&archive), [known.to_string(), later.to_string()]);
+    archive.snapshot_index().unwrap();
+    machine.kill();
+    let file = machine.disk.open(Path::new("index/segments.db"), OpenMode::ReadWrite).unwrap();
+    file.write_at(5000, &[IoSlice::new(b"damage")]).unwrap();
+    let archive = machine.start();
+    assert!(archive.health().index_rebuilt.unwrap().contains("checksum"));
+    assert_eq!(ids(&archive), [later.to_string()]);
+    assert_eq!(archive.health().quarantined, 1);
+}
+
+#[test]
+fn q1_strangers_and_unreadable_files_are_put_away_not_deleted() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let start = now(&machine);
+    let first = record(&archive, &road, start, 2);
+    let second = record(&archive, &road, start + 2 * FRAGMENT, 2);
+    record(&archive, &road, start + 4 * FRAGMENT, 2);
+    machine.kill();
+    let spoil = |path: &str, text: &[u8]| {
+        let file = machine.disk.open(Path::new(path), OpenMode::CreateNew).unwrap();
+        file.write_at(0, &[IoSlice::new(text)]).unwrap();
+    };
+    spoil("segments/readme.txt", b"hello");
+    spoil("segments/road/1/notes", b"mine");
+    spoil("segments/road/1/007.mp4", b"not a canonical number");
+    machine.disk.create_dir(Path::new("segments/Other")).unwrap();
+    let file = machine.disk.open(&second.media_path(), OpenMode::ReadWrite).unwrap();
+    file.write_at(32, &[IoSlice::new(&[0xaa; 100])]).unwrap();
+    let archive = machine.start();
+    assert_eq!(archive.health().quarantined, 5);
+    assert_eq!(ids(&archive).len(), 2);
+    assert_sound(&machine, &archive, &first);
+    let hole: Vec<_> =
+        archive.catalog().gaps(None, Window::ALL).into_iter().map(|g| (g.cause, g.end_ts.0 - g.start_ts.0)).collect();
+    assert_eq!(hole, [(GapCause::DiskError, 1_000_000)]);
+    let names: Vec<String> =
+        machine.disk.read_dir(Path::new("quarantine")).unwrap().into_iter().map(|e| e.name).collect();
+    assert_eq!(names, ["Other", "readme.txt", "road-1-007.mp4", "road-1-1.mp4", "road-1-notes"]);
+}
+
+#[test]
+fn a_file_of_a_newer_format_stays_and_is_listed() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let id = record(&archive, &lens("road"), now(&machine) + FRAGMENT, 2);
+    machine.kill();
+    let file = machine.disk.open(&id.media_path(), OpenMode::ReadWrite).unwrap();
+    // The format version is the first field of the identity's body.
+    file.write_at(32 + 24, &[IoSlice::new(&99_u32.to_be_bytes())]).unwrap();
+    let before = machine.disk.files();
+    for _ in 0..2 {
+        let archive = machine.start();
+        let row = archive.lookup(&id).unwrap();
+        assert_eq!(row.row.state, SegmentState::Newer);
+        assert_eq!(archive.health().quarantined, 0);
+        archive.snapshot_index().unwrap();
+        machine.kill();
+    }
+    let path = id.media_path();
+    let media = |files: Vec<(std::path::PathBuf, Vec<u8>)>| files.into_iter().find(|(p, _)| *p == path);
+    assert_eq!(media(before), media(machine.disk.files()));
+}
+
+#[test]
+fn l3_damaged_state_freezes_deletions_until_repair() {
+    for spoiled in ["segments/road/1/gaps.jsonl", "segments/road/1/clock"] {
+        let machine = Machine::new();
+        let archive = machine.start();
+        let road = lens("road");
+        let start = now(&machine);
+        let gaps = archive.gaps(&road).unwrap();
+        gaps.append(Gap { start: Mono(start.0 - 5_000_000_000), end: start, cause: GapCause::Starting });
+        let id = record(&archive, &road, start, 2);
+        gaps.append(Gap { start: start + 2 * FRAGMENT, end: start + 4 * FRAGMENT, cause: GapCause::CameraAbsent });
+        archive.flush();
+        machine.kill();
+        let file = machine.disk.open(Path::new(spoiled), OpenMode::ReadWrite).unwrap();
+        file.write_at(9, &[IoSlice::new(b"\xff\xff")]).unwrap();
+        let archive = machine.start();
+        assert!(archive.health().frozen[0].contains(spoiled), "{:?}", archive.health().frozen);
+        assert!(matches!(archive.remove(&id), Err(ArchiveError::Frozen(_))));
+        retention::step(&archive, Limits { max_bytes: Some(0), min_free_bytes: 0 });
+        assert!(archive.room().short);
+        assert_sound(&machine, &archive, &id);
+        machine.kill();
+        let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+        let found = check::check(disk.as_ref()).unwrap();
+        assert!(!found.is_sound());
+        let mended = check::repair(&disk, machine.clock.clone()).unwrap();
+        assert!(mended.is_sound(), "{mended:?}");
+        assert!(mended.repairs.iter().any(|r| r.contains(spoiled)), "{mended:?}");
+        machine.kill();
+        let archive = machine.start();
+        assert_eq!(archive.health().frozen, Vec::<String>::new());
+        assert_eq!(archive.lookup(&id).unwrap().start_ts, START_UTC);
+        archive.remove(&id).unwrap();
+    }
+}
+
+#[test]
+fn y1_check_changes_nothing() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let id = record(&archive, &road, now(&machine), 2);
+    archive.keep(&id, &note()).unwrap();
+    let mut open = Take::begin(&archive, &road, now(&machine) + 2 * FRAGMENT).unwrap();
+    open.append().unwrap();
+    open.after_sync(&archive.commit());
+    archive.flush();
+    machine.kill();
+    let before = (machine.disk.files(), machine.disk.ops());
+    let found = check::check(&machine.disk).unwrap();
+    assert_eq!(before, (machine.disk.files(), machine.disk.ops()));
+    assert_eq!((found.segments, found.closed, found.protected), (2, 1, 1));
+    assert_eq!(found.unclosed, [open.id().to_string()]);
+    assert!(found.is_sound());
+}
+
+#[test]
+fn recovery_on_the_real_disk_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine::new();
+    let open = || {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());
+        let archive = Archive::open(disk, machine.clock.clone(), &ArchiveOptions::default()).unwrap();
+        archive.load().unwrap();
+        archive
+    };
+    let archive = open();
+    let start = machine.clock.mono();
+    let closed = record(&archive, &lens("road"), start, 3);
+    let mut take = Take::begin(&archive, &lens("road"), start + 3 * FRAGMENT).unwrap();
+    take.append().unwrap();
+    take.after_sync(&archive.commit());
+    let unclosed = take.id();
+    archive.keep(&closed, &note()).unwrap();
+    archive.flush();
+    drop(take);
+    assert!(RealDisk::open(dir.path()).is_err(), "one process at a time");
+    drop(archive);
+    let archive = open();
+    let rows = archive.catalog().segments(None, Window::ALL, 0, 9);
+    assert_eq!(rows[0].row.id, closed);
+    assert!(rows[0].row.protected && rows[0].row.allocated >= rows[0].row.bytes);
+    assert_eq!((rows[1].row.id.clone(), rows[1].row.state), (unclosed, SegmentState::Recovered));
+    archive.snapshot_index().unwrap();
+    drop(archive);
+    let archive = open();
+    assert_eq!(archive.health().index_rebuilt, None);
+    assert_eq!(archive.catalog().segments(None, Window::ALL, 0, 9), rows);
+    archive.unkeep(&closed).unwrap();
+    archive.remove(&closed).unwrap();
+    assert!(!dir.path().join(closed.media_path()).exists());
+    assert_eq!(machine_state(dir.path(), &rows[1].row.id), State::Closed);
+}
+
+fn machine_state(root: &Path, id: &crate::archive::ids::SegmentId) -> State {
+    let bytes = std::fs::read(root.join(id.media_path())).unwrap();
+    mos_mp4::SegmentFile::read(&bytes, mos_mp4::Verify::Payload).unwrap().state
+}

@@ -1,0 +1,268 @@
+//! Promises of recording: segments, gaps, mappings, windows.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use mos_hal::clock::{ClockQuality, Mono, UtcMicros};
+
+use super::causes;
+use crate::archive::disk::SimOp;
+use crate::archive::testing::{FRAGMENT, FRAMES, Machine, START_UTC, Take, assert_sound, lens, now, record};
+use crate::archive::{Archive, ArchiveError, Gap, GapCause, Mapping, Progress, SegmentState, Window};
+
+#[test]
+fn k1_only_durable_footage_is_listed() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let mut take = Take::begin(&archive, &lens("road"), now(&machine)).unwrap();
+    let id = take.id();
+    take.append().unwrap();
+    assert!(matches!(archive.lookup(&id), Err(ArchiveError::NotFound(_))));
+    assert!(matches!(take.after_sync(&archive.commit()), Progress::Durable));
+    take.append().unwrap();
+    let row = archive.lookup(&id).unwrap();
+    assert_eq!((row.row.frames, row.row.state), (FRAMES, SegmentState::Open));
+    assert_eq!(row.end_ts.0 - row.start_ts.0, 500_000);
+    let reader = archive.open_for_read(&id).unwrap();
+    assert!(reader.readable < reader.file.len().unwrap());
+}
+
+#[test]
+fn w2_a_close_takes_two_syncs_and_then_everything_reads_back() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let id = record(&archive, &lens("road"), now(&machine), 4);
+    assert_sound(&machine, &archive, &id);
+    let row = archive.lookup(&id).unwrap();
+    assert_eq!(row.row.state, SegmentState::Closed);
+    assert_eq!(row.start_ts, START_UTC);
+    // The reserve is trimmed: a few blocks remain.
+    assert!(row.row.allocated >= row.row.bytes && row.row.allocated < row.row.bytes + 8192);
+}
+
+#[test]
+fn w3_after_a_failed_sync_nothing_is_finalised_and_recovery_judges() {
+    for seed in 0..40 {
+        let mut machine = Machine::new();
+        machine.power_cut(seed);
+        let archive = machine.start();
+        let mut take = Take::begin(&archive, &lens("road"), now(&machine)).unwrap();
+        let id = take.id();
+        take.append().unwrap();
+        take.after_sync(&archive.commit());
+        take.append().unwrap();
+        take.begin_close().unwrap();
+        machine.disk.fail(SimOp::Sync, ".mp4", libc::EIO, 1);
+        assert!(matches!(take.after_sync(&archive.commit()), Progress::Failed(_)));
+        assert!(take.commit_fails());
+        drop(take);
+        assert_eq!(archive.lookup(&id).unwrap().row.frames, FRAMES);
+        machine.kill();
+        let archive = machine.start();
+        assert_sound(&machine, &archive, &id);
+        let frames = archive.lookup(&id).unwrap().row.frames;
+        assert!(frames == FRAMES || frames == 2 * FRAMES, "{frames}");
+        // What recovery says is durable survives.
+        machine.power_cut(seed + 1);
+        let archive = machine.start();
+        assert_sound(&machine, &archive, &id);
+        assert_eq!(archive.lookup(&id).unwrap().row.frames, frames);
+    }
+}
+
+#[test]
+fn v1_every_cut_of_a_close_and_of_its_recovery_keeps_what_was_durable() {
+    let mut cuts = 0;
+    for seed in 0..12 {
+        for cut in 0.. {
+            let mut machine = Machine::new();
+            let archive = machine.start();
+            let mut take = Take::begin(&archive, &lens("road"), now(&machine)).unwrap();
+            let id = take.id();
+            take.append().unwrap();
+            take.after_sync(&archive.commit());
+            take.append().unwrap();
+            take.after_sync(&archive.commit());
+            machine.disk.cut_at(machine.disk.ops() + cut);
+            let _ = take.begin_close();
+            let mut done = false;
+            for _ in 0..2 {
+                done = matches!(take.after_sync(&archive.commit()), Progress::Closed);
+            }
+            drop(take);
+            machine.power_cut(seed * 1000 + cut);
+            // Recovery is cut off as well, at each of its operations.
+            for again in 0.. {
+                machine.disk.cut_at(machine.disk.ops() + again);
+                let finished = machine.open().is_ok_and(|archive| archive.load().is_ok()) && !machine.disk.is_cut();
+                if finished {
+                    break;
+                }
+                machine.power_cut(seed * 77 + again);
+                cuts += 1;
+            }
+            machine.disk.kill();
+            let archive = machine.start();
+            assert_sound(&machine, &archive, &id);
+            assert_eq!(archive.lookup(&id).unwrap().row.frames, 2 * FRAMES);
+            assert_eq!(archive.health().quarantined, 0);
+            if done {
+                break;
+            }
+        }
+    }
+    assert!(cuts > 500, "{cuts}");
+}
+
+#[test]
+fn r1_run_numbers_are_never_used_twice() {
+    let mut last = 0;
+    for seed in 0..30 {
+        let mut machine = Machine::new();
+        for n in 0..4 {
+            machine.disk.cut_at(machine.disk.ops() + (seed * 7 + n) % 9);
+            if let Ok(archive) = machine.open() {
+                assert!(archive.run().0 > last);
+                last = archive.run().0;
+                record_until_dead(&archive, &machine);
+            }
+            machine.power_cut(seed + n);
+        }
+        let archive = machine.start();
+        assert!(archive.run().0 > last);
+        last = 0;
+    }
+}
+
+fn record_until_dead(archive: &Archive, machine: &Machine) {
+    for _ in 0..9 {
+        let Ok(mut take) = Take::begin(archive, &lens("road"), now(machine)) else { return };
+        if take.append().is_err() {
+            return;
+        }
+        take.after_sync(&archive.commit());
+    }
+}
+
+#[test]
+fn g1_gaps_survive_and_those_between_runs_are_derived() {
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let start = now(&machine);
+    let first = record(&archive, &road, start, 2);
+    let gap = Gap { start: start + 2 * FRAGMENT, end: start + 4 * FRAGMENT, cause: GapCause::CameraStalled };
+    archive.gaps(&road).unwrap().append(gap);
+    record(&archive, &road, start + 4 * FRAGMENT, 2);
+    machine.clock.advance(6 * FRAGMENT);
+    machine.kill();
+    let archive = machine.start();
+    record(&archive, &road, now(&machine), 2);
+    machine.clock.advance(2 * FRAGMENT);
+    archive.gaps(&road).unwrap().stop(now(&machine));
+    archive.flush();
+    machine.kill();
+    let archive = machine.start();
+    record(&archive, &road, now(&machine), 2);
+    machine.clock.advance(2 * FRAGMENT);
+    machine.power_cut(3);
+    let archive = machine.start();
+    record(&archive, &road, now(&machine), 2);
+    let expected = [GapCause::CameraStalled, GapCause::RecorderKilled, GapCause::Stopped, GapCause::PowerLoss];
+    assert_eq!(causes(&archive), expected);
+    // Stored and accounted time fill everything without overlap.
+    let mut at = archive.lookup(&first).unwrap().start_ts;
+    let mut spans: Vec<(UtcMicros, UtcMicros)> =
+        archive.catalog().segments(None, Window::ALL, 0, 99).iter().map(|s| (s.start_ts, s.end_ts)).collect();
+    spans.extend(archive.catalog().gaps(None, Window::ALL).iter().map(|g| (g.start_ts, g.end_ts)));
+    spans.sort();
+    for (from, to) in spans {
+        assert_eq!(from, at);
+        at = to;
+    }
+}
+
+#[test]
+fn g3_a_gap_log_whose_sync_failed_is_replaced() {
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let gaps = archive.gaps(&road).unwrap();
+    let gap = |n: i64, cause| Gap { start: Mono(n * 1_000_000_000), end: Mono((n + 1) * 1_000_000_000), cause };
+    gaps.append(gap(0, GapCause::Starting));
+    archive.commit();
+    gaps.append(gap(1, GapCause::PacketLoss));
+    machine.disk.fail(SimOp::Sync, "gaps.jsonl", libc::EIO, 1);
+    archive.commit();
+    gaps.append(gap(2, GapCause::CameraStalled));
+    archive.commit();
+    archive.commit();
+    machine.power_cut(5);
+    let archive = machine.start();
+    assert_eq!(causes(&archive), [GapCause::Starting, GapCause::PacketLoss, GapCause::CameraStalled]);
+}
+
+#[test]
+fn gaps_of_a_full_disk_wait_for_room() {
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let gaps = archive.gaps(&lens("road")).unwrap();
+    archive.commit();
+    machine.disk.fail(SimOp::Write, "gaps.jsonl", libc::ENOSPC, 2);
+    gaps.append(Gap { start: Mono(0), end: Mono(5), cause: GapCause::DiskFull });
+    archive.commit();
+    archive.commit();
+    archive.commit();
+    machine.power_cut(5);
+    let archive = machine.start();
+    assert_eq!(archive.catalog().gaps(None, Window::ALL).len(), 0, "5 ns are no gap in whole microseconds");
+    let text = crate::archive::run::read_whole(&machine.disk, Path::new("segments/road/1/gaps.jsonl")).unwrap();
+    assert!(String::from_utf8(text).unwrap().contains("disk_full"));
+}
+
+#[test]
+fn c1_c2_a_new_mapping_corrects_the_whole_run_and_survives() {
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let id = record(&archive, &lens("road"), now(&machine), 2);
+    let better = Mapping { mono: Mono(0), utc: UtcMicros(START_UTC.0 + 3_600_000_000), quality: ClockQuality::Gnss };
+    archive.set_mapping(better);
+    assert_eq!(archive.lookup(&id).unwrap().start_ts, better.utc);
+    archive.flush();
+    machine.power_cut(9);
+    let archive = machine.start();
+    let row = archive.lookup(&id).unwrap();
+    assert_eq!((row.start_ts, row.quality), (better.utc, ClockQuality::Gnss));
+    let text = crate::archive::run::read_whole(&machine.disk, Path::new("segments/road/1/clock")).unwrap();
+    assert!(String::from_utf8(text).unwrap().contains("\"revision\":2"));
+}
+
+#[test]
+fn k2_windows_go_by_utc_over_runs() {
+    let mut machine = Machine::new();
+    let road = lens("road");
+    let mut all = Vec::new();
+    for n in 0..3 {
+        let archive = machine.start();
+        let start = now(&machine);
+        all.push(record(&archive, &road, start, 2));
+        all.push(record(&archive, &road, start + 2 * FRAGMENT, 2));
+        machine.clock.advance(4 * FRAGMENT);
+        archive.flush();
+        machine.power_cut(n);
+    }
+    let archive = machine.start();
+    let rows = archive.catalog().segments(Some(&road), Window::ALL, 0, 99);
+    assert_eq!(rows.iter().map(|r| r.row.id.clone()).collect::<Vec<_>>(), all);
+    let inside = |from: i64, to: i64| {
+        let window = Window { from: UtcMicros(from), to: UtcMicros(to) };
+        archive.catalog().segments(Some(&road), window, 0, 99).iter().map(|r| r.row.id.to_string()).collect::<Vec<_>>()
+    };
+    let (a, b) = (rows[1].start_ts.0, rows[2].end_ts.0);
+    assert_eq!(inside(a, b), ["road-1-1", "road-2-0"]);
+    assert_eq!(inside(a - 1, b + 1), ["road-1-0", "road-1-1", "road-2-0", "road-2-1"]);
+    assert_eq!(inside(a, a + 1), ["road-1-1"]);
+    let paged: Vec<_> = (0..6).flat_map(|n| archive.catalog().segments(None, Window::ALL, n, 1)).collect();
+    assert_eq!(paged, rows);
+    assert!(archive.catalog().segments(Some(&lens("cabin")), Window::ALL, 0, 9).is_empty());
+}
