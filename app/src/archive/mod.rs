@@ -149,8 +149,8 @@ impl Archive {
             disk.create_dir(folder).map_err(at("create", folder))?;
         }
         let boot = clock.boot_id();
-        let run = run::begin_run(disk.as_ref(), boot)?;
         let mapping = Mapping { mono: clock.mono(), utc: clock.utc(), quality: clock.quality() };
+        let run = run::begin_run(disk.as_ref(), boot, mapping)?;
         let catalog = Catalog::new()?;
         catalog.map_run(run, RunInfo { boot: Some(boot), mapping: Some(mapping) });
         let inner = Inner {

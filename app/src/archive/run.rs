@@ -2,7 +2,8 @@
 //!
 //! Promises:
 //! - R1: a run number is never used twice, even if the `run` file or run folders are lost.
-//! - R2: the number is durable before the first segment of the run is begun.
+//! - R2: the number is durable before the first segment of the run is begun, and with it the boot and the first mapping:
+//!   what a run leaves can be placed in time however early it ended.
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -10,23 +11,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use mos_hal::clock::BootId;
 use mos_hal::media::LensId;
-use serde::{Deserialize, Serialize};
 
-use super::clock_file::{ClockFile, boot_text};
+use super::clock_file::{self, ClockFile, Mapping, RunClock};
 use super::disk::{Disk, OpenMode};
 use super::error::{ArchiveError, at};
 use super::gaps::GapLog;
 use super::ids::{RunId, SegmentId, Seq, number};
-use super::line;
 
 const FILE: &str = "run";
 const FILE_TMP: &str = "run.tmp";
-
-#[derive(Serialize, Deserialize)]
-struct Text {
-    run: u32,
-    boot_id: String,
-}
 
 /// A lens in the present run.
 pub(crate) struct LensRun {
@@ -51,26 +44,38 @@ impl LensRun {
     }
 }
 
-/// Takes the next run number: 1 + the highest of the `run` file and all run folders; durable on return.
-pub(crate) fn begin_run(disk: &dyn Disk, boot: BootId) -> Result<RunId, ArchiveError> {
-    let mut last = read_run_file(disk).unwrap_or(0);
+/// Takes the next run number: 1 + the highest of the `run` file and all run folders; durable on return. The file also says
+/// what the run's mapping is at its start; before it is overwritten, the run before gets its `clock` files from it, if it
+/// ended too early to have them.
+pub(crate) fn begin_run(disk: &dyn Disk, boot: BootId, mapping: Mapping) -> Result<RunId, ArchiveError> {
+    let before = read_whole(disk, Path::new(FILE)).ok().and_then(|text| RunClock::from_text(&text));
+    let mut last = before.map_or(0, |b| b.run.0);
     let segments = Path::new("segments");
     for lens in disk.read_dir(segments).map_err(at("list", segments))?.into_iter().filter(|e| e.is_dir) {
         let dir = segments.join(&lens.name);
         for run in disk.read_dir(&dir).map_err(at("list", &dir))? {
-            last = last.max(number(&run.name).unwrap_or(0));
+            let Some(number) = number(&run.name) else { continue };
+            last = last.max(number);
+            if let Some(before) = before.filter(|b| b.run.0 == number && run.is_dir) {
+                complete(disk, &dir.join(run.name), &before)?;
+            }
         }
     }
-    let run = last.saturating_add(1);
-    let mut text = line::seal(&Text { run, boot_id: boot_text(boot) });
-    text.push('\n');
+    let run = RunId(last.saturating_add(1));
+    let text = RunClock { run, boot, mapping, revision: 1 }.to_text();
     write_whole(disk, Path::new(FILE_TMP), Path::new(FILE), text.as_bytes())?;
-    Ok(RunId(run))
+    Ok(run)
 }
 
-fn read_run_file(disk: &dyn Disk) -> Option<u32> {
-    let text: Text = line::unseal(&read_whole(disk, Path::new(FILE)).ok()?)?;
-    Some(text.run)
+/// Gives a run folder its `clock` file if it has none.
+fn complete(disk: &dyn Disk, dir: &Path, clock: &RunClock) -> Result<(), ArchiveError> {
+    let path = dir.join(clock_file::FILE_NAME);
+    match disk.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_whole(disk, &path.with_extension("tmp"), &path, clock.to_text().as_bytes())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Folders whose names must be durable for what lies in a run folder to be found.
