@@ -154,7 +154,7 @@ impl Take {
 
     pub(crate) fn begin_close(&mut self) -> Result<(), ArchiveError> {
         let close = Close::new(&self.movie, self.open.len());
-        self.open.begin_close(&[IoSlice::new(&close.moov)])
+        self.open.begin_close(close)
     }
 
     /// Whether a commit of the close is refused.
