@@ -157,6 +157,11 @@ impl Take {
         self.open.begin_close(close)
     }
 
+    /// The ticks of a close that has begun; whether it got through.
+    pub(crate) fn finish_close(&mut self, archive: &Archive) -> bool {
+        (0..4).any(|_| matches!(self.after_sync(&archive.commit()), Progress::Closed))
+    }
+
     /// Whether a commit of the close is refused.
     pub(crate) fn commit_fails(&mut self) -> bool {
         self.open.commit_close().is_err()
@@ -181,10 +186,7 @@ pub(crate) fn record(archive: &Archive, lens: &LensId, start: Mono, fragments: u
         take.append().unwrap();
     }
     take.begin_close().unwrap();
-    for expected in ["ReadyToCommit", "Closed"] {
-        let progress = take.after_sync(&archive.commit());
-        assert_eq!(format!("{progress:?}"), expected);
-    }
+    assert!(take.finish_close(archive));
     take.id()
 }
 

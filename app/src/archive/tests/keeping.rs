@@ -57,8 +57,7 @@ fn an_open_segment_can_be_protected_and_stays_so_when_it_closes() {
     archive.keep(&id, &note()).unwrap();
     assert!(matches!(archive.remove(&id), Err(ArchiveError::Protected(_))));
     take.begin_close().unwrap();
-    take.after_sync(&archive.commit());
-    take.after_sync(&archive.commit());
+    assert!(take.finish_close(&archive));
     assert!(archive.lookup(&id).unwrap().row.protected);
     machine.kill();
     assert!(machine.start().lookup(&id).unwrap().row.protected);
