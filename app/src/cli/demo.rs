@@ -33,8 +33,10 @@ pub(super) fn execute(args: &DemoArgs) -> Outcome {
     let told = runtime.block_on(async {
         let mut signals = StopSignals::listen().map_err(|e| DemoError::stage("listen for signals", &e))?;
         tokio::select! {
-            told = story::tell(&options, &say) => told,
+            // First: Ctrl-C reaches the recorder as well, whose end is no news then.
+            biased;
             _ = signals.next() => Err(DemoError::Interrupted),
+            told = story::tell(&options, &say) => told,
         }
     });
     let report = told.map_err(|e| Failure::Failed(e.to_string()))?;
