@@ -51,7 +51,7 @@ build: deps ## Build the release binary as firmware would: target/release/mos
 .PHONY: demo
 demo: deps ## Build and run the demo; INPUT=file.mp4, rtsp://… or /dev/video0 becomes the lens `road`
 	$(CARGO) build --release -p mos --features demo
-	target/release/mos demo $(if $(INPUT),--input '$(INPUT)')
+	target/release/mos demo $(if $(INPUT),'$(INPUT)')
 
 .PHONY: test
 test: test-deps ## All that CI runs: format, clippy, unit, black-box and doc tests
