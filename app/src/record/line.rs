@@ -67,6 +67,8 @@ pub(crate) struct Line {
     status: LensRecording,
     /// Units that the intake dropped and this line has heard of.
     dropped_before: u64,
+    /// Footage was written in this tick.
+    wrote: bool,
     log: LogLimit<&'static str>,
 }
 
@@ -131,6 +133,7 @@ impl Line {
             now,
             status: LensRecording::default(),
             dropped_before: 0,
+            wrote: false,
             log: LogLimit::new(Duration::from_mins(1)),
         }
     }
@@ -160,10 +163,11 @@ impl Line {
                 }
             }
         }
-        if let Some(current) = &mut self.current
-            && let Err(error) = current.file.flush(None)
-        {
-            self.write_failed(&error);
+        if let Some(current) = &mut self.current {
+            self.wrote |= current.file.units().pending > 0;
+            if let Err(error) = current.file.flush(None) {
+                self.write_failed(&error);
+            }
         }
         let long_absent = self.absence.absent_since().is_some_and(|s| now.since(s) > HOLE_MAX);
         if long_absent {
@@ -171,8 +175,11 @@ impl Line {
             self.end_segment(None);
         }
         self.advance_closes(false);
-        self.absence.keep_record(now);
-        self.note_gaps();
+        // Of an absence that lasts nothing goes on record before the footage in front of it is durable.
+        if !std::mem::take(&mut self.wrote) || self.absence.cause().is_none() {
+            self.absence.keep_record(now);
+            self.note_gaps();
+        }
     }
 
     /// Takes in the group commit that followed [`Line::tick`].
@@ -202,13 +209,18 @@ impl Line {
         }
     }
 
-    /// The recording stops: everything is written and the closes begin. Ticks must follow until [`Line::is_closed`].
+    /// The recording stops: everything is written and the closes begin. A commit must follow, then
+    /// [`Line::note_stop`], then commits and [`Line::close_tick`]s until [`Line::is_closed`].
     pub(crate) fn finish(&mut self, at: Mono) {
         self.tick(at);
         self.release_held();
         self.footage_ends(GapCause::Stopped);
         self.end_segment(None);
         self.advance_closes(true);
+    }
+
+    /// Notes the stop, once the footage before it is durable.
+    pub(crate) fn note_stop(&mut self, at: Mono) {
         self.absence.finish(at);
         self.note_gaps();
         if let Some(gaps) = &self.gaps {
@@ -373,6 +385,8 @@ impl Line {
         if self.awaiting.is_none() {
             self.absence.footage_from(pts);
             self.cover();
+            // On record before the footage behind it is written.
+            self.note_gaps();
         }
     }
 
@@ -443,6 +457,7 @@ impl Line {
     /// Hands the present segment over to its close.
     fn end_segment(&mut self, next: Option<Mono>) {
         let Some(mut current) = self.current.take() else { return };
+        self.wrote |= current.file.units().pending > 0;
         if let Err(error) = current.file.flush(next) {
             self.current = Some(current);
             self.write_failed(&error);

@@ -143,7 +143,11 @@ impl Recorder {
             line.finish(now);
         }
         let under_way: usize = writer.lines.iter().map(Line::open_closes).sum();
-        for _ in 0..STOP_TICKS {
+        self.commit(&mut writer, now);
+        for line in &mut writer.lines {
+            line.note_stop(now);
+        }
+        for _ in 1..STOP_TICKS {
             self.commit(&mut writer, shared.clock.mono());
             if writer.lines.iter().all(Line::is_closed) {
                 break;

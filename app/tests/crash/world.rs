@@ -230,7 +230,7 @@ impl World {
     }
 
     fn expect_between(&mut self, life: &Life, cause: GapCause) {
-        let slow = life.slow.iter().filter(|(at, _)| life.ended - at < 4 * S).map(|s| s.1).sum::<i64>();
+        let slow = life.slow.iter().filter(|(at, took)| life.ended - at - took < 4 * S).map(|s| s.1).sum::<i64>();
         let mut from = if cause == GapCause::Stopped { life.ended - 300 * MS } else { life.ended - S - slow };
         if self.windows.iter().any(|w| w.from < life.ended && w.to > from) {
             // How long an absence has lasted is put on record every now and then.
@@ -282,6 +282,7 @@ impl World {
                     life.slow.push((before, took));
                 }
                 next_tick = (next_tick + TICK).max(self.now());
+                self.cameras.pump(self.now(), self.boot, self.lives.len(), self.disk.is_cut());
                 self.last_status = recorder.status();
                 if self.disk.is_cut() {
                     return;
