@@ -225,6 +225,11 @@ impl OpenSegment {
         Ok(())
     }
 
+    /// Corrects where the last frame ends, once what follows it is known; published with the close.
+    pub fn end_at(&mut self, end: Mono) {
+        self.end = end;
+    }
+
     /// Close, step 1: appends the guard and, once that is durable, behind it the full `moov`; notes in `free` how much the
     /// later `mdat` will hold; trims the reserve. The old header plays on until [`OpenSegment::commit_close`]. The guard
     /// rides on the sync of the last fragment, the `moov` on the next one.

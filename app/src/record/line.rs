@@ -417,7 +417,8 @@ impl Line {
             _ => timed.pts,
         };
         let start = group.first().map_or(timed.pts, |first| first.pts);
-        self.end_segment(Some(shown_from));
+        // Behind a loss the last frame is not stretched over it.
+        self.end_segment(Some(shown_from).filter(|_| self.absence.cause().is_none()));
         let Some(video) = video_of(&timed.unit.format) else { return };
         let audio = self.audio_now(timed.pts);
         let depth = if video.reorder > 0 { usize::from(video.reorder) } else { self.depth_ahead() };

@@ -223,6 +223,8 @@ impl SegmentFile {
     /// Tells where the last frame's time ends: at the next segment's first frame, or a frame's distance later.
     pub(crate) fn end_at(&mut self, next: Option<Mono>) {
         let last = next.map_or(self.step, |n| n.since(self.max_pts).max(0));
+        self.written_end = Mono(self.max_pts.0 + last);
+        self.open.end_at(self.written_end);
         let last = u32::try_from(VIDEO_TIMESCALE.ticks(last)).unwrap_or(u32::MAX).max(1);
         if let Some(track) = self.movie.track_mut(VIDEO_TRACK) {
             track.table.set_last_duration(last);
