@@ -13,6 +13,7 @@ pub mod demo;
 pub mod error;
 pub mod http;
 pub mod index;
+pub mod outputs;
 pub mod record;
 pub mod retention;
 pub mod snapshot;

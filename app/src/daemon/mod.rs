@@ -7,6 +7,8 @@
 mod lean;
 pub(crate) mod signals;
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -25,6 +27,7 @@ use crate::clip::Clips;
 use crate::config::{Config, Log, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
+use crate::outputs::{self, Outputs};
 use crate::record::{Recorder, RecorderOptions};
 use crate::retention;
 use crate::snapshot::Snapshots;
@@ -37,6 +40,9 @@ const API_THREADS: usize = 4;
 const API_STACK: usize = 512 << 10;
 /// How long an idle one stays.
 const API_IDLE: Duration = Duration::from_secs(10);
+
+/// How often clips and pictures are looked after.
+const OUTPUTS_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +132,13 @@ async fn live(config: Config) -> Result<(), DaemonError> {
             None => std::future::pending().await,
         }
     };
+    let outputs = Outputs::new(
+        services.archive.clone(),
+        clock,
+        outputs::Limits { max_bytes: config.storage.output_max_bytes, max_age: config.storage.output_max_age },
+    );
     let why = tokio::select! {
+        never = keep_outputs(outputs, &services) => match never {},
         () = local => "the API ended",
         () = remote => "the API ended",
         signal = stop.next() => signal.map_err(system("wait for signals"))?,
@@ -192,6 +204,30 @@ fn keep_house(services: Arc<Services>, storage: &Storage) -> Result<Beside, Daem
         }
     };
     Beside::spawn(archive, limits, loaded).map_err(system("start a thread"))
+}
+
+/// Looks after clips and pictures until dropped.
+async fn keep_outputs(mut outputs: Outputs, services: &Arc<Services>) -> Infallible {
+    let mut times = tokio::time::interval(OUTPUTS_EVERY);
+    loop {
+        times.tick().await;
+        let services = services.clone();
+        let step = tokio::task::spawn_blocking(move || {
+            let live = services.uploads.list().into_iter().filter(|job| !job.state.is_end());
+            let in_use: BTreeSet<PathBuf> = live.map(|job| PathBuf::from(job.path)).collect();
+            if let Err(e) = outputs.step(&in_use) {
+                log::warn!("clips and pictures are not looked after: {e}");
+            }
+            outputs
+        });
+        match step.await {
+            Ok(back) => outputs = back,
+            Err(e) => {
+                log::error!("clips and pictures are not looked after any more: {e}");
+                return std::future::pending().await;
+            }
+        }
+    }
 }
 
 /// Tells systemd, if it is there.
