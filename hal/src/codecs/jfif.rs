@@ -42,12 +42,30 @@ pub(super) struct Plane<B> {
     pub(super) stride: usize,
 }
 
+impl Plane<&[u8]> {
+    fn line(&self, line: usize, width: usize) -> Option<&[u8]> {
+        self.data.get(line * self.stride..)?.get(..width)
+    }
+}
+
+impl Plane<&mut [u8]> {
+    /// A line and what lies between it and the next.
+    fn line_mut(&mut self, line: usize, width: usize) -> Option<(&mut [u8], &mut [u8])> {
+        let (start, stride) = (line * self.stride, self.stride);
+        let rest = self.data.get_mut(start..)?;
+        let end = stride.min(rest.len());
+        rest[..end].split_at_mut_checked(width)
+    }
+}
+
+/// Repeats the last pixel: encoders read whole blocks, and must not find old memory there.
+fn extend(line: &[u8], pad: &mut [u8]) {
+    pad.fill(line.last().copied().unwrap_or_default());
+}
+
 impl ToJfif {
-    /// From a matrix and a range (`full`: 0 to 255, else 16 to 235). `None` if there is nothing to do.
-    pub(super) fn new(from: Weights, full: bool) -> Option<Self> {
-        if full && from == BT601 {
-            return None;
-        }
+    /// From a matrix and a range (`full`: 0 to 255, else 16 to 235).
+    pub(super) fn new(from: Weights, full: bool) -> Self {
         let (luma_zero, luma, chroma) = if full { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
         // A colour with no luma and differences (cb, cr) in the old matrix, as red, green and blue…
         let rgb = |cb: f64, cr: f64| {
@@ -61,12 +79,17 @@ impl ToJfif {
         };
         let (blue, red) = (new(rgb(1.0, 0.0)), new(rgb(0.0, 1.0)));
         let fixed = |x: f64| (x * f64::from(1 << CHROMA)).round() as i16;
-        Some(Self {
+        Self {
             luma_zero,
             luma: ((luma - 1.0) * f64::from(1 << (16 - LUMA_UP + LUMA))).round() as i16,
             to_luma: [fixed(blue[0] * chroma), fixed(red[0] * chroma)],
             chroma: [[blue[1], red[1]], [blue[2], red[2]]].map(|row| row.map(|x| fixed(x * chroma))),
-        })
+        }
+    }
+
+    /// Whether nothing changes.
+    pub(super) fn is_identity(&self) -> bool {
+        *self == Self::new(BT601, true)
     }
 
     /// Converts a picture of `width`×`height` pixels, planes in the order luma, blue, red.
@@ -77,29 +100,39 @@ impl ToJfif {
         width: usize,
         height: usize,
     ) {
+        // Planes that are too short end the conversion early.
+        let _ = self.try_convert(from, to, width, height);
+    }
+
+    fn try_convert(
+        &self,
+        from: &[Plane<&[u8]>; 3],
+        to: &mut [Plane<&mut [u8]>; 3],
+        width: usize,
+        height: usize,
+    ) -> Option<()> {
         let half = width.div_ceil(2);
         let mut shift = vec![0i16; half * 2];
         let [luma, blue, red] = to;
         for line in 0..height.div_ceil(2) {
-            let source = |plane: usize| from[plane].data.get(line * from[plane].stride..)?.get(..half);
-            let (Some(cb), Some(cr)) = (source(1), source(2)) else { return };
-            let target = line * blue.stride..line * blue.stride + half;
-            let Some(out_blue) = blue.data.get_mut(target) else { return };
-            let target = line * red.stride..line * red.stride + half;
-            let Some(out_red) = red.data.get_mut(target) else { return };
+            let (cb, cr) = (from[1].line(line, half)?, from[2].line(line, half)?);
+            let (out_blue, blue_pad) = blue.line_mut(line, half)?;
+            let (out_red, red_pad) = red.line_mut(line, half)?;
             self.chroma_line(cb, cr, out_blue, out_red, &mut shift);
+            extend(out_blue, blue_pad);
+            extend(out_red, red_pad);
             for y in (2 * line..height).take(2) {
-                let Some(source) = from[0].data.get(y * from[0].stride..).and_then(|s| s.get(..width)) else { return };
-                let Some(target) = luma.data.get_mut(y * luma.stride..).and_then(|t| t.get_mut(..width)) else {
-                    return;
-                };
+                let source = from[0].line(y, width)?;
+                let (target, pad) = luma.line_mut(y, width)?;
                 for ((out, y), shift) in target.iter_mut().zip(source).zip(&shift) {
                     let y = i16::from(*y) - self.luma_zero;
                     let value = (y << LUMA) + high(y << LUMA_UP, self.luma) + shift;
                     *out = ((value + (1 << (LUMA - 1))) >> LUMA).clamp(0, 255) as u8;
                 }
+                extend(target, pad);
             }
         }
+        Some(())
     }
 
     /// One line of both differences; `shift` takes what they add to the two luma pixels above and below each.
@@ -156,12 +189,14 @@ mod tests {
     #[test]
     fn black_and_white_span_the_full_range() {
         for from in [BT601, BT709, BT2020] {
-            let c = ToJfif::new(from, false).unwrap();
+            let c = ToJfif::new(from, false);
             assert_eq!(one(c, 16, 128, 128), (0, 128, 128));
             assert_eq!(one(c, 235, 128, 128), (255, 128, 128));
             assert_eq!(one(c, 0, 128, 128), (0, 128, 128), "below black");
         }
-        assert_eq!(ToJfif::new(BT601, true), None);
+        let same = ToJfif::new(BT601, true);
+        assert!(same.is_identity() && !ToJfif::new(BT601, false).is_identity());
+        assert_eq!([one(same, 0, 0, 255), one(same, 255, 255, 0)], [(0, 0, 255), (255, 255, 0)]);
     }
 
     #[test]
@@ -171,13 +206,13 @@ mod tests {
             let apart = [got.0.abs_diff(76), got.1.abs_diff(85), got.2.abs_diff(255)];
             assert!(apart.iter().all(|d| *d <= 1), "{got:?}");
         };
-        near(one(ToJfif::new(BT709, false).unwrap(), 63, 102, 240));
-        near(one(ToJfif::new(BT601, false).unwrap(), 81, 90, 240));
+        near(one(ToJfif::new(BT709, false), 63, 102, 240));
+        near(one(ToJfif::new(BT601, false), 81, 90, 240));
     }
 
     #[test]
     fn odd_sizes_and_short_planes_stay_in_bounds() {
-        let c = ToJfif::new(BT709, false).unwrap();
+        let c = ToJfif::new(BT709, false);
         let (y, uv) = (vec![100u8; 15], vec![100u8; 6]);
         let (mut oy, mut ou, mut ov) = (vec![0u8; 15], vec![0u8; 6], vec![0u8; 5]);
         let from = [3, 2, 2].map(|stride| stride);

@@ -2,9 +2,9 @@
 //!
 //! Promises that each picture is the one that was asked for: a decoder is drained by end of stream and flushed before it is
 //! used again, pictures carry the number of their request, and another number is never returned. Decoders stay warm, at
-//! most [`WARM`] of them. A decoder that does not answer is thrown away.
+//! most [`DECODERS`] of them; more requests at a time wait for one. A decoder that does not answer is thrown away.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,8 +19,8 @@ use crate::gst as common;
 use crate::media::{VideoCodec, VideoFormat};
 use crate::platform::{CodecError, Codecs, Jpeg, JpegOptions};
 
-/// Warm decoders kept; each holds a few pictures, 3 MB apiece at 1080p.
-const WARM: usize = 4;
+/// Decoders that exist at most, warm or at work; each holds a few pictures, 3 MB apiece at 1080p.
+const DECODERS: usize = 4;
 /// How long one picture may take; generous for a cold start on a small board under load.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -35,8 +35,16 @@ const H265: [(&str, &str); 2] =
 /// Keyframes to JPEG by warm decoders.
 #[derive(Default)]
 pub struct Jpegs {
-    /// Idle decoders, the one used last at the end.
-    warm: Mutex<Vec<Decoder>>,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    /// Waiting decoders, the one used last at the end.
+    idle: Vec<Decoder>,
+    /// Decoders at work.
+    busy: usize,
 }
 
 impl Jpegs {
@@ -46,30 +54,51 @@ impl Jpegs {
         Self::default()
     }
 
-    fn warm(&self) -> MutexGuard<'_, Vec<Decoder>> {
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place among the [`DECODERS`], with a warm decoder of this kind if there is one.
+    fn enter(&self, key: &Key) -> Result<(Place<'_>, Option<Decoder>), CodecError> {
+        let full = |pool: &mut Pool| pool.busy >= DECODERS;
+        let waited = self.returned.wait_timeout_while(self.pool(), PATIENCE, full);
+        let (mut pool, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(CodecError::Timeout(PATIENCE.as_millis() as u64));
+        }
+        pool.busy += 1;
+        let found = pool.idle.iter().rposition(|d| d.key == *key).map(|i| pool.idle.remove(i));
+        // The one unused longest makes room, before a new one is started.
+        let too_many = found.is_none() && pool.idle.len() + pool.busy > DECODERS;
+        let evicted = too_many.then(|| pool.idle.remove(0));
+        drop(pool);
+        drop(evicted);
+        Ok((Place(self), found))
+    }
+}
+
+/// One decoder at work.
+struct Place<'a>(&'a Jpegs);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.pool().busy -= 1;
+        self.0.returned.notify_one();
     }
 }
 
 impl Codecs for Jpegs {
     fn jpeg(&self, format: &VideoFormat, keyframe: &[u8], options: JpegOptions) -> Result<Jpeg, CodecError> {
         let key = Key::new(format, options.max_edge);
-        let found = {
-            let mut warm = self.warm();
-            warm.iter().rposition(|d| d.key == key).map(|i| warm.remove(i))
-        };
+        let (place, found) = self.enter(&key)?;
         let mut decoder = match found {
             Some(decoder) => decoder,
             None => Decoder::start(key)?,
         };
         // A decoder that failed in any way is dropped here, not kept.
         let jpeg = decoder.picture(keyframe, options.quality)?;
-        let too_many = {
-            let mut warm = self.warm();
-            warm.push(decoder);
-            (warm.len() > WARM).then(|| warm.remove(0))
-        };
-        drop(too_many);
+        self.pool().idle.push(decoder);
+        drop(place);
         Ok(jpeg)
     }
 }
@@ -245,7 +274,11 @@ fn convert_before(encoder: &gst::Element, parser: &gst::Element) {
     });
 }
 
-/// A copy in JPEG colours; `None` if the picture has them already. `tagged`: the stream names its matrix. One that does not
+/// Pixels that the encoder reads at once. It reads past the end of lines, the last one too, so that pictures of other widths
+/// get a defined end; else bytes of unrelated memory would reach the file, unseen.
+const MCU: u32 = 16;
+
+/// A copy in JPEG colours; `None` if the picture can be taken as it is. `tagged`: the stream names its matrix. One that does not
 /// is taken for BT.601, as ffmpeg does.
 fn convert(buffer: &gst::BufferRef, caps: &gst::CapsRef, tagged: bool) -> Option<gst::Buffer> {
     let info = VideoInfo::from_caps(caps).ok()?;
@@ -258,14 +291,18 @@ fn convert(buffer: &gst::BufferRef, caps: &gst::CapsRef, tagged: bool) -> Option
         Some(VideoColorMatrix::Bt2020) => jfif::BT2020,
         _ => jfif::BT601,
     };
-    let conversion = ToJfif::new(from, full)?;
+    let conversion = ToJfif::new(from, full);
+    if conversion.is_identity() && info.width().is_multiple_of(MCU) {
+        return None;
+    }
     let source = VideoFrameRef::from_buffer_ref_readable(buffer, &info).ok()?;
-    let mut result = gst::Buffer::with_size(info.size()).ok()?;
+    let mut result = gst::Buffer::with_size(info.size() + MCU as usize).ok()?;
     {
         let result = result.get_mut()?;
         result.set_pts(buffer.pts());
         let stride = |i: usize| usize::try_from(info.stride()[i]).ok();
         let mut map = result.map_writable().ok()?;
+        map.get_mut(info.size()..)?.fill(128);
         let (luma, rest) = map.split_at_mut_checked(*info.offset().get(1)?)?;
         let (blue, red) = rest.split_at_mut_checked(info.offset().get(2)? - info.offset().get(1)?)?;
         let plane = |i: u32| {
