@@ -44,6 +44,14 @@ pub enum DemoError {
         /// Its last lines.
         log: String,
     },
+    /// A camera does not deliver.
+    #[error("no footage of {lens}: {why}")]
+    NoFootage {
+        /// The lens.
+        lens: String,
+        /// What the recorder says about it.
+        why: String,
+    },
     /// A promise was broken.
     #[error("not held: {0}")]
     NotHeld(String),

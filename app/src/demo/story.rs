@@ -14,7 +14,7 @@ use super::stage::{SEGMENT_SECONDS, Stage};
 use crate::archive::ids::SegmentId;
 use crate::cli::client::{Client, ClientError};
 use crate::error::Kind;
-use crate::http::{ClipView, GapView, SegmentPage, SegmentView, SnapshotView};
+use crate::http::{ClipView, GapView, HealthView, SegmentPage, SegmentView, SnapshotView};
 use crate::upload::failure::FailureKind;
 use crate::upload::job::{Job, JobState};
 use crate::upload::queue::hex;
@@ -94,13 +94,15 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
 
     let mut recorder = Recorder::start(&stage)?;
     recorder.until("the recorder's first answer", SOON, answers).await?;
-    let closed = recorded(&mut recorder, 2, Duration::from_secs(0)).await?;
+    first_footage(&mut recorder).await?;
+    let closed = recorded(&mut recorder, 2, Duration::ZERO).await?;
     let (first, second) = (&closed[0], &closed[1]);
     say(&format!("recording; {} and {} are closed, {} frames", first.id, second.id, first.frames + second.frames));
 
     let client = recorder.client.clone();
-    files.push(snapshot(&client, first, 1.0, "picture").await?);
-    say("took a picture out of a closed segment");
+    files.push(snapshot(&client, first, 1.0, "picture, decoder cold").await?);
+    files.push(snapshot(&client, second, 1.0, "picture, decoder warm").await?);
+    say("took pictures out of closed segments");
     let (clip, figures) = clip(&client, first, second).await?;
     say(&format!("cut a clip across the border between {} and {}", first.id, second.id));
     files.push(figures);
@@ -130,7 +132,7 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
     say("recovered what was open, and recording goes on");
     let client = recorder.client.clone();
     let last = (end.end_ts - end.start_ts) as f64 / 1e6 - 0.001;
-    files.push(snapshot(&client, end, last, "last recovered picture").await?);
+    files.push(snapshot(&client, end, last, "picture, last recovered").await?);
     let kept = found(&after, &first.id)?;
     hold(kept.protected, || format!("{} is still protected after the kill", kept.id))?;
     is_protected(&client, &kept.id).await?;
@@ -165,6 +167,22 @@ fn of_lens<'a>(page: &'a SegmentPage, lens: &str) -> impl Iterator<Item = &'a Se
 
 fn found<'a>(page: &'a SegmentPage, id: &str) -> Result<&'a SegmentView, DemoError> {
     page.segments.iter().find(|s| s.id == id).ok_or_else(|| DemoError::NotHeld(format!("{id} is still listed")))
+}
+
+/// Waits until every lens has something durable; if one has not, says what the recorder thinks of it.
+async fn first_footage(recorder: &mut Recorder) -> Result<(), DemoError> {
+    let look = async |client: &Client| {
+        let page = segments(client).await?;
+        Ok(LENSES.iter().all(|lens| of_lens(&page, lens).next().is_some()).then_some(()))
+    };
+    let late = match recorder.until("the first footage of every lens", SOON, look).await {
+        Err(late @ DemoError::Late { .. }) => late,
+        other => return other,
+    };
+    let health = recorder.client.get::<HealthView>("/v1/health").await;
+    let health = health.map_err(|error| DemoError::Api { step: "asking for the health", error })?;
+    let ill = health.lenses.into_iter().find(|lens| lens.absent.is_some());
+    Err(ill.map_or(late, |lens| DemoError::NoFootage { lens: lens.lens, why: lens.last_error.unwrap_or(lens.state) }))
 }
 
 /// Waits until every lens has that many closed segments and that much footage; returns the closed ones of `road`.
