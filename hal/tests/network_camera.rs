@@ -122,6 +122,10 @@ fn a_dead_port_is_absent() {
     let why = end_of(&format!("rtsp://viewer:hunter2@127.0.0.1:{port}/cabin"));
     assert!(matches!(why, SourceError::Absent { .. }), "{why}");
     assert!(!why.to_string().contains("hunter2"), "{why}");
+    // Credentials that are part of any text do not hide the cause.
+    let why = end_of(&format!("rtsp://u:e@127.0.0.1:{port}/x"));
+    assert!(matches!(why, SourceError::Absent { .. }), "{why}");
+    assert!(why.to_string().contains("refused"), "{why}");
 }
 
 #[test]

@@ -185,9 +185,11 @@ impl Camera {
             // A success with a body that makes no sense.
             Some(200..=299) => SourceError::Unsupported { what, detail: words },
             Some(status) => SourceError::Refused { what, detail: format!("it answered {status}: {words}") },
-            // The crate's errors have no kinds; this is the text of its connection error.
-            None if words.starts_with("Unable to connect") => SourceError::Absent { what, detail: words },
-            None => SourceError::Broken { what, detail: words },
+            // The crate's errors have no kinds; this is the text of its connection error, followed by the system's.
+            None => match e.to_string().strip_prefix("Unable to connect to RTSP server: ") {
+                Some(cause) => SourceError::Absent { what, detail: cause.to_owned() },
+                None => SourceError::Broken { what, detail: words },
+            },
         }
     }
 
@@ -196,8 +198,8 @@ impl Camera {
         let text = e.to_string();
         let line = text.lines().next().unwrap_or_default();
         let secrets = self.credentials.iter().flat_map(|c| [&*c.user, &*c.password]).chain(self.url.query());
-        // A path may hold a password too; the root path is part of any text.
-        let mut secrets = secrets.chain(Some(self.url.path()).filter(|p| p.len() > 1)).filter(|s| !s.is_empty());
+        // A path may hold a password too. What is shorter than a word is part of any text and cannot be told from it.
+        let mut secrets = secrets.chain(Some(self.url.path())).filter(|s| s.len() > 3);
         if secrets.any(|s| line.contains(s)) { "an error that repeats the address".into() } else { line.to_owned() }
     }
 }
