@@ -35,6 +35,9 @@ pub(super) async fn execute(client: &Client, args: &SegmentsArgs) -> Outcome {
     if args.report.json {
         return print::json(&found);
     }
+    if found.listing {
+        print::to_stderr("segments of earlier runs are still being listed; some may be missing here");
+    }
     segments(&found.segments)?;
     if found.gaps.is_empty() { Ok(()) } else { gaps(&found.gaps) }
 }
@@ -47,6 +50,7 @@ async fn all(client: &Client, query: &str) -> Result<SegmentPage, super::Failure
         let page: SegmentPage = client.get(&format!("/v1/segments?{query}{cursor}")).await?;
         whole.segments.extend(page.segments);
         whole.gaps.extend(page.gaps);
+        whole.listing |= page.listing;
         next = page.next_cursor.map(|cursor| {
             let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
             format!("&cursor={cursor}")

@@ -6,6 +6,7 @@
 
 mod lean;
 pub(crate) mod signals;
+mod supervise;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -33,6 +34,7 @@ use crate::retention;
 use crate::snapshot::Snapshots;
 use crate::upload::queue::{Limits, Uploads};
 use signals::StopSignals;
+use supervise::Recording;
 
 /// Threads that may wait for the disk or a decoder on behalf of the API, at a time.
 const API_THREADS: usize = 4;
@@ -53,6 +55,9 @@ pub enum DaemonError {
     /// The API cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// A thread that records has ended by itself; what it wrote is safe, recovery will close it.
+    #[error("{0} has ended unexpectedly; the log tells more, a restart records again")]
+    Died(&'static str),
     /// The system refuses something that the daemon cannot do without.
     #[error("cannot {what}: {reason}")]
     System {
@@ -112,7 +117,8 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
 
     let platform = mos_hal::platform::probe();
-    let (recorder, capture) = record(&config, &archive, &clock, platform.clone())?;
+    let (recording, capture) = record(&config, &archive, &clock, platform.clone())?;
+    let recorder = recording.recorder.clone();
     let clips = Clips::new(archive.clone());
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
     let uploads = Uploads::start(&root, archive.clone(), Limits::default()).map_err(system("start uploads"))?;
@@ -138,6 +144,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         outputs::Limits { max_bytes: config.storage.output_max_bytes, max_age: config.storage.output_max_age },
     );
     let why = tokio::select! {
+        what = recording.died() => return Err(DaemonError::Died(what)),
         never = keep_outputs(outputs, &services) => match never {},
         () = local => "the API ended",
         () = remote => "the API ended",
@@ -171,7 +178,7 @@ fn record(
     archive: &Archive,
     clock: &Arc<dyn Clock>,
     platform: Arc<dyn Platform>,
-) -> Result<(Recorder, CaptureControlService), DaemonError> {
+) -> Result<(Recording, CaptureControlService), DaemonError> {
     let options = RecorderOptions {
         segment_length: config.storage.segment,
         intake_bytes: usize::try_from(config.storage.buffer_bytes).unwrap_or(usize::MAX),
@@ -183,9 +190,9 @@ fn record(
         Some((lens, recorder.intake(&camera.id)?))
     });
     let capture = CaptureControlService::new(platform, clock, lenses.collect(), DropMode::Thread);
-    capture.spawn().map_err(system("start the cameras"))?;
-    recorder.spawn().map_err(system("start the recorder"))?;
-    Ok((recorder, capture))
+    let cameras = capture.spawn().map_err(system("start the cameras"))?;
+    let writer = recorder.spawn().map_err(system("start the recorder"))?;
+    Ok((Recording { recorder, writer, cameras }, capture))
 }
 
 /// Lists and recovers what earlier runs left, while the cameras are recorded already; then makes room and writes index

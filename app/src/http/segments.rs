@@ -75,6 +75,10 @@ pub struct SegmentPage {
     pub segments: Vec<SegmentView>,
     /// Gaps of the span that this page covers, ordered by start.
     pub gaps: Vec<GapView>,
+    /// True while segments of earlier runs are still being listed after a start, so that some may be missing here; absent
+    /// when everything is listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub listing: bool,
     /// To be sent as `cursor` for the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
@@ -168,6 +172,8 @@ fn page(
     limit: usize,
     cursor: Option<&Cursor>,
 ) -> SegmentPage {
+    // Asked first: what is complete now stays so while the rows are read.
+    let listing = !services.archive.health().listed;
     let catalog = services.archive.catalog();
     let mut rows = catalog.segments(lens, window, 0, limit + 1);
     if let Some(cursor) = cursor {
@@ -185,6 +191,7 @@ fn page(
     let gaps = catalog.gaps(lens, window);
     let own = |gap: &GapRow| gap.start_ts < until && (cursor.is_none() || gap.start_ts >= window.from);
     SegmentPage {
+        listing,
         gaps: gaps.iter().filter(|gap| own(gap)).map(GapView::of).collect(),
         next_cursor: last.map(|row| format!("{}:{}", row.start_ts, row.row.id)),
         segments: rows.iter().map(|row| SegmentView::of(services, row)).collect(),
