@@ -9,6 +9,7 @@ use mos_hal::platform::{CodecError, Codecs, Device, Jpeg, JpegOptions, Platform}
 use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
 use super::streams::Stream;
+use super::world::Lenses;
 
 /// From capture to delivery.
 pub(crate) const LATENCY: i64 = 30_000_000;
@@ -62,7 +63,7 @@ pub(crate) fn source_of(lens: &LensId) -> SourceSpec {
 }
 
 impl Cameras {
-    pub(crate) fn new(lenses: &[(LensId, Arc<Stream>, Option<Arc<Stream>>)]) -> Self {
+    pub(crate) fn new(lenses: &Lenses) -> Self {
         let camera = |(lens, video, audio): &(LensId, Arc<Stream>, Option<Arc<Stream>>)| {
             let camera = Camera {
                 video: video.clone(),

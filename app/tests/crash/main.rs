@@ -12,15 +12,17 @@ mod cameras;
 mod judge;
 mod story;
 mod streams;
+mod tell;
 mod verdict;
 mod world;
 
 use std::time::Instant;
 
 use self::judge::Judge;
-use self::story::{Lenses, Story, lenses};
+use self::story::{Story, lenses};
+
 use self::verdict::Loss;
-use self::world::{End, MS, World};
+use self::world::{End, Lenses, MS, World};
 
 /// Cuts per story: enough to share decoded files, few enough for many stories.
 const CUTS_PER_STORY: u64 = 20;
@@ -60,7 +62,7 @@ fn a_power_cut_costs_at_most_a_second_and_everything_is_accounted_for() {
             if !complaints.is_empty() {
                 eprintln!("SEED={seed}: {}", complaints.join("\n    "));
                 if seeds.len() == 1 {
-                    eprintln!("{}", verdict::tell(world, &judge));
+                    eprintln!("{}", tell::tell(world, &judge).unwrap());
                 }
                 bad.push(*seed);
             }

@@ -9,10 +9,8 @@ use mos::record::RecorderOptions;
 use mos_hal::media::{LensId, VideoCodec};
 
 use super::cameras::Mood;
-use super::streams::{self, Stream};
-use super::world::{Deed, Dice, End, MS, S, Window1, World};
-
-pub(crate) type Lenses = Vec<(LensId, Arc<Stream>, Option<Arc<Stream>>)>;
+use super::streams;
+use super::world::{Deed, Dice, End, Lenses, MS, S, Window1, World};
 
 const STREAM_SECONDS: usize = 60;
 
@@ -112,6 +110,13 @@ impl Story {
         let lens = dice.within(0, 2) as usize;
         let at = dice.within(2 * S, self.first - 3 * S);
         let back = at + dice.within(300 * MS, 4 * S);
+        if self.first > 18 * S && dice.one_in(3) {
+            // Silent until it is opened anew, which is tried after ten seconds.
+            let at = dice.within(2 * S, 5 * S);
+            self.deeds.push((at, Deed::Mood(lens, Mood::Silent)));
+            self.window(Some(lens), at - 100 * MS, at + 14 * S, vec![GapCause::CameraStalled], true);
+            return;
+        }
         let (mood, then) = match dice.within(0, 3) {
             0 => (Mood::Up, GapCause::CameraBrokeOff),
             1 => (Mood::Absent, GapCause::CameraAbsent),
@@ -119,8 +124,8 @@ impl Story {
         };
         self.deeds.push((at, Deed::BreakOff(lens, mood)));
         self.deeds.push((back, Deed::Mood(lens, Mood::Up)));
-        // Attempts at about 1, 3 and 7 s, each up to a fifth later; then up to a group of pictures.
-        let to = back + 6 * S;
+        // Attempts at about 1, 3, 7 and 15 s, each up to a fifth later; then up to a group of pictures.
+        let to = back + 12 * S;
         self.window(Some(lens), at - 100 * MS, to, vec![GapCause::CameraBrokeOff, then], true);
     }
 

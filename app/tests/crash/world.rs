@@ -45,6 +45,9 @@ impl Dice {
     }
 }
 
+/// Each lens with its pictures and its sound.
+pub(crate) type Lenses = Vec<(LensId, Arc<Stream>, Option<Arc<Stream>>)>;
+
 /// What is done to the box, at a world time.
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {
@@ -128,11 +131,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(
-        seed: u64,
-        lenses: &[(LensId, Arc<Stream>, Option<Arc<Stream>>)],
-        options: RecorderOptions,
-    ) -> Self {
+    pub(crate) fn new(seed: u64, lenses: &Lenses, options: RecorderOptions) -> Self {
         let clock = Arc::new(SimClock::new(BootId([1; 16]), UtcMicros(UTC0)));
         let disk = SimDisk::new(clock.clone(), u64::MAX);
         disk.set_latency(SimOp::Sync, Duration::from_millis(12));
@@ -248,7 +247,7 @@ impl World {
     fn run(&mut self, life: &mut Life, length: i64, deeds: &[(i64, Deed)]) {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let options = ArchiveOptions { sync_threads: 0, load_threads: 0, ..ArchiveOptions::default() };
+        let options = ArchiveOptions { sync_threads: 0, load_threads: 0 };
         let Ok(archive) = Archive::open(disk, clock.clone(), &options) else { return };
         life.run = archive.run().0;
         self.archive = Some(archive.clone());
