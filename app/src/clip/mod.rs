@@ -13,7 +13,7 @@ mod error;
 mod note;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::io::IoSlice;
