@@ -78,7 +78,7 @@ impl RtspServer {
             VideoCodec::H265 => "rtph265pay",
         };
         let text = format!(
-            "( appsrc name=scene is-live=true do-timestamp=true format=time max-buffers=3 max-bytes=0 block=true ! {} ! \
+            "( appsrc name=scene is-live=true format=time max-buffers=3 max-bytes=0 block=true ! {} ! \
              {pay} name=pay0 pt=96 config-interval=-1 )",
             encoder::text(&encoding).map_err(DemoError)?
         );
@@ -100,7 +100,8 @@ impl RtspServer {
         rtsp.set_auth(Some(&auth(&user, &password, login)));
         let factory = server::RTSPMediaFactory::new();
         factory.set_launch(text);
-        factory.set_shared(pattern.is_some());
+        // Each client has a pipeline of its own: one that dies takes nothing down with it while the next one joins.
+        factory.set_shared(false);
         allow(&factory);
         if let Some(pattern) = pattern {
             let scenes = Arc::clone(&scenes);
@@ -202,7 +203,7 @@ fn allow(factory: &server::RTSPMediaFactory) {
 fn feed(media: &server::RTSPMedia, pattern: &TestPattern, scenes: &Mutex<Vec<Arc<Outlet>>>) -> Result<(), String> {
     let bin = media.element().downcast::<gst::Bin>().map_err(|_| "no bin")?;
     let src = bin.by_name("scene").and_then(|s| s.downcast().ok()).ok_or("no source")?;
-    let feed = Feed::new(src, pattern, false)?;
+    let feed = Feed::new(src, pattern)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().map_err(|e| e.to_string())?);
     let outlet = Outlet::new("demo camera".into(), clock, Arc::new(Nowhere));
     scenes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&outlet));

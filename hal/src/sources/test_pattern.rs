@@ -1,8 +1,8 @@
 //! `test:`, the synthetic scene, encoded on the host in real time.
 //!
 //! Promises frame n of the clock: its number is the capture time divided by the frame duration, so that it goes on across
-//! restarts of the program within one boot, and its capture time is exactly n frame durations. Frames are made up to one
-//! second late before one is left out. The strip in the picture is described in `scene.rs`.
+//! restarts of the program within one boot, and its capture time is exactly n frame durations. Frames are made up to three
+//! seconds late before one is left out. The strip in the picture is described in `scene.rs`.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::gst as common;
 use crate::source::{SourceError, TestPattern};
 
 /// How far the scene may fall behind the clock before frames are left out, in ns.
-const LATE: i64 = 1_000_000_000;
+const LATE: i64 = 3_000_000_000;
 
 /// Starts the scene; `audio` adds a tone.
 pub(super) fn open(pattern: &TestPattern, audio: bool, outlet: &Arc<Outlet>) -> Result<Live, SourceError> {
@@ -47,7 +47,7 @@ fn build(pattern: &TestPattern, audio: bool) -> Result<(gst::Pipeline, Feed), St
     }
     let pipeline = common::build(&text)?;
     let src = common::named(&pipeline, "scene")?;
-    Ok((pipeline, Feed::new(src, pattern, true)?))
+    Ok((pipeline, Feed::new(src, pattern)?))
 }
 
 /// The thread that paints.
@@ -56,12 +56,11 @@ pub(crate) struct Feed {
     pool: gst::BufferPool,
     scene: Scene,
     fps: i64,
-    stamped: bool,
 }
 
 impl Feed {
-    /// Prepares an `appsrc`. `stamped`: buffers carry their capture time, else the element stamps them.
-    pub(crate) fn new(src: AppSrc, pattern: &TestPattern, stamped: bool) -> Result<Self, String> {
+    /// Prepares an `appsrc`.
+    pub(crate) fn new(src: AppSrc, pattern: &TestPattern) -> Result<Self, String> {
         let fps = gst::Fraction::new(pattern.fps.cast_signed(), 1);
         let info = VideoInfo::builder(VideoFormat::I420, pattern.width, pattern.height).fps(fps).build();
         let info = info.map_err(|e| e.to_string())?;
@@ -80,7 +79,7 @@ impl Feed {
             strides: [plane(0)?, plane(1)?, plane(2)?],
             size: info.size(),
         };
-        Ok(Self { src, pool, scene: Scene::new(planes), fps: i64::from(pattern.fps), stamped })
+        Ok(Self { src, pool, scene: Scene::new(planes), fps: i64::from(pattern.fps) })
     }
 
     /// Paints until the outlet is over or the pipeline stops.
@@ -119,12 +118,15 @@ impl Feed {
 
     fn push(&self, number: i64, outlet: &Outlet) -> Result<(), gst::FlowError> {
         let at = self.time_of(number);
+        // Running time counts from the element's base time: zero in a pipeline of ours, the moment of PLAY in a server's.
+        let since = self.src.base_time().map(|base| at.0.unsigned_abs().checked_sub(base.nseconds()));
+        let (Some(Some(since)), gst::State::Playing) = (since, self.src.current_state()) else {
+            return Ok(());
+        };
         let mut buffer = self.pool.acquire_buffer(None)?;
         {
             let buffer = buffer.get_mut().ok_or(gst::FlowError::Error)?;
-            if self.stamped {
-                buffer.set_pts(gst::ClockTime::from_nseconds(at.0.unsigned_abs()));
-            }
+            buffer.set_pts(gst::ClockTime::from_nseconds(since));
             buffer.set_duration(gst::ClockTime::from_nseconds(self.time_of(number + 1).since(at).unsigned_abs()));
             let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
             self.scene.paint(&mut map, number.unsigned_abs(), outlet.clock.utc());
