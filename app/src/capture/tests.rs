@@ -281,3 +281,61 @@ fn a_wish_for_a_keyframe_reaches_the_source() {
     assert_eq!(rig.state(0), CaptureState::Streaming);
     assert_eq!(rig.clock.mono(), Mono(3_000_000_000));
 }
+
+/// The whole way with a real file, real time and a real disk: played, recorded, ended, all accounted for.
+#[test]
+fn a_played_file_is_recorded_whole_and_its_end_is_told() {
+    use crate::archive::disk::RealDisk;
+    use crate::archive::{Archive, ArchiveOptions, Window};
+    use crate::record::{Recorder, RecorderOptions};
+    use mos_hal::clock::SystemClock;
+    use mos_hal::generic::Generic;
+
+    let dir = tempfile::tempdir().unwrap();
+    let movie = dir.path().join("two_seconds.mp4");
+    let status = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc=size=160x96:rate=25:duration=2", "-pix_fmt", "yuv420p"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2"])
+        .arg(&movie)
+        .status()
+        .expect("ffmpeg is installed");
+    assert!(status.success());
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().unwrap());
+    let root = dir.path().join("archive");
+    std::fs::create_dir(&root).unwrap();
+    let disk = Arc::new(RealDisk::open(&root).unwrap());
+    let archive = Archive::open(disk, clock.clone(), &ArchiveOptions::default()).unwrap();
+    archive.load().unwrap();
+    let lens = LensId::new("road").unwrap();
+    let ids = std::slice::from_ref(&lens);
+    let recorder = Recorder::new(archive.clone(), clock.clone(), &RecorderOptions::default(), ids);
+    let config = LensConfig { id: lens.clone(), source: SourceSpec::File { path: movie, looped: false }, audio: false };
+    let lenses = vec![(config, recorder.intake(&lens).unwrap())];
+    let capture = CaptureControlService::new(Arc::new(Generic::new()), &clock, lenses, DropMode::Thread);
+    let mut news = archive.catalog().changes();
+    let threads = [capture.spawn().unwrap(), recorder.spawn().unwrap()];
+
+    // The end goes on record as a gap; every change of the catalog is a reason to look.
+    let ended = || archive.catalog().gaps(None, Window::ALL).iter().any(|g| g.cause == GapCause::SourceEnded);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let end = async {
+        while !ended() {
+            news.changed().await.unwrap();
+        }
+    };
+    let waited = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), end).await });
+    assert!(waited.is_ok(), "no end after a minute: {:?}", capture.status());
+    assert_eq!(capture.status()[0].state, CaptureState::Ended);
+    assert_eq!((capture.status()[0].frames, capture.status()[0].size), (50, Some((160, 96))));
+    capture.stop();
+    let report = recorder.stop();
+    threads.into_iter().for_each(|t| t.join().unwrap());
+    assert_eq!(report.left_open, 0);
+    let rows = archive.catalog().segments(None, Window::ALL, 0, 10);
+    assert_eq!(rows.iter().map(|r| r.row.frames).collect::<Vec<_>>(), [50]);
+    let span = rows[0].row.end.since(rows[0].row.start);
+    assert!((span - 2_000_000_000).abs() < 1_000_000, "{span} ns");
+    let status = recorder.status().lenses[&lens].clone();
+    assert_eq!((status.captured, status.stored), (50, 50));
+}
