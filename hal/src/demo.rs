@@ -97,6 +97,10 @@ impl RtspServer {
         let rtsp = server::RTSPServer::new();
         rtsp.set_address("127.0.0.1");
         rtsp.set_service("0");
+        // Clients are served by the server's own thread, which is also the one that cuts them: cut from elsewhere, a client's
+        // thread may spin on a closed stream.
+        let threads = rtsp.thread_pool().ok_or_else(|| DemoError("no thread pool".into()))?;
+        threads.set_max_threads(0);
         rtsp.set_auth(Some(&auth(&user, &password, login)));
         let factory = server::RTSPMediaFactory::new();
         factory.set_launch(text);
