@@ -171,7 +171,7 @@ impl SampleEntry {
         let config = child(boxes, codec.fourcc().1)?.to_vec();
         let pixel_aspect = child(boxes, *b"pasp").and_then(|b| {
             let mut f = Fields::new(b);
-            f.u32().zip(f.u32()).filter(|(n, d)| *n > 0 && *d > 0)
+            f.u32().zip(f.u32()).filter(|(n, d)| *n > 0 && *d > 0 && n != d)
         });
         let colour = child(boxes, *b"colr").and_then(|b| {
             let mut f = Fields::new(b);

@@ -20,6 +20,9 @@ pub const IDENTITY_LEN: usize = 8 + 16 + BODY_LEN;
 const BODY_LEN: usize = 128;
 const CHECKED_LEN: usize = BODY_LEN - 4;
 
+/// Box header and extended type, then the fixed fields of the body.
+const MOOV_SUM_AT: usize = 24 + 80;
+
 /// How far the wall clock could be believed when a mapping was taken; the numbers are the file's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -89,7 +92,8 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    pub(crate) fn write(&self, w: &mut BoxWriter) -> Result<(), IdentityError> {
+    /// Writes the box; `moov_sum` is the checksum over the header's `moov`.
+    pub(crate) fn write(&self, w: &mut BoxWriter, moov_sum: u32) -> Result<(), IdentityError> {
         if !lens_ok(&self.lens) {
             return Err(IdentityError::Lens(self.lens.clone()));
         }
@@ -106,6 +110,7 @@ impl Identity {
         body.raw(&self.boot);
         body.i64(self.mono_start);
         body.i64(self.utc.map_or(0, |u| u.micros));
+        body.u32(moov_sum);
         body.zeros(CHECKED_LEN - body.len());
         let mut body = body.into_bytes();
         let sum = crc32fast::hash(&body);
@@ -140,6 +145,11 @@ impl Identity {
             return Err(IdentityError::Missing);
         }
         Ok(parsed)
+    }
+
+    /// Checksum over the header's `moov`, from the whole box.
+    pub(crate) fn moov_sum(bytes: &[u8]) -> Option<u32> {
+        Fields::new(bytes.get(MOOV_SUM_AT..)?).u32()
     }
 
     fn fields(f: &mut Fields<'_>) -> Option<Self> {
@@ -184,7 +194,7 @@ mod tests {
 
     fn bytes(id: &Identity) -> Vec<u8> {
         let mut w = BoxWriter::default();
-        id.write(&mut w).unwrap();
+        id.write(&mut w, 0x0102_0304).unwrap();
         w.into_bytes()
     }
 
@@ -193,6 +203,7 @@ mod tests {
         for id in [sample(), Identity { lens: "x".repeat(32), utc: None, mono_start: -1, ..sample() }] {
             let b = bytes(&id);
             assert_eq!(b.len(), IDENTITY_LEN);
+            assert_eq!(Identity::moov_sum(&b), Some(0x0102_0304));
             assert_eq!(Identity::parse(&b), Ok(id));
         }
     }
@@ -215,7 +226,7 @@ mod tests {
         for lens in ["", "..", "a/b", "Road", "_x", &"y".repeat(33)] {
             let mut w = BoxWriter::default();
             let id = Identity { lens: lens.into(), ..sample() };
-            assert_eq!(id.write(&mut w), Err(IdentityError::Lens(lens.into())));
+            assert_eq!(id.write(&mut w, 0), Err(IdentityError::Lens(lens.into())));
         }
     }
 }

@@ -40,12 +40,15 @@ impl Header {
     /// Builds the header for `movie`, whose tables are ignored.
     pub fn new(identity: &Identity, movie: &Movie) -> Result<Self, IdentityError> {
         let mut w = BoxWriter::with_capacity(1024);
+        let mut moov = BoxWriter::with_capacity(1024);
+        let edits: Vec<_> = movie.tracks.iter().map(|t| segment_edits(movie, t, true)).collect();
+        write_moov(&mut moov, movie, &edits, Form { fragmented: true, shift: 0 }, &[]);
+        let moov = moov.into_bytes();
         write_ftyp(&mut w);
-        identity.write(&mut w)?;
+        identity.write(&mut w, crc32fast::hash(&moov))?;
         w.raw(&FREE_WORD);
         w.u64(0);
-        let edits: Vec<_> = movie.tracks.iter().map(|t| segment_edits(movie, t, true)).collect();
-        write_moov(&mut w, movie, &edits, Form { fragmented: true, shift: 0 }, &[]);
+        w.raw(&moov);
         let rest = w.len() % 8;
         if rest > 0 {
             // Fragments begin at multiples of 8.

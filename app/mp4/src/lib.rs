@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0     ftyp                       never rewritten
-//! 32    uuid                       identity, fixed size
+//! 32    uuid                       identity, fixed size; checksum of the header's moov
 //! 184   free, size 16              first word: the flip; second word: the size of the mdat to be
 //! 200   moov + mvex                tracks, no samples
 //! …     (moof mdat)*               fragments of 500 ms, each with a checksum

@@ -167,6 +167,8 @@ pub(crate) struct Head {
     pub identity: Identity,
     /// `Some(size)` once the flip is done.
     pub mdat: Option<u64>,
+    /// Checksum that the header's `moov` must have.
+    pub moov_sum: u32,
     /// What the size word says, whatever the flip.
     pub size_word: u64,
 }
@@ -178,16 +180,19 @@ impl SegmentFile {
         if head.identity.version > FORMAT_VERSION {
             return Err(ReadError::Newer(Box::new(head.identity)));
         }
-        let (header_moov, moov_end) = read_moov(file, MOOV_OFFSET, head.file_len, MAX_HEADER_MOOV)?;
-        let blank = moov::parse_header(&header_moov, MOOV_OFFSET)?;
-        let header_len = header_end(file, moov_end, head.file_len)?;
         let mut limit = head.file_len;
         if let Some(size) = head.mdat {
-            if let Some(done) = Self::read_closed(file, &head, header_len, size)? {
+            if let Some(done) = Self::read_closed(file, &head, size)? {
                 return Ok(done);
             }
             limit = limit.min(FREE_OFFSET.saturating_add(size));
         }
+        let (header_moov, moov_end) = read_moov(file, MOOV_OFFSET, head.file_len, MAX_HEADER_MOOV)?;
+        if crc32fast::hash(&header_moov) != head.moov_sum {
+            return Err(ReadError::Damaged { offset: MOOV_OFFSET, what: "the header does not fit its checksum" });
+        }
+        let blank = moov::parse_header(&header_moov, MOOV_OFFSET)?;
+        let header_len = header_end(file, moov_end, head.file_len)?;
         let scan = fragments::scan(file, blank, header_len, limit, verify)?;
         let state = match (head.mdat, scan.moov_follows || head.size_word != 0) {
             (Some(_), _) => State::Damaged,
@@ -207,7 +212,7 @@ impl SegmentFile {
     }
 
     /// The file as its trailing `moov` describes it; `None` if that is damaged.
-    fn read_closed(file: &dyn ReadAt, head: &Head, header_len: u64, size: u64) -> Result<Option<Self>, ReadError> {
+    fn read_closed(file: &dyn ReadAt, head: &Head, size: u64) -> Result<Option<Self>, ReadError> {
         let moov_at = FREE_OFFSET.checked_add(size);
         let Some((moov_at, end)) = moov_at.and_then(|at| Some((at, at.checked_sub(GUARD_LEN as u64)?))) else {
             return Ok(None);
@@ -217,6 +222,12 @@ impl SegmentFile {
             // A disk that cannot be read now is no reason to call a committed close damaged.
             Err(e @ ReadError::Io { .. }) => return Err(e),
             Err(_) => return Ok(None),
+        };
+        // The header is dead bytes by now; where it ended matters only as the least offset of a sample.
+        let header_len = match read_moov(file, MOOV_OFFSET, head.file_len, MAX_HEADER_MOOV) {
+            Ok((_, moov_end)) => header_end(file, moov_end, head.file_len).unwrap_or(MOOV_OFFSET),
+            Err(e @ ReadError::Io { .. }) => return Err(e),
+            Err(_) => MOOV_OFFSET,
         };
         let Some(movie) = moov::parse_full(&bytes, header_len..end.max(header_len)) else { return Ok(None) };
         Ok(Some(Self {
@@ -246,6 +257,7 @@ impl Head {
             return Err(IdentityError::Missing.into());
         }
         let identity = Identity::parse(&bytes[IDENTITY_OFFSET as usize..])?;
+        let moov_sum = Identity::moov_sum(&bytes[IDENTITY_OFFSET as usize..]).unwrap_or(0);
         let mut f = Fields::new(&bytes[FREE_OFFSET as usize..]);
         let word = f.array::<8>().unwrap_or_default();
         let size_word = f.u64().unwrap_or(0);
@@ -256,7 +268,7 @@ impl Head {
             _ if identity.version > FORMAT_VERSION => None,
             _ => return Err(ReadError::Damaged { offset: FREE_OFFSET, what: "neither free nor mdat" }),
         };
-        Ok(Self { file_len, identity, mdat, size_word })
+        Ok(Self { file_len, identity, mdat, moov_sum, size_word })
     }
 }
 

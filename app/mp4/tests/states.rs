@@ -101,6 +101,22 @@ fn m2_a_tail_of_zeros_or_stale_bytes_is_not_taken_for_payload() {
     }
 }
 
+#[test]
+fn a_damaged_header_is_refused_while_open_and_dead_bytes_once_closed() {
+    let built = built(2, true);
+    for at in 200..built.header_len - 16 {
+        for mut file in [built.file.clone(), built.closed()] {
+            let closed = file.len() > built.file.len();
+            file[at] ^= 0x04;
+            match SegmentFile::read(&file, Verify::Payload) {
+                Ok(read) if closed => assert_eq!(read.movie, built.movie),
+                Err(ReadError::Damaged { .. } | ReadError::TooShort { .. }) if !closed => {}
+                other => panic!("byte {at}, closed {closed}: {other:?}"),
+            }
+        }
+    }
+}
+
 /// Runs a recovery to its end and checks every intermediate file.
 fn recover_fully(mut file: Vec<u8>, samples: usize) -> Vec<u8> {
     let plan = Recovery::plan(&SegmentFile::read(&file, Verify::Payload).unwrap());
