@@ -65,7 +65,7 @@ impl ClipId {
         Path::new(FOLDER).join(format!("{self}.mp4"))
     }
 
-    /// Its name while it is being written.
+    /// Its name while it is being written; see [`is_unfinished`].
     fn unfinished(self) -> PathBuf {
         Path::new(FOLDER).join(format!(".{self}.mp4.part"))
     }
@@ -215,13 +215,18 @@ impl Clips {
         let disk = self.archive.disk();
         let folder = Path::new(FOLDER);
         for entry in disk.read_dir(folder).map_err(at("list", folder))? {
-            if !entry.is_dir && entry.name.starts_with(".clip-") && entry.name.ends_with(".part") {
+            if !entry.is_dir && is_unfinished(&entry.name) {
                 let path = folder.join(&entry.name);
                 disk.remove_file(&path).map_err(at("remove", &path))?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether a name in `clips/` is that of a clip that was being written.
+fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".mp4.part").and_then(|n| ClipId::parse(n.strip_prefix('.')?)).is_some()
 }
 
 fn copy(to: &dyn DiskFile, mut end: u64, plan: &ClipPlan, sources: &Sources) -> std::io::Result<()> {
