@@ -46,7 +46,10 @@ pub fn step(archive: &Archive, limits: Limits) {
         log::warn!("no room can be made: {error}");
     }
     match measure(archive, limits, &mut room) {
-        Ok(excess) => room.short = excess > 0,
+        Ok(_) => {
+            let over = limits.max_bytes.is_some_and(|max| room.used > max);
+            room.short = over || room.free < limits.min_free_bytes;
+        }
         Err(error) => log::warn!("{error}"),
     }
     archive.set_room(room);
@@ -93,6 +96,8 @@ fn measure(archive: &Archive, limits: Limits, room: &mut Room) -> Result<u64, Ar
     let counts = archive.catalog().counts();
     room.used = counts.stored.allocated + counts.open_bytes;
     room.free = archive.space()?.free;
-    let over = limits.max_bytes.map_or(0, |max| room.used.saturating_sub(max));
+    // The limit holds for what is being written too: room for it is made beforehand.
+    let planned = |max: u64| room.used + counts.to_come.min(max / 4);
+    let over = limits.max_bytes.map_or(0, |max| planned(max).saturating_sub(max));
     Ok(over.max(limits.min_free_bytes.saturating_sub(room.free)))
 }

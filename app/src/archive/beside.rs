@@ -12,7 +12,7 @@ use crate::index::snapshot;
 use crate::retention::{self, Limits};
 
 /// How often room is looked after.
-const RETENTION_EVERY: Duration = Duration::from_secs(5);
+const RETENTION_EVERY: Duration = Duration::from_secs(1);
 /// How often a changed index is written.
 const SNAPSHOT_EVERY: Duration = Duration::from_mins(1);
 /// Enough for SQLite and reading files.

@@ -166,6 +166,8 @@ pub struct Counts {
     pub open: u64,
     /// Durable bytes of these.
     pub open_bytes: u64,
+    /// Bytes that the open segments, and one more of each of their lenses, are likely to take beyond that.
+    pub to_come: u64,
     /// Bytes that the index takes in memory.
     pub index_bytes: u64,
 }
@@ -235,8 +237,10 @@ impl Catalog {
     pub fn counts(&self) -> Counts {
         let (cold, open) = self.both(None);
         let index_bytes = cold.index.memory().unwrap_or(0);
+        let likely = |r: &Row| cold.likely_size(&r.id.lens);
+        let to_come = open.iter().map(|r| likely(r).saturating_sub(r.bytes) + likely(r)).sum();
         let open_bytes = open.iter().map(|r| r.bytes).sum();
-        Counts { stored: cold.index.totals(), open: open.len() as u64, open_bytes, index_bytes }
+        Counts { stored: cold.index.totals(), open: open.len() as u64, open_bytes, to_come, index_bytes }
     }
 
     /// The mapping of a run as now known.
@@ -286,8 +290,8 @@ impl Catalog {
     }
 
     /// See [`Cold::account_for_holes`].
-    pub(crate) fn account_for_holes(&self, quarantined: &[SegmentId], present: RunId) -> Result<(), ArchiveError> {
-        self.both(None).0.account_for_holes(quarantined, present).map_err(index_failed)
+    pub(crate) fn account_for_holes(&self, lost: &[SegmentId], present: RunId) -> Result<(), ArchiveError> {
+        self.both(None).0.account_for_holes(lost, present).map_err(index_failed)
     }
 
     pub(crate) fn note(&self, lens: &LensId, run: RunId, record: GapRecord) {

@@ -16,7 +16,7 @@ use super::error::{ArchiveError, at};
 use super::gaps::{self, GapRecord};
 use super::ids::SegmentId;
 use super::listing::{Listing, RunDir, list};
-use super::recover::{Glance, glance};
+use super::recover::{Glance, glance, was_closed};
 use super::run::write_whole;
 use super::{Archive, ArchiveOptions, clock_file, quarantine};
 use crate::index::snapshot;
@@ -36,7 +36,8 @@ pub struct Report {
     pub unclosed: Vec<String>,
     /// Files and folders that are not MOS's; they go to the quarantine.
     pub strangers: Vec<String>,
-    /// State beside the segments that cannot be read: nothing is deleted until it is repaired.
+    /// Segments that have lost a part, and state beside them that cannot be read: because of the latter nothing is deleted
+    /// until it is repaired.
     pub damaged: Vec<String>,
     /// Files that the disk cannot read.
     pub unreadable: Vec<String>,
@@ -87,6 +88,7 @@ pub fn repair(disk: &Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Report, Arc
     archive.snapshot_index()?;
     let health = archive.health();
     repairs.extend((health.recovered > 0).then(|| format!("closed {} segments", health.recovered)));
+    repairs.extend(health.damaged.iter().map(|id| format!("closed what is intact of {id}")));
     repairs.extend((health.dropped > 0).then(|| format!("dropped {} files without footage", health.dropped)));
     repairs.extend(health.index_rebuilt.map(|why| format!("rebuilt the index ({why})")));
     repairs.extend(listing.strangers.iter().map(|p| format!("moved {} to the quarantine", p.display())));
@@ -99,7 +101,14 @@ impl Report {
         match glance(disk, id) {
             Ok(Glance::Closed(..)) => self.closed += 1,
             Ok(Glance::Newer(..)) => self.newer += 1,
-            Ok(Glance::Unclosed) => self.unclosed.push(id.to_string()),
+            Ok(Glance::Unclosed) => match was_closed(disk, id) {
+                Ok(false) => self.unclosed.push(id.to_string()),
+                Ok(true) => {
+                    let path = id.media_path();
+                    self.damaged.push(format!("{} was closed and has lost a part since", path.display()));
+                }
+                Err(error) => self.unreadable.push(error.to_string()),
+            },
             Ok(Glance::Stranger) => self.strangers.push(id.media_path().display().to_string()),
             Err(error) => self.unreadable.push(error.to_string()),
         }

@@ -31,6 +31,8 @@ pub struct Health {
     pub index_rebuilt: Option<String>,
     /// Files closed by recovery in this run.
     pub recovered: u64,
+    /// Of these, those that had been closed before: the disk has lost a part of them.
+    pub damaged: Vec<SegmentId>,
     /// Files in which nothing was ever durable, dropped by recovery in this run.
     pub dropped: u64,
     /// Things in quarantine.
@@ -110,7 +112,7 @@ impl Inner {
                 row.state = SegmentState::Recovered;
             }
         }
-        cold.index.put_all(&work.closed).map_err(|e| ArchiveError::Index(e.to_string()))?;
+        cold.index.add_all(&work.closed).map_err(|e| ArchiveError::Index(e.to_string()))?;
         for dir in &listing.dirs {
             for record in &dir.gaps.records {
                 cold.note(&dir.lens, dir.run, *record);
@@ -266,7 +268,8 @@ impl Inner {
                 log::warn!("{} is not ours: moved to {}", path.display(), to.display());
             }));
         }
-        let (quarantined, segments) = quarantine::contents(self.disk.as_ref())?;
+        let (quarantined, mut segments) = quarantine::contents(self.disk.as_ref())?;
+        segments.extend(lock(&self.health).damaged.iter().cloned());
         self.catalog.account_for_holes(&segments, self.run)?;
         self.health(|h| {
             h.quarantined = quarantined;
@@ -301,7 +304,11 @@ impl Inner {
                 self.catalog.learn_run(id.run, info);
                 self.catalog.put(&Row { protected, ..row })
             }
-            Outcome::Recovered(row, info) => {
+            Outcome::Recovered { row, info, damaged } => {
+                if damaged {
+                    log::warn!("{id} had been closed and is damaged: what is intact of it was closed again");
+                    self.health(|h| h.damaged.push(id.clone()));
+                }
                 // The name may never have been durable.
                 for folder in folders_above(&dir.path) {
                     disk.sync_dir(folder).map_err(at("sync", folder))?;

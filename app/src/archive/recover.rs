@@ -11,6 +11,7 @@ use std::path::Path;
 use mos_hal::clock::{BootId, ClockQuality, Mono, UtcMicros};
 use mos_hal::media::VideoCodec;
 use mos_mp4::identity::{Identity, Quality};
+use mos_mp4::layout::{FREE_OFFSET, MDAT_WORD};
 use mos_mp4::read::{ReadAt, ReadError, SegmentFile, State, Verify};
 use mos_mp4::recover::{Finding, Recovery, Step};
 use mos_mp4::summary::Summary;
@@ -56,8 +57,8 @@ pub(crate) enum Glance {
 pub(crate) enum Outcome {
     /// It was closed already.
     Closed(Row, RunInfo),
-    /// It is closed now.
-    Recovered(Row, RunInfo),
+    /// It is closed now. `damaged`: it had been before, and has lost something since.
+    Recovered { row: Row, info: RunInfo, damaged: bool },
     /// It is of a newer version and was left as it is.
     Newer(Row, RunInfo),
     /// No sample in it was ever durable.
@@ -118,6 +119,7 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Resu
     let file = disk.open(&path, OpenMode::ReadWrite).map_err(at("open", &path))?;
     file.evict().map_err(at("evict", &path))?;
     let len = file.len().map_err(at("read", &path))?;
+    let just_begun = at_the_end && !is_committed(file.as_ref()).map_err(at("read", &path))?;
     let stored = match SegmentFile::read(&Stored(file.as_ref()), Verify::Payload) {
         Ok(stored) => stored,
         Err(ReadError::Io { source, .. }) => return Err(at("read", &path)(source)),
@@ -125,7 +127,7 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Resu
             let size = file.size().map_err(at("read", &path))?;
             return Ok(Outcome::Newer(newer(id, &identity, size.len, size.allocated), run_info(&identity)));
         }
-        Err(_) if at_the_end && len <= TORN_BEGINNING => return Ok(Outcome::Nothing),
+        Err(_) if just_begun && len <= TORN_BEGINNING => return Ok(Outcome::Nothing),
         Err(error) => return Ok(Outcome::Unreadable(error.to_string())),
     };
     if !is_of(&stored.identity, id) {
@@ -136,7 +138,7 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Resu
     }
     let plan = Recovery::plan(&stored);
     if plan.finding == Finding::Empty {
-        let torn = len <= stored.header_len.saturating_add(TORN_BEGINNING);
+        let torn = stored.state != State::Damaged && len <= stored.header_len.saturating_add(TORN_BEGINNING);
         return Ok(if torn { Outcome::Nothing } else { Outcome::Unreadable("no intact fragment".into()) });
     }
     for step in &plan.steps {
@@ -151,7 +153,10 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Resu
     drop(file);
     match (glance(disk, id)?, plan.finding) {
         (Glance::Closed(row, info), Finding::Intact) => Ok(Outcome::Closed(row, info)),
-        (Glance::Closed(row, info), _) => Ok(Outcome::Recovered(Row { state: SegmentState::Recovered, ..row }, info)),
+        (Glance::Closed(row, info), finding) => {
+            let row = Row { state: SegmentState::Recovered, ..row };
+            Ok(Outcome::Recovered { row, info, damaged: finding == Finding::DamagedMoov })
+        }
         (other, _) => Ok(Outcome::Unreadable(format!("it does not read back after its recovery: {other:?}"))),
     }
 }
@@ -162,6 +167,18 @@ fn apply(file: &dyn DiskFile, step: &Step) -> io::Result<()> {
         Step::Write { offset, bytes } => file.write_at(*offset, &[IoSlice::new(bytes)]),
         Step::Sync => file.sync(),
     }
+}
+
+/// Whether a file's close was committed once. If it needs recovery all the same, bytes that were durable are missing.
+pub(crate) fn was_closed(disk: &dyn Disk, id: &SegmentId) -> Result<bool, ArchiveError> {
+    let path = id.media_path();
+    let file = disk.open(&path, OpenMode::Read).map_err(at("open", &path))?;
+    is_committed(file.as_ref()).map_err(at("read", &path))
+}
+
+fn is_committed(file: &dyn DiskFile) -> io::Result<bool> {
+    let mut word = [0; 8];
+    Ok(file.read_at(FREE_OFFSET, &mut word)? == word.len() && word == MDAT_WORD)
 }
 
 /// Makes durable what a killed recorder left in the page cache of the same boot.

@@ -123,10 +123,13 @@ impl Index {
         self.insert(lens, row)
     }
 
-    /// Adds many new rows at once.
-    pub fn put_all<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) -> Result<()> {
+    /// Adds many rows at once, none of which is there already.
+    pub fn add_all<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) -> Result<()> {
         self.conn.execute_batch("BEGIN")?;
-        let done = rows.into_iter().try_for_each(|row| self.put(row));
+        let done = rows.into_iter().try_for_each(|row| {
+            let lens = self.lens_no(&row.id.lens)?;
+            self.insert(lens, row)
+        });
         self.conn.execute_batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
         done
     }
@@ -139,20 +142,18 @@ impl Index {
             Some(VideoCodec::H265) => 2,
         };
         let shape = i64::from(row.width) << 24 | i64::from(row.height & 0xf_ffff) << 4 | codec;
-        self.conn.prepare_cached("INSERT OR REPLACE INTO segments VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)")?.execute(
-            params![
-                lens,
-                row.id.run.0,
-                row.start.0,
-                row.id.seq.0,
-                row.end.since(row.start),
-                row.bytes,
-                row.allocated,
-                row.frames,
-                shape,
-                flags
-            ],
-        )?;
+        self.conn.prepare_cached("INSERT INTO segments VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)")?.execute(params![
+            lens,
+            row.id.run.0,
+            row.start.0,
+            row.id.seq.0,
+            row.end.since(row.start),
+            row.bytes,
+            row.allocated,
+            row.frames,
+            shape,
+            flags
+        ])?;
         self.totals.segments += 1;
         self.totals.allocated += row.allocated;
         let span = self.spans.entry((lens, row.id.run.0)).or_insert(Span { start: row.start, end: row.end });
@@ -261,31 +262,34 @@ impl Index {
         Ok(rows)
     }
 
-    /// Where a segment does not begin where the one before it in its lens and run ended: lens, run, the end before, the
-    /// start after, both numbers, and how many segments follow in the run. Shorter than `tolerance` nanoseconds is none.
+    /// Where a segment does not begin where the one before it in its lens and run ended. Shorter than `tolerance`
+    /// nanoseconds is none.
     pub fn holes(&self, tolerance: i64) -> Result<Vec<Hole>> {
-        let mut statement = self.conn.prepare(
-            "SELECT lens, run, before, start, seq_before, seq, follow FROM (
-                 SELECT lens, run, start, seq,
-                        lag(start + duration) OVER w AS before, lag(seq) OVER w AS seq_before,
-                        count(*) OVER (PARTITION BY lens, run ORDER BY start
-                                       ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS follow
-                 FROM segments WINDOW w AS (PARTITION BY lens, run ORDER BY start))
-             WHERE start - before > ?1",
-        )?;
-        let mut holes = Vec::new();
-        let mut rows = statement.query([tolerance])?;
-        while let Some(r) = rows.next()? {
-            let no: i64 = r.get(0)?;
-            let Some((lens, _)) = self.lenses.iter().find(|(_, n)| **n == no) else { continue };
-            holes.push(Hole {
-                lens: lens.clone(),
-                run: RunId(r.get(1)?),
-                start: Mono(r.get(2)?),
-                end: Mono(r.get(3)?),
-                seqs: (Seq(r.get(4)?), Seq(r.get(5)?)),
-                follow: r.get(6)?,
-            });
+        let mut statement = self
+            .conn
+            .prepare("SELECT run, start, start + duration, seq FROM segments WHERE lens=?1 ORDER BY run, start")?;
+        let mut holes: Vec<Hole> = Vec::new();
+        for (lens, no) in &self.lenses {
+            let mut rows = statement.query([no])?;
+            let mut before: Option<(RunId, Mono, Seq)> = None;
+            // Holes of the present run, whose segments that follow are still being counted.
+            let mut fresh = holes.len();
+            while let Some(r) = rows.next()? {
+                let (run, start, end, seq) = (RunId(r.get(0)?), Mono(r.get(1)?), Mono(r.get(2)?), Seq(r.get(3)?));
+                match before {
+                    Some((last, last_end, last_seq)) if last == run => {
+                        if start.since(last_end) > tolerance {
+                            let (lens, seqs) = (lens.clone(), (last_seq, seq));
+                            holes.push(Hole { lens, run, start: last_end, end: start, seqs, follow: 0 });
+                        }
+                    }
+                    _ => fresh = holes.len(),
+                }
+                for hole in &mut holes[fresh..] {
+                    hole.follow += 1;
+                }
+                before = Some((run, end, seq));
+            }
         }
         Ok(holes)
     }
@@ -415,7 +419,7 @@ mod tests {
             row("cabin-1-0", 3, 9),
             row("road-2-0", 5, 8),
         ];
-        index.put_all(&rows).unwrap();
+        index.add_all(&rows).unwrap();
         index
     }
 
@@ -501,7 +505,7 @@ mod tests {
                 Row { bytes: 15_000_000 + n as u64, ..row(&id, start, start + 29_966_666_666) }
             })
             .collect();
-        index.put_all(&rows).unwrap();
+        index.add_all(&rows).unwrap();
         assert_eq!(index.totals().segments, 100_000);
         let bytes = index.memory().unwrap();
         assert!(bytes <= 12 << 20, "{bytes} bytes");

@@ -35,11 +35,13 @@ pub(crate) struct Cold {
     gaps: BTreeMap<(LensId, RunId), LensGaps>,
     /// The index differs from its last snapshot.
     pub(crate) changed: bool,
+    /// Allocated bytes of each lens's last closed segment.
+    sizes: BTreeMap<LensId, u64>,
 }
 
 impl Cold {
     pub(crate) fn new(index: Index) -> Self {
-        Self { index, runs: BTreeMap::new(), gaps: BTreeMap::new(), changed: false }
+        Self { index, runs: BTreeMap::new(), gaps: BTreeMap::new(), changed: false, sizes: BTreeMap::new() }
     }
 
     pub(crate) fn put(&mut self, row: &Row) -> rusqlite::Result<()> {
@@ -53,7 +55,15 @@ impl Cold {
             }
             known.gaps.retain(|g| g.end > g.start);
         }
+        self.sizes.insert(row.id.lens.clone(), row.allocated);
         self.index.put(row)
+    }
+
+    /// Bytes that a segment of this lens is likely to take.
+    pub(crate) fn likely_size(&self, lens: &LensId) -> u64 {
+        let totals = self.index.totals();
+        let mean = totals.allocated.checked_div(totals.segments).unwrap_or(0);
+        self.sizes.get(lens).copied().unwrap_or(mean)
     }
 
     pub(crate) fn note(&mut self, lens: &LensId, run: RunId, record: GapRecord) {
@@ -93,11 +103,12 @@ impl Cold {
     /// Adds what another catalog knows of runs that this one has not loaded.
     pub(crate) fn take_over(&mut self, live: &Cold) -> rusqlite::Result<()> {
         self.changed = true;
+        self.sizes.clone_from(&live.sizes);
         self.runs.extend(live.runs.iter().map(|(run, info)| (*run, *info)));
         for (key, gaps) in &live.gaps {
             self.gaps.insert(key.clone(), gaps.clone());
         }
-        self.index.put_all(&live.index.all()?)
+        self.index.add_all(&live.index.all()?)
     }
 
     pub(crate) fn mapping(&self, run: RunId) -> Mapping {
@@ -201,13 +212,14 @@ impl Cold {
         }
     }
 
-    /// Accounts for every hole in the loaded runs that no gap explains. `quarantined` names segments that were there.
-    pub(crate) fn account_for_holes(&mut self, quarantined: &[SegmentId], present: RunId) -> rusqlite::Result<()> {
+    /// Accounts for every hole in the loaded runs that no gap explains. `lost` names segments that were there, at least in
+    /// part.
+    pub(crate) fn account_for_holes(&mut self, lost: &[SegmentId], present: RunId) -> rusqlite::Result<()> {
         for hole in self.index.holes(TOLERANCE_NS)? {
             if hole.run == present {
                 continue;
             }
-            let cause = self.cause_of(&hole, quarantined);
+            let cause = self.cause_of(&hole, lost);
             let mut at = hole.start;
             let mut missing = Vec::new();
             let known = self.gaps.get(&(hole.lens.clone(), hole.run)).map_or(&[][..], |k| &k.gaps);
@@ -226,10 +238,11 @@ impl Cold {
         Ok(())
     }
 
-    fn cause_of(&self, hole: &Hole, quarantined: &[SegmentId]) -> GapCause {
-        let lost =
-            |id: &SegmentId| id.lens == hole.lens && id.run == hole.run && id.seq > hole.seqs.0 && id.seq < hole.seqs.1;
-        if quarantined.iter().any(lost) {
+    fn cause_of(&self, hole: &Hole, lost: &[SegmentId]) -> GapCause {
+        let of_hole = |id: &SegmentId| {
+            id.lens == hole.lens && id.run == hole.run && id.seq >= hole.seqs.0 && id.seq < hole.seqs.1
+        };
+        if lost.iter().any(of_hole) {
             return GapCause::DiskError;
         }
         // What was not yet durable when a run ended may be lost before something that by chance was.

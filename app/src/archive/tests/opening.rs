@@ -209,3 +209,25 @@ fn machine_state(root: &Path, id: &crate::archive::ids::SegmentId) -> State {
     let bytes = std::fs::read(root.join(id.media_path())).unwrap();
     mos_mp4::SegmentFile::read(&bytes, mos_mp4::Verify::Payload).unwrap().state
 }
+
+#[test]
+fn a_closed_segment_that_lost_its_end_is_damage_and_what_is_intact_is_saved() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let start = now(&machine);
+    let id = record(&archive, &road, start, 40);
+    record(&archive, &road, start + 40 * FRAGMENT, 2);
+    let bytes = archive.lookup(&id).unwrap().row.bytes;
+    machine.kill();
+    let file = machine.disk.open(&id.media_path(), OpenMode::ReadWrite).unwrap();
+    file.set_len(bytes / 2).unwrap();
+    let found = check::check(&machine.disk).unwrap();
+    assert!(found.damaged[0].contains("road/1/0.mp4") && !found.is_sound(), "{found:?}");
+    let archive = machine.start();
+    assert_eq!(archive.health().damaged, [id.clone()]);
+    let row = archive.lookup(&id).unwrap().row;
+    assert!(row.frames > 0 && row.frames < 200 && row.state == SegmentState::Recovered, "{row:?}");
+    let gaps = archive.catalog().gaps(None, Window::ALL);
+    assert_eq!(gaps.iter().map(|g| g.cause).collect::<Vec<_>>(), [GapCause::DiskError]);
+}
