@@ -68,7 +68,7 @@ pub fn check(disk: &dyn Disk) -> Result<Report, ArchiveError> {
         }
     }
     report.strangers.extend(listing.strangers.iter().map(|p| p.display().to_string()));
-    report.damaged.clone_from(&listing.damage);
+    report.damaged.extend(listing.damage);
     report.quarantined = quarantine::contents(disk)?.0;
     report.index = snapshot::load(disk).err();
     Ok(report)
