@@ -56,6 +56,7 @@ fn show(report: &Report, took: Duration) -> Outcome {
         ">FRAMES",
         ">SIZE",
         ">LOST BY THE KILL",
+        ">SOURCE LATE BY",
         ">GAP UNTIL BACK",
         "CAUSES",
     ]);
@@ -66,7 +67,8 @@ fn show(report: &Report, took: Duration) -> Outcome {
             format!("{:.1} s", lens.footage.as_secs_f64()),
             lens.frames.to_string(),
             print::size(lens.bytes),
-            format!("<= {}", ms(lens.lost)),
+            ms(lens.lost),
+            ms(lens.lateness),
             ms(lens.gap),
             lens.causes.join(", "),
         ]);

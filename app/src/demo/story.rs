@@ -63,8 +63,10 @@ pub struct LensFigures {
     pub frames: u64,
     /// Bytes.
     pub bytes: u64,
-    /// From the last recovered frame's end to the kill: an upper bound of what was lost.
+    /// Capture time from the last frame that is left to the newest one that the source had delivered.
     pub lost: Duration,
+    /// How late the source delivers: from a frame's capture until it is durable, at its best.
+    pub lateness: Duration,
     /// From the last frame before the kill to the first one after it.
     pub gap: Duration,
     /// The gap's causes as listed.
@@ -112,7 +114,9 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
     say("sent the clip to the server whose host key is pinned; one with another key got nothing");
 
     recorded(&mut recorder, 2, Duration::from_secs(options.seconds)).await?;
-    let before = recorder.until("recording in the middle of a segment", SOON, mid_segment).await?;
+    let mut lateness = [i64::MAX; LENSES.len()];
+    let look = async |client: &Client| mid_segment(client, &mut lateness).await;
+    let before = recorder.until("recording in the middle of a segment", SOON, look).await?;
     // A commit has just ended; let frames arrive that only the next one would have saved.
     tokio::time::sleep(UNSAVED).await;
     let (killed_at, killed) = (now_micros(), Instant::now());
@@ -124,8 +128,8 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
     let after = recorder.until("recovery and new footage of every lens", SOON, look).await?;
     let back_after = killed.elapsed();
     let mut figures = Vec::new();
-    for was in &before {
-        figures.push(aftermath(&after, was, killed_at)?);
+    for (was, lateness) in before.iter().zip(lateness) {
+        figures.push(aftermath(&after, was, killed_at, micros(lateness))?);
     }
     let end = last_of_run(&after, &before[0])?;
     hold(end.state == "recovered", || format!("{} is recovered, not {}", end.id, end.state))?;
@@ -303,11 +307,18 @@ async fn send(client: &Client, path: &str, uri: &str, pin: &str, identity: &str)
     Err(DemoError::NotHeld("the events of an upload end with done or failed".to_owned()))
 }
 
-/// The newest segment of every lens, once that of `road` is open and has a good second in it.
-async fn mid_segment(client: &Client) -> Result<Option<Vec<SegmentView>>, DemoError> {
+/// The newest segment of every lens, once that of `road` is open and has a good second in it. Also notes how far behind the
+/// footage of each lens is at its best, which is how late its source delivers.
+async fn mid_segment(
+    client: &Client,
+    lateness: &mut [i64; LENSES.len()],
+) -> Result<Option<Vec<SegmentView>>, DemoError> {
     let page = segments(client).await?;
     let newest = |lens: &&str| of_lens(&page, lens).max_by_key(|s| s.start_ts).cloned();
     let newest: Option<Vec<SegmentView>> = LENSES.iter().map(newest).collect();
+    for (lateness, newest) in lateness.iter_mut().zip(newest.iter().flatten()) {
+        *lateness = (*lateness).min(now_micros() - newest.end_ts);
+    }
     let middle = |s: &SegmentView| s.state == "open" && (1_000_000..2_000_000).contains(&(s.end_ts - s.start_ts));
     Ok(newest.filter(|all| all.first().is_some_and(middle)))
 }
@@ -333,13 +344,21 @@ fn last_of_run<'a>(page: &'a SegmentPage, of: &SegmentView) -> Result<&'a Segmen
 }
 
 /// What the kill cost a lens: at most a second lost, and every moment until the new footage in a gap with its cause.
-fn aftermath(page: &SegmentPage, was: &SegmentView, killed_at: i64) -> Result<LensFigures, DemoError> {
+///
+/// From the last frame's end to the kill is more than what the recorder lost: the newest frames were still in the camera or
+/// its encoder, and nobody had them yet.
+fn aftermath(
+    page: &SegmentPage,
+    was: &SegmentView,
+    killed_at: i64,
+    lateness: Duration,
+) -> Result<LensFigures, DemoError> {
     let same = found(page, &was.id)?;
     hold(same.frames >= was.frames, || {
         format!("{} keeps the {} frames that were durable before the kill, not {}", was.id, was.frames, same.frames)
     })?;
     let recovered = last_of_run(page, was)?;
-    let lost = micros(killed_at - recovered.end_ts);
+    let lost = micros(killed_at - recovered.end_ts).saturating_sub(lateness);
     hold(lost <= LOSS_LIMIT, || format!("{} loses at most 1 s, not {} ms", was.lens, lost.as_millis()))?;
     let next = of_lens(page, &was.lens).filter(|s| s.start_ts >= recovered.end_ts).min_by_key(|s| s.start_ts);
     let next = next.ok_or_else(|| DemoError::NotHeld(format!("{} has new footage", was.lens)))?;
@@ -366,7 +385,7 @@ fn aftermath(page: &SegmentPage, was: &SegmentView, killed_at: i64) -> Result<Le
     hold(!causes.iter().any(|cause| cause == "unknown"), || format!("{} has no unknown cause", was.lens))?;
     let gap = micros(next.start_ts - recovered.end_ts);
     let (lens, zero) = (was.lens.clone(), Duration::ZERO);
-    Ok(LensFigures { lens, segments: 0, footage: zero, frames: 0, bytes: 0, lost, gap, causes })
+    Ok(LensFigures { lens, segments: 0, footage: zero, frames: 0, bytes: 0, lost, lateness, gap, causes })
 }
 
 /// Adds up the listing.
