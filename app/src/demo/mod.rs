@@ -2,10 +2,15 @@
 //!
 //! [`story::tell`] runs it: a real daemon as a child process, a camera over real RTSP, a real SFTP server, everything asked
 //! through the API as any client would. It succeeds only if every step held. [`stage`] builds what it plays on and clears it
-//! away again, [`recorder`] starts, kills and stops the daemon, [`judge`] looks at files without trusting the daemon.
+//! away again, [`recorder`] starts, kills and stops the daemon, [`judge`] looks at files without trusting the daemon, [`kill`]
+//! at what a kill costs.
 
 #[cfg(feature = "demo")]
 mod judge;
+#[cfg(feature = "demo")]
+mod kill;
+#[cfg(feature = "demo")]
+mod listing;
 #[cfg(feature = "demo")]
 mod recorder;
 pub mod sftp_server;

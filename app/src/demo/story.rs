@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::DemoError;
 use super::judge::{self, hold};
+use super::kill::{UNSAVED, Watch, aftermath, back};
+use super::listing::{a_frame, answers, found, last_of_run, micros, now_micros, of_lens, segments};
 use super::recorder::Recorder;
 use super::stage::{SEGMENT_SECONDS, Stage};
-use crate::archive::ids::SegmentId;
 use crate::cli::client::{Client, ClientError};
 use crate::error::Kind;
-use crate::http::{ClipView, GapView, HealthView, SegmentPage, SegmentView, SnapshotView};
+use crate::http::{ClipView, HealthView, SegmentPage, SegmentView, SnapshotView};
 use crate::upload::failure::FailureKind;
 use crate::upload::job::{Job, JobState};
 use crate::upload::queue::hex;
@@ -23,10 +24,6 @@ use crate::upload::queue::hex;
 pub const LENSES: [&str; 2] = ["road", "cabin"];
 /// For the recorder to answer, and for anything that takes no recording time.
 const SOON: Duration = Duration::from_secs(15);
-/// Most that a lens may lose when the recorder is killed.
-const LOSS_LIMIT: Duration = Duration::from_secs(1);
-/// From the last look before the kill to the kill: most of the 500 ms between two commits.
-const UNSAVED: Duration = Duration::from_millis(400);
 
 /// What to show.
 #[derive(Clone, Debug, Default)]
@@ -114,8 +111,8 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
     say("sent the clip to the server whose host key is pinned; one with another key got nothing");
 
     recorded(&mut recorder, 2, Duration::from_secs(options.seconds)).await?;
-    let mut lateness = [i64::MAX; LENSES.len()];
-    let look = async |client: &Client| mid_segment(client, &mut lateness).await;
+    let mut watch = Watch::default();
+    let look = async |client: &Client| watch.mid_segment(client).await;
     let before = recorder.until("recording in the middle of a segment", SOON, look).await?;
     // A commit has just ended; let frames arrive that only the next one would have saved.
     tokio::time::sleep(UNSAVED).await;
@@ -128,8 +125,8 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
     let after = recorder.until("recovery and new footage of every lens", SOON, look).await?;
     let back_after = killed.elapsed();
     let mut figures = Vec::new();
-    for (was, lateness) in before.iter().zip(lateness) {
-        figures.push(aftermath(&after, was, killed_at, micros(lateness))?);
+    for (was, lateness) in before.iter().zip(watch.lateness()) {
+        figures.push(aftermath(&after, was, killed_at, lateness)?);
     }
     let end = last_of_run(&after, &before[0])?;
     hold(end.state == "recovered", || format!("{} is recovered, not {}", end.id, end.state))?;
@@ -148,29 +145,6 @@ pub async fn tell(options: &Options, say: &dyn Fn(&str)) -> Result<Report, DemoE
     say("stopped the recorder in order");
     total(&mut figures, &whole);
     Ok(Report { lenses: figures, files, back_after })
-}
-
-async fn answers(client: &Client) -> Result<Option<()>, DemoError> {
-    match client.get::<SegmentPage>("/v1/segments?limit=1").await {
-        Ok(_) => Ok(Some(())),
-        // Not there yet, or there but still loading.
-        Err(ClientError::Unreachable { .. } | ClientError::Refused(_)) => Ok(None),
-        Err(error) => Err(DemoError::Api { step: "asking for segments", error }),
-    }
-}
-
-async fn segments(client: &Client) -> Result<SegmentPage, DemoError> {
-    let page = client.get("/v1/segments?limit=10000").await;
-    page.map_err(|error| DemoError::Api { step: "listing segments", error })
-}
-
-fn of_lens<'a>(page: &'a SegmentPage, lens: &str) -> impl Iterator<Item = &'a SegmentView> + use<'a> {
-    let lens = lens.to_owned();
-    page.segments.iter().filter(move |s| s.lens == lens)
-}
-
-fn found<'a>(page: &'a SegmentPage, id: &str) -> Result<&'a SegmentView, DemoError> {
-    page.segments.iter().find(|s| s.id == id).ok_or_else(|| DemoError::NotHeld(format!("{id} is still listed")))
 }
 
 /// Waits until every lens has something durable; if one has not, says what the recorder thinks of it.
@@ -307,87 +281,6 @@ async fn send(client: &Client, path: &str, uri: &str, pin: &str, identity: &str)
     Err(DemoError::NotHeld("the events of an upload end with done or failed".to_owned()))
 }
 
-/// The newest segment of every lens, once that of `road` is open and has a good second in it. Also notes how far behind the
-/// footage of each lens is at its best, which is how late its source delivers.
-async fn mid_segment(
-    client: &Client,
-    lateness: &mut [i64; LENSES.len()],
-) -> Result<Option<Vec<SegmentView>>, DemoError> {
-    let page = segments(client).await?;
-    let newest = |lens: &&str| of_lens(&page, lens).max_by_key(|s| s.start_ts).cloned();
-    let newest: Option<Vec<SegmentView>> = LENSES.iter().map(newest).collect();
-    for (lateness, newest) in lateness.iter_mut().zip(newest.iter().flatten()) {
-        *lateness = (*lateness).min(now_micros() - newest.end_ts);
-    }
-    let middle = |s: &SegmentView| s.state == "open" && (1_000_000..2_000_000).contains(&(s.end_ts - s.start_ts));
-    Ok(newest.filter(|all| all.first().is_some_and(middle)))
-}
-
-/// The listing in which nothing of before the kill is open and every lens has new footage.
-async fn back(client: &Client, killed_at: i64) -> Result<Option<SegmentPage>, DemoError> {
-    if answers(client).await?.is_none() {
-        return Ok(None);
-    }
-    let page = segments(client).await?;
-    let good = |lens: &str| {
-        let (old, new): (Vec<_>, Vec<_>) = of_lens(&page, lens).partition(|s| s.start_ts <= killed_at);
-        !old.is_empty() && old.iter().all(|s| s.state != "open") && new.iter().any(|s| s.end_ts > s.start_ts)
-    };
-    Ok(LENSES.iter().all(|lens| good(lens)).then_some(page))
-}
-
-/// The last segment of the run and lens of another.
-fn last_of_run<'a>(page: &'a SegmentPage, of: &SegmentView) -> Result<&'a SegmentView, DemoError> {
-    let run = |s: &SegmentView| s.id.parse::<SegmentId>().map(|id| (id.lens, id.run)).ok();
-    let same = page.segments.iter().filter(|s| run(s) == run(of));
-    same.max_by_key(|s| s.start_ts).ok_or_else(|| DemoError::NotHeld(format!("{} is still listed", of.id)))
-}
-
-/// What the kill cost a lens: at most a second lost, and every moment until the new footage in a gap with its cause.
-///
-/// From the last frame's end to the kill is more than what the recorder lost: the newest frames were still in the camera or
-/// its encoder, and nobody had them yet.
-fn aftermath(
-    page: &SegmentPage,
-    was: &SegmentView,
-    killed_at: i64,
-    lateness: Duration,
-) -> Result<LensFigures, DemoError> {
-    let same = found(page, &was.id)?;
-    hold(same.frames >= was.frames, || {
-        format!("{} keeps the {} frames that were durable before the kill, not {}", was.id, was.frames, same.frames)
-    })?;
-    let recovered = last_of_run(page, was)?;
-    let lost = micros(killed_at - recovered.end_ts).saturating_sub(lateness);
-    hold(lost <= LOSS_LIMIT, || format!("{} loses at most 1 s, not {} ms", was.lens, lost.as_millis()))?;
-    let next = of_lens(page, &was.lens).filter(|s| s.start_ts >= recovered.end_ts).min_by_key(|s| s.start_ts);
-    let next = next.ok_or_else(|| DemoError::NotHeld(format!("{} has new footage", was.lens)))?;
-    let mut causes: Vec<String> = Vec::new();
-    let mut reached = recovered.end_ts;
-    let mut gaps: Vec<&GapView> =
-        page.gaps.iter().filter(|g| g.lens == was.lens && g.end_ts > recovered.end_ts).collect();
-    gaps.sort_by_key(|gap| gap.start_ts);
-    for gap in gaps.iter().filter(|gap| gap.start_ts < next.start_ts) {
-        if gap.start_ts <= reached + a_frame(was) {
-            reached = reached.max(gap.end_ts);
-        }
-        if !causes.contains(&gap.cause) {
-            causes.push(gap.cause.clone());
-        }
-    }
-    hold(reached + a_frame(was) >= next.start_ts, || {
-        let missing = (next.start_ts - reached) / 1000;
-        format!("{} accounts for every moment after the kill; {missing} ms are in no gap", was.lens)
-    })?;
-    hold(causes.iter().any(|cause| cause == "recorder_killed"), || {
-        format!("{} names the kill as cause, not {causes:?}", was.lens)
-    })?;
-    hold(!causes.iter().any(|cause| cause == "unknown"), || format!("{} has no unknown cause", was.lens))?;
-    let gap = micros(next.start_ts - recovered.end_ts);
-    let (lens, zero) = (was.lens.clone(), Duration::ZERO);
-    Ok(LensFigures { lens, segments: 0, footage: zero, frames: 0, bytes: 0, lost, lateness, gap, causes })
-}
-
 /// Adds up the listing.
 fn total(figures: &mut [LensFigures], whole: &SegmentPage) {
     for segment in &whole.segments {
@@ -398,20 +291,6 @@ fn total(figures: &mut [LensFigures], whole: &SegmentPage) {
             figures.bytes += segment.bytes;
         }
     }
-}
-
-/// Frames come at discrete moments: spans may be off by one of them, and live ones by its jitter. In microseconds.
-fn a_frame(of: &SegmentView) -> i64 {
-    let mean = (of.end_ts - of.start_ts) / i64::from(of.frames.max(1));
-    (mean * 3 / 2).max(50_000)
-}
-
-fn micros(span: i64) -> Duration {
-    Duration::from_micros(u64::try_from(span).unwrap_or(0))
-}
-
-fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
 }
 
 fn name(path: &str) -> String {
