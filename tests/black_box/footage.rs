@@ -47,7 +47,7 @@ fn real_footage_is_recorded_bit_by_bit() {
         assert_eq!(cut.code, 0, "{}", cut.err);
         assert!(is_run(&ffmpeg::frame_md5(&out), &sums));
         let picture = setup.folder().join(format!("{lens}.jpg"));
-        let taken = daemon.mos.run(&["snapshot", id(&segments[0]), "--at", "1", "-o", picture.to_str().unwrap()]);
+        let taken = daemon.mos.run(&["snapshot", id(&segments[0]), "--at", "0", "-o", picture.to_str().unwrap()]);
         assert_eq!(taken.code, 0, "{}", taken.err);
         assert!(ffmpeg::luma_psnr(&picture, &daemon.file(&segments[0]), 0) >= 35.0);
     }

@@ -21,9 +21,10 @@ fn a_snapshot_is_the_keyframe_before_the_offset_and_looks_like_it() {
         let segments = daemon.await_closed(lens, 1, Duration::from_secs(30));
         let segment = segments.iter().find(|s| s["state"] != "open").unwrap();
         let file = daemon.file(segment);
-        let numbers = ffmpeg::all_numbers(&file);
-        // A keyframe every 25 frames, one a second; each answer must be of its own request, never of the one before.
-        for (offset, index) in [(0.0, 0), (0.9, 0), (1.0, 25), (2.5, 50), (1.99, 25), (0.0, 0)] {
+        let (numbers, times) = (ffmpeg::all_numbers(&file), ffmpeg::times(&file, "v"));
+        // A keyframe every 25 frames; each answer must be of its own request, never of the one before.
+        for (frame, index) in [(0, 0), (24, 0), (25, 25), (60, 50), (49, 25), (0, 0)] {
+            let offset = times[frame] + 0.01;
             let path = format!("/v1/segments/{}/snapshot", id(segment));
             let done = daemon.client.post(&path, &json!({"keyframe_offset": offset})).ok();
             let picture = daemon.file(&done);

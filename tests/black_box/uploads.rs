@@ -21,12 +21,10 @@ fn only_the_right_server_gets_only_what_may_be_sent() {
     let upload = |more: &[&str]| daemon.mos.run(&[&["upload", path, "--to", &sshd.uri()], more].concat());
     let arrived = || std::fs::read_dir(sshd.upload()).unwrap().count();
 
-    // No pin, no connection. The rig itself has connected once to see that the server listens.
-    let connections = || sshd.log().matches("Connection from").count();
-    let before = connections();
+    // No pin, no connection.
     let refused = upload(&["--identity", identity.to_str().unwrap()]);
     let _ = refused.error();
-    assert_eq!(connections(), before, "{}", sshd.log());
+    assert!(!sshd.log().contains("Connection from"), "{}", sshd.log());
 
     // A wrong pin ends before any credential is sent.
     let refused = upload(&["--host-key", &sshd.wrong_fingerprint(), "--identity", identity.to_str().unwrap()]);

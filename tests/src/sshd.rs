@@ -1,7 +1,7 @@
 //! A throw-away OpenSSH server on loopback with keys of its own.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -47,7 +47,7 @@ impl Sshd {
         command.args(["-D", "-f", &at("sshd_config"), "-E", &at("log")]);
         let child = command.stdin(Stdio::null()).spawn().expect("openssh-server is installed (make test-deps)");
         let server = Self { child, port, folder };
-        wait_for("sshd", Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).ok());
+        wait_for("sshd", Duration::from_secs(20), || server.log().contains("Server listening").then_some(()));
         server
     }
 

@@ -4,16 +4,27 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::cli::tool;
+use crate::judge::ffmpeg::probe;
 use crate::picture::{STRIP_HEIGHT, STRIP_WIDTH, read_number};
 
-/// The burnt-in numbers of all frames that `decodebin` shows of the first video track.
+/// The parser and decoder of the first video track. Named here because `decodebin` plugs them in threads of its own, which
+/// has been seen to deadlock on a loaded machine.
+fn decoder(file: &Path) -> &'static str {
+    match probe(file)["streams"][0]["codec_name"].as_str() {
+        Some("hevc") => "h265parse ! avdec_h265",
+        _ => "h264parse ! avdec_h264",
+    }
+}
+
+/// The burnt-in numbers of all frames that GStreamer shows of the first video track.
 #[must_use]
 pub fn numbers(file: &Path, width: usize, height: usize) -> Vec<Option<u16>> {
     let crop = format!("right={} bottom={}", width - STRIP_WIDTH, height - STRIP_HEIGHT);
     let text = format!(
-        "filesrc location={} ! qtdemux name=d d.video_0 ! decodebin ! videoconvert ! video/x-raw,format=GRAY8 \
+        "filesrc location={} ! qtdemux name=d d.video_0 ! {} ! videoconvert ! video/x-raw,format=GRAY8 \
          ! videocrop {crop} ! fdsink fd=1 sync=false",
-        file.display()
+        file.display(),
+        decoder(file)
     );
     let raw = tool(launch().args(text.split_whitespace()));
     raw.chunks_exact(STRIP_WIDTH * STRIP_HEIGHT).map(read_number).collect()
@@ -22,14 +33,16 @@ pub fn numbers(file: &Path, width: usize, height: usize) -> Vec<Option<u16>> {
 /// Plays the file as a network player does: qtdemux in push mode cannot seek back.
 pub fn assert_plays_pushed(file: &Path) {
     let text = format!(
-        "filesrc location={} ! queue ! qtdemux name=d d.video_0 ! decodebin ! fakesink sync=false",
-        file.display()
+        "filesrc location={} ! queue ! qtdemux name=d d.video_0 ! {} ! fakesink sync=false",
+        file.display(),
+        decoder(file)
     );
     tool(launch().args(text.split_whitespace()));
 }
 
 fn launch() -> Command {
-    let mut command = Command::new("gst-launch-1.0");
-    command.args(["-q", "-e"]);
+    // A player that hangs has failed.
+    let mut command = Command::new("timeout");
+    command.args(["60", "gst-launch-1.0", "-q", "-e"]);
     command
 }
