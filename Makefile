@@ -68,7 +68,7 @@ bench: test-deps ## One table of ours, the peer in the same run, the ratio and t
 
 .PHONY: crash
 crash: test-deps ## The power-cut test with CUTS=n cuts (10000)
-	MOS_CUTS=$(CUTS) $(CARGO) test --release -p mos --test crash -- --nocapture
+	CUTS=$(CUTS) $(CARGO) test --release -p mos --test crash -- --nocapture
 
 .PHONY: fuzz
 fuzz: deps ## Fuzz the MP4 reader (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
