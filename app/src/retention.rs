@@ -79,7 +79,7 @@ fn make_room(archive: &Archive, limits: Limits, room: &mut Room) -> Result<(), A
                 }
                 // In use, protected in the meantime, or gone.
                 Err(ArchiveError::InUse(_) | ArchiveError::Protected(_) | ArchiveError::NotFound(_)) => {
-                    passed_over += 1
+                    passed_over += 1;
                 }
                 Err(error) => return Err(error),
             }

@@ -413,6 +413,8 @@ impl Window {
     }
 }
 
+// By value, as `map_err` hands it over.
+#[allow(clippy::needless_pass_by_value)]
 fn index_failed(error: rusqlite::Error) -> ArchiveError {
     ArchiveError::Index(error.to_string())
 }

@@ -161,7 +161,7 @@ impl ClockFile {
 }
 
 pub(crate) fn boot_text(boot: BootId) -> String {
-    boot.0.iter().map(|b| format!("{b:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(boot.0))
 }
 
 pub(crate) fn boot_from_text(text: &str) -> Option<BootId> {

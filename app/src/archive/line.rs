@@ -13,8 +13,7 @@ pub(crate) fn seal<T: Serialize>(value: &T) -> String {
     let mut text = serde_json::to_string(value).unwrap_or_else(|_| String::from("{}"));
     text.pop();
     let crc = crc32(text.as_bytes());
-    text.push_str(&format!("{MARK}{crc:08x}\"}}"));
-    text
+    text + &format!("{MARK}{crc:08x}\"}}")
 }
 
 /// Opens a sealed text; `None` if it is torn, altered or of another shape.

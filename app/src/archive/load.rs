@@ -98,7 +98,7 @@ impl Inner {
             h.frozen.clone_from(&listing.damage);
         });
         let mut cold = Cold::new(index);
-        let unknown = self.reconcile(&mut cold, &listing).map_err(|e| ArchiveError::Index(e.to_string()))?;
+        let unknown = Self::reconcile(&mut cold, &listing).map_err(|e| ArchiveError::Index(e.to_string()))?;
         let mut work = self.look_at(&unknown);
         self.settle_same_boot(&listing, &work);
         learn_runs(&mut cold, &listing, &work);
@@ -124,7 +124,7 @@ impl Inner {
     }
 
     /// Brings the index in line with the folders; returns what it does not know.
-    fn reconcile(&self, cold: &mut Cold, listing: &Listing) -> rusqlite::Result<Vec<SegmentId>> {
+    fn reconcile(cold: &mut Cold, listing: &Listing) -> rusqlite::Result<Vec<SegmentId>> {
         let mut unknown = Vec::new();
         let mut there = BTreeSet::new();
         let index = &mut cold.index;

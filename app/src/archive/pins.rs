@@ -127,7 +127,7 @@ mod tests {
         assert!(pins.is_pinned(&id));
         let waiting = {
             let (pins, id) = (pins.clone(), id.clone());
-            std::thread::spawn(move || pins.begin_removal(&id, Duration::from_secs(60)))
+            std::thread::spawn(move || pins.begin_removal(&id, Duration::from_mins(1)))
         };
         while pins.pin(&id).is_ok() {
             std::thread::yield_now();

@@ -330,7 +330,9 @@ fn a_played_file_is_recorded_whole_and_its_end_is_told() {
     assert_eq!((capture.status()[0].frames, capture.status()[0].size), (50, Some((160, 96))));
     capture.stop();
     let report = recorder.stop();
-    threads.into_iter().for_each(|t| t.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     assert_eq!(report.left_open, 0);
     let rows = archive.catalog().segments(None, Window::ALL, 0, 10);
     assert_eq!(rows.iter().map(|r| r.row.frames).collect::<Vec<_>>(), [50]);

@@ -98,7 +98,9 @@ impl Recorded {
             .collect();
         let tracks = [FragmentTrack { id: 1, description: 1, dts: timing[0].dts, samples: &samples }];
         let mut sum = Checksum::new();
-        units.iter().for_each(|u| sum.update(&u.data));
+        for unit in units {
+            sum.update(&unit.data);
+        }
         self.fragments += 1;
         let fragment = Fragment::new(self.fragments, &tracks, sum.finish()).unwrap();
         let at = self.open.len();

@@ -79,6 +79,8 @@ fn open(database: &[u8]) -> rusqlite::Result<Index> {
     Index::over(conn)
 }
 
+// By value, as `map_err` hands it over.
+#[allow(clippy::needless_pass_by_value)]
 fn failed(error: rusqlite::Error) -> ArchiveError {
     ArchiveError::Index(error.to_string())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use mos_hal::clock::Clock;
 use mos_mp4::State;
@@ -108,7 +109,7 @@ impl Life {
             Act::Split(n) => self.split(*n % LENSES.len()),
             Act::Absent => self.absent(),
             Act::Keep(n) => {
-                self.change(*n, |archive, id| archive.keep(id, &note()).map(|_| ()), |e, k| e.kept = k, true)
+                self.change(*n, |archive, id| archive.keep(id, &note()).map(|_| ()), |e, k| e.kept = k, true);
             }
             Act::Unkeep(n) => self.change(*n, Archive::unkeep, |e, k| e.kept = k, false),
             Act::Remove(n) => self.change(*n, Archive::remove, |e, k| e.removed = k, true),
@@ -135,9 +136,9 @@ impl Life {
         let archive = self.archive();
         let begin = self.machine.clock.mono();
         for (n, name) in LENSES.iter().enumerate() {
-            if !self.takes.contains_key(&n) {
+            if let Entry::Vacant(free) = self.takes.entry(n) {
                 let Ok(take) = Take::begin(&archive, &lens(name), begin) else { continue };
-                self.takes.insert(n, take);
+                free.insert(take);
             }
             if self.takes.get_mut(&n).is_some_and(|t| t.append().is_err()) {
                 self.takes.remove(&n);
@@ -221,19 +222,16 @@ impl Life {
             assert_eq!(file.movie.sample_count(), row.row.frames as usize, "{id}");
         }
         for (id, expected) in &mut self.expected {
-            match archive.lookup(id) {
-                Ok(row) => {
-                    assert_ne!(expected.removed, Known::Yes, "{id}: removed stays removed");
-                    assert!(row.row.frames >= expected.frames, "{id}: durable footage stays");
-                    let kept = if row.row.protected { Known::Yes } else { Known::No };
-                    assert!(expected.kept == kept || expected.kept == Known::Either, "{id}: kept stays kept");
-                    *expected = Expected { frames: row.row.frames, kept, removed: Known::No };
-                }
-                Err(_) => {
-                    assert_ne!(expected.removed, Known::No, "{id}: durable footage stays");
-                    assert_ne!(expected.kept, Known::Yes, "{id}: kept stays kept");
-                    expected.removed = Known::Yes;
-                }
+            if let Ok(row) = archive.lookup(id) {
+                assert_ne!(expected.removed, Known::Yes, "{id}: removed stays removed");
+                assert!(row.row.frames >= expected.frames, "{id}: durable footage stays");
+                let kept = if row.row.protected { Known::Yes } else { Known::No };
+                assert!(expected.kept == kept || expected.kept == Known::Either, "{id}: kept stays kept");
+                *expected = Expected { frames: row.row.frames, kept, removed: Known::No };
+            } else {
+                assert_ne!(expected.removed, Known::No, "{id}: durable footage stays");
+                assert_ne!(expected.kept, Known::Yes, "{id}: kept stays kept");
+                expected.removed = Known::Yes;
             }
         }
         let causes = causes(&archive);
@@ -246,11 +244,11 @@ impl Life {
         self.gaps = absent;
         let removed = self.expected.values().any(|e| e.removed == Known::Yes);
         assert_eq!(causes.contains(&GapCause::Removed), removed, "a removal leaves a gap");
-        self.no_overlap(&archive);
+        Self::no_overlap(&archive);
     }
 
     /// Of each lens, stored and accounted time add up: nothing twice, nothing left out.
-    fn no_overlap(&self, archive: &Archive) {
+    fn no_overlap(archive: &Archive) {
         for name in LENSES {
             let lens = lens(name);
             let segments = archive.catalog().segments(Some(&lens), Window::ALL, 0, usize::MAX);

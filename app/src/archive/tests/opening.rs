@@ -225,7 +225,7 @@ fn a_closed_segment_that_lost_its_end_is_damage_and_what_is_intact_is_saved() {
     let found = check::check(&machine.disk).unwrap();
     assert!(found.damaged[0].contains("road/1/0.mp4") && !found.is_sound(), "{found:?}");
     let archive = machine.start();
-    assert_eq!(archive.health().damaged, [id.clone()]);
+    assert_eq!(archive.health().damaged, std::slice::from_ref(&id));
     let row = archive.lookup(&id).unwrap().row;
     assert!(row.frames > 0 && row.frames < 200 && row.state == SegmentState::Recovered, "{row:?}");
     let gaps = archive.catalog().gaps(None, Window::ALL);
