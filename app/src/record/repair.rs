@@ -106,8 +106,10 @@ impl Repair {
         let mut apart: heapless::Vec<i64, RECENT> = self.recent.windows(2).map(|w| w[1] - w[0]).collect();
         apart.sort_unstable();
         // The median: pauses and losses do not make the frames' distance longer.
-        let seen = apart.get(apart.len() / 2).filter(|_| apart.len() >= 2).copied();
-        told.filter(|d| (100_000..FAR).contains(d)).or(seen).unwrap_or(DEFAULT_STEP).clamp(TICK, JUMP)
+        let seen = |least: usize| apart.get(apart.len() / 2).filter(|_| apart.len() >= least).copied();
+        // What is seen goes before what is told: cameras halve their rate at night and tell the old one.
+        let told = told.filter(|d| (100_000..FAR).contains(d));
+        seen(RECENT / 2).or(told).or_else(|| seen(2)).unwrap_or(DEFAULT_STEP).clamp(TICK, JUMP)
     }
 
     /// Judges the next unit in decoding order.
@@ -244,8 +246,12 @@ fn reorder_limit(format: &TrackFormat) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use mos_hal::media::VideoFormat;
     use proptest::prelude::*;
 
+    use super::super::segment_file::video_of;
     use super::super::testing::{MS, unit_at, video_format};
     use super::*;
 
@@ -309,6 +315,22 @@ mod tests {
         assert_eq!(got[4], (160, None));
         assert_eq!(got[5], (200, Some(Jump)));
         assert_eq!(got[6], (240, None));
+    }
+
+    #[test]
+    fn the_step_is_what_is_seen_and_outages_do_not_stretch_it() {
+        let told = Arc::new(TrackFormat::Video(VideoFormat {
+            frame_duration: Some(40 * MS as u64),
+            ..video_of(&video_format(0)).unwrap().clone()
+        }));
+        let mut repair = Repair::default();
+        assert_eq!(repair.step(&told), 40 * MS);
+        for n in 0..30 {
+            let pause = if n >= 20 { 9_000 } else { 0 };
+            let at = (n * 80 + pause) * MS;
+            repair.admit(&unit_at(&told, Some(at), at, FrameKind::Delta));
+        }
+        assert_eq!(repair.step(&told), 80 * MS);
     }
 
     #[test]
