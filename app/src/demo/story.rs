@@ -25,6 +25,9 @@ pub const LENSES: [&str; 2] = ["road", "cabin"];
 /// For the recorder to answer, and for anything that takes no recording time.
 const SOON: Duration = Duration::from_secs(15);
 
+/// The API tells whole microseconds, files tell ticks of 1/90000 s.
+const ROUNDING_MICROS: i64 = 25;
+
 /// What to show.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -203,7 +206,8 @@ async fn clip(
     second: &SegmentView,
 ) -> Result<(ClipView, FileFigures), DemoError> {
     let begun = Instant::now();
-    let asked = json!({ "start_ts": second.start_ts - 1_000_000, "end_ts": second.start_ts + 1_000_000 });
+    let (from, to) = (second.start_ts - 1_000_000, second.start_ts + 1_000_000);
+    let asked = json!({ "start_ts": from, "end_ts": to });
     let reply = client.post(&format!("/v1/lenses/{}/clip", first.lens), &asked).await;
     let clip: ClipView = reply.map_err(|error| DemoError::Api { step: "cutting a clip", error })?;
     let took = begun.elapsed();
@@ -212,8 +216,15 @@ async fn clip(
         format!("the clip has the {} bytes that it is said to have", clip.bytes)
     })?;
     let read = judge::clip(&bytes).ok_or_else(|| DemoError::NotHeld("the clip is a readable MP4 file".to_owned()))?;
-    let off = (read.shown * 1e6) as i64 - 2_000_000;
-    hold(off.abs() <= a_frame(first), || format!("the clip shows 2 s, not {:.3} s", read.shown))?;
+    let said = clip.shown.end_ts - clip.shown.start_ts;
+    hold(((read.shown * 1e6).round() as i64 - said).abs() <= ROUNDING_MICROS, || {
+        format!("the clip shows the {said} us that it is said to show, not {:.6} s", read.shown)
+    })?;
+    // Whole frames: the one that covers the start up to the last that begins before the end.
+    let edges = [clip.shown.start_ts - from, clip.shown.end_ts - to];
+    hold(edges.iter().all(|edge| edge.abs() <= a_frame(first)), || {
+        format!("the clip's edges are within a frame of what was asked, not {edges:?} us away")
+    })?;
     let rate = f64::from(first.frames) * 1e6 / (first.end_ts - first.start_ts) as f64;
     let least = ((2.0 * rate) as u32).saturating_sub(1);
     hold(read.frames >= least, || format!("the clip holds at least {least} frames, not {}", read.frames))?;
