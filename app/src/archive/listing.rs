@@ -41,11 +41,6 @@ impl RunDir {
         SegmentId { lens: self.lens.clone(), run: self.run, seq }
     }
 
-    /// Whether the log says that the recorder stopped this lens in order.
-    pub(crate) fn stopped(&self) -> bool {
-        self.gaps.records.iter().any(|r| matches!(r, GapRecord::Stop { .. }))
-    }
-
     /// Numbers whose removal was decided.
     pub(crate) fn decided(&self) -> BTreeSet<Seq> {
         let gone = |r: &GapRecord| match r {

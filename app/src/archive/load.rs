@@ -298,8 +298,7 @@ impl Inner {
     fn recover_one(&self, dir: &RunDir, id: &SegmentId, protected: bool, frozen: bool) -> Result<(), ArchiveError> {
         let disk = self.disk.as_ref();
         let path = id.media_path();
-        let at_the_end = !dir.stopped() && dir.seqs.last() == Some(&id.seq);
-        match recover(disk, id, at_the_end)? {
+        match recover(disk, id)? {
             Outcome::Closed(row, info) | Outcome::Newer(row, info) => {
                 self.catalog.learn_run(id.run, info);
                 self.catalog.put(&Row { protected, ..row })

@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, OpenMode};
+use super::disk::{Disk, DiskFile, OpenMode};
 use super::error::{ArchiveError, at};
 use super::ids::SegmentId;
 
@@ -13,6 +13,31 @@ const FOLDER: &str = "quarantine";
 
 /// Moves a file or folder below `segments` to the quarantine; durable on return. Returns its new path.
 pub(crate) fn put_away(disk: &dyn Disk, path: &Path) -> Result<PathBuf, ArchiveError> {
+    let to = free_name(disk, path);
+    disk.rename(path, &to).map_err(at("move to quarantine", path))?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    for dir in [Path::new(FOLDER), dir] {
+        disk.sync_dir(dir).map_err(at("sync", dir))?;
+    }
+    Ok(to)
+}
+
+/// Keeps a copy of a file below `segments` in quarantine; durable on return. Returns its path.
+pub(crate) fn keep_copy(disk: &dyn Disk, file: &dyn DiskFile, path: &Path) -> Result<PathBuf, ArchiveError> {
+    let to = free_name(disk, path);
+    let len = file.len().map_err(at("read", path))?;
+    let copy = disk.open(&to, OpenMode::CreateNew).map_err(at("create", &to))?;
+    let copied = file.copy_to(0, len, copy.as_ref(), 0).and_then(|()| copy.sync());
+    if let Err(error) = copied {
+        // Half a copy helps nobody; the original is untouched.
+        let _ = disk.remove_file(&to);
+        return Err(at("copy to quarantine", path)(error));
+    }
+    disk.sync_dir(Path::new(FOLDER)).map_err(at("sync", Path::new(FOLDER)))?;
+    Ok(to)
+}
+
+fn free_name(disk: &dyn Disk, path: &Path) -> PathBuf {
     let name = flat_name(path);
     let mut to = Path::new(FOLDER).join(&name);
     let mut n = 1;
@@ -20,12 +45,7 @@ pub(crate) fn put_away(disk: &dyn Disk, path: &Path) -> Result<PathBuf, ArchiveE
         to = Path::new(FOLDER).join(format!("{name}~{n}"));
         n += 1;
     }
-    disk.rename(path, &to).map_err(at("move to quarantine", path))?;
-    let dir = path.parent().unwrap_or(Path::new(""));
-    for dir in [Path::new(FOLDER), dir] {
-        disk.sync_dir(dir).map_err(at("sync", dir))?;
-    }
-    Ok(to)
+    to
 }
 
 /// `segments/road/7/x.mp4` becomes `road-7-x.mp4`.

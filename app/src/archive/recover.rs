@@ -3,7 +3,9 @@
 //! Promises:
 //! - V1: everything that was durable stays playable at every step; a recovery that is itself cut off is simply repeated.
 //! - V2: pages are evicted before a file is judged, so that what is read is what the device holds.
-//! - V3: what cannot be read is left to the quarantine; only a file in which no sample was ever durable is dropped.
+//! - V3: what cannot be read is left to the quarantine. Only a file without any contents is dropped: empty, all zeros, or
+//!   an intact header of ours followed by nothing or zeros.
+//! - V4: a file that is damaged in the middle is kept as it was, in quarantine, besides being closed as far as it is intact.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -21,10 +23,12 @@ use super::clock_file::Mapping;
 use super::disk::{Disk, DiskFile, OpenMode};
 use super::error::{ArchiveError, at};
 use super::ids::SegmentId;
+use super::quarantine;
 
-/// A file without a readable sample that is longer than this is no segment's torn beginning: at most two fragments were
-/// ever written without a sync in between.
-const TORN_BEGINNING: u64 = 16 << 20;
+/// Most fragments of a file that a power cut can tear: one per tick is written before the sync that makes it durable.
+const UNSYNCED_FRAGMENTS: usize = 2;
+/// Bytes read at a time when a file is looked through.
+const CHUNK: usize = 128 << 10;
 
 /// A file of the archive as `mos-mp4` reads it.
 pub(crate) struct Stored<'a>(pub(crate) &'a dyn DiskFile);
@@ -112,14 +116,12 @@ pub(crate) fn glance(disk: &dyn Disk, id: &SegmentId) -> Result<Glance, ArchiveE
     Ok(Glance::Closed(row, info))
 }
 
-/// Judges a file by every byte of it, and closes it as far as it is intact. `at_the_end`: it may be a file that was just
-/// begun when its run ended. An error leaves it for the next start.
-pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Result<Outcome, ArchiveError> {
+/// Judges a file by every byte of it, and closes it as far as it is intact. An error leaves it for the next start.
+pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId) -> Result<Outcome, ArchiveError> {
     let path = id.media_path();
     let file = disk.open(&path, OpenMode::ReadWrite).map_err(at("open", &path))?;
     file.evict().map_err(at("evict", &path))?;
     let len = file.len().map_err(at("read", &path))?;
-    let just_begun = at_the_end && !is_committed(file.as_ref()).map_err(at("read", &path))?;
     let stored = match SegmentFile::read(&Stored(file.as_ref()), Verify::Payload) {
         Ok(stored) => stored,
         Err(ReadError::Io { source, .. }) => return Err(at("read", &path)(source)),
@@ -127,8 +129,10 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Resu
             let size = file.size().map_err(at("read", &path))?;
             return Ok(Outcome::Newer(newer(id, &identity, size.len, size.allocated), run_info(&identity)));
         }
-        Err(_) if just_begun && len <= TORN_BEGINNING => return Ok(Outcome::Nothing),
-        Err(error) => return Ok(Outcome::Unreadable(error.to_string())),
+        Err(error) => {
+            let blank = is_blank(file.as_ref(), 0, len).map_err(at("read", &path))?;
+            return Ok(if blank { Outcome::Nothing } else { Outcome::Unreadable(error.to_string()) });
+        }
     };
     if !is_of(&stored.identity, id) {
         return Ok(Outcome::Unreadable(format!(
@@ -138,8 +142,15 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Resu
     }
     let plan = Recovery::plan(&stored);
     if plan.finding == Finding::Empty {
-        let torn = stored.state != State::Damaged && len <= stored.header_len.saturating_add(TORN_BEGINNING);
-        return Ok(if torn { Outcome::Nothing } else { Outcome::Unreadable("no intact fragment".into()) });
+        let blank = is_blank(file.as_ref(), stored.header_len, len).map_err(at("read", &path))?;
+        return Ok(if blank { Outcome::Nothing } else { Outcome::Unreadable("no intact fragment".into()) });
+    }
+    if plan.dropped > 0
+        && fragments_in(file.as_ref(), stored.used, len).map_err(at("read", &path))? > UNSYNCED_FRAGMENTS
+    {
+        // Not a torn end but damage in the middle: what lies behind it is not to be lost.
+        let copy = quarantine::keep_copy(disk, file.as_ref(), &path)?;
+        log::warn!("{id} is damaged in the middle: the whole of it is kept as {}", copy.display());
     }
     for step in &plan.steps {
         apply(file.as_ref(), step).map_err(at("recover", &path))?;
@@ -159,6 +170,40 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, at_the_end: bool) -> Resu
         }
         (other, _) => Ok(Outcome::Unreadable(format!("it does not read back after its recovery: {other:?}"))),
     }
+}
+
+/// Whether there is nothing but zeros from `from` to `len`.
+fn is_blank(file: &dyn DiskFile, from: u64, len: u64) -> io::Result<bool> {
+    let mut blank = true;
+    look_through(file, from, len, |bytes| {
+        blank &= bytes.iter().all(|b| *b == 0);
+        blank
+    })?;
+    Ok(blank)
+}
+
+/// How many `moof` boxes seem to begin from `from` to `len`.
+fn fragments_in(file: &dyn DiskFile, from: u64, len: u64) -> io::Result<usize> {
+    let mut found = 0;
+    look_through(file, from, len, |bytes| {
+        found += bytes.windows(4).filter(|w| w == b"moof").count();
+        true
+    })?;
+    Ok(found)
+}
+
+fn look_through(file: &dyn DiskFile, from: u64, len: u64, mut look: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut buf = vec![0; CHUNK];
+    let mut offset = from;
+    while offset < len {
+        let want = usize::try_from(len - offset).unwrap_or(CHUNK).min(CHUNK);
+        let n = file.read_at(offset, &mut buf[..want])?;
+        if n == 0 || !look(&buf[..n]) {
+            break;
+        }
+        offset += n as u64;
+    }
+    Ok(())
 }
 
 fn apply(file: &dyn DiskFile, step: &Step) -> io::Result<()> {

@@ -231,3 +231,74 @@ fn a_closed_segment_that_lost_its_end_is_damage_and_what_is_intact_is_saved() {
     let gaps = archive.catalog().gaps(None, Window::ALL);
     assert_eq!(gaps.iter().map(|g| g.cause).collect::<Vec<_>>(), [GapCause::DiskError]);
 }
+
+#[test]
+fn v3_nothing_with_contents_is_ever_deleted() {
+    let garbage: Vec<u8> = (0..3000_u32).map(|n| (n * n) as u8).collect();
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    record(&archive, &road, now(&machine), 2);
+    // Its header is there, but no fragment.
+    let begun = Take::begin(&archive, &road, now(&machine) + 2 * FRAGMENT).unwrap();
+    archive.flush();
+    let path = begun.id().media_path();
+    let header = crate::archive::run::read_whole(&machine.disk, &path).unwrap();
+    machine.kill();
+    let put = |seq: u32, bytes: &[u8]| {
+        let file = machine.disk.open(Path::new(&format!("segments/road/1/{seq}.mp4")), OpenMode::CreateNew).unwrap();
+        file.write_at(0, &[IoSlice::new(bytes)]).unwrap();
+    };
+    put(70, &[]);
+    put(71, &[0; 9000]);
+    put(72, &header[..100]);
+    put(77, &garbage);
+    let torn: Vec<u8> = [&header[..], &[0; 64], b"torn"].concat();
+    machine.disk.open(&path, OpenMode::ReadWrite).unwrap().write_at(0, &[IoSlice::new(&torn)]).unwrap();
+    let archive = machine.start();
+    let health = archive.health();
+    assert_eq!((health.dropped, health.quarantined), (2, 3), "{health:?}");
+    let names: Vec<String> =
+        machine.disk.read_dir(Path::new("quarantine")).unwrap().into_iter().map(|e| e.name).collect();
+    assert_eq!(names, ["road-1-1.mp4", "road-1-72.mp4", "road-1-77.mp4"]);
+    let kept = crate::archive::run::read_whole(&machine.disk, Path::new("quarantine/road-1-77.mp4")).unwrap();
+    assert_eq!(kept, garbage);
+}
+
+#[test]
+fn v3_a_begun_file_without_a_sample_is_dropped() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let begun = Take::begin(&archive, &lens("road"), now(&machine)).unwrap();
+    archive.flush();
+    machine.kill();
+    let archive = machine.start();
+    assert_eq!((archive.health().dropped, archive.health().quarantined), (1, 0));
+    assert!(!machine.exists(&begun.id().media_path()));
+}
+
+#[test]
+fn v4_a_file_damaged_in_the_middle_is_kept_whole_in_quarantine() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let mut take = Take::begin(&archive, &lens("road"), now(&machine)).unwrap();
+    let mut third = 0;
+    for n in 0..10 {
+        if n == 3 {
+            third = take.open.len();
+        }
+        take.append().unwrap();
+        take.after_sync(&archive.commit());
+    }
+    let id = take.id();
+    machine.kill();
+    let file = machine.disk.open(&id.media_path(), OpenMode::ReadWrite).unwrap();
+    file.write_at(third + 20, &[IoSlice::new(&[0xff])]).unwrap();
+    let whole = crate::archive::run::read_whole(&machine.disk, &id.media_path()).unwrap();
+    let archive = machine.start();
+    assert_sound(&machine, &archive, &id);
+    assert_eq!(archive.lookup(&id).unwrap().row.frames, 3 * 5);
+    assert_eq!(archive.health().quarantined, 1);
+    let kept = crate::archive::run::read_whole(&machine.disk, Path::new("quarantine/road-1-0.mp4")).unwrap();
+    assert_eq!(kept, whole);
+}
