@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mos_tests::camera::Camera;
 use mos_tests::daemon::{Setup, id};
-use mos_tests::judge::archive::{assert_pictures, assert_tiled};
+use mos_tests::judge::archive::{assert_pictures, assert_pictures_but_tail, assert_tiled};
 use mos_tests::judge::parsers;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
@@ -19,8 +19,8 @@ fn a_clean_stop_closes_the_segment_and_the_gap_says_stopped() {
     let open = daemon.await_open("road", 2.0, Duration::from_secs(30));
     let file = daemon.file(&open);
     daemon.stop();
-    // The file is an ordinary MP4 although the segment was cut short.
-    let _ = assert_pictures(&file, &stream);
+    // The file is an ordinary MP4 although the segment was cut short, perhaps between a picture and its B-frames.
+    let _ = assert_pictures_but_tail(&file, &stream);
     parsers::assert_mp4san(&file);
     let daemon = setup.start();
     let again = daemon.await_open("road", 1.0, Duration::from_secs(30));

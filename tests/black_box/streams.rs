@@ -130,7 +130,7 @@ fn picture(daemon: &Daemon, stream: &Stream, folder: &Path) {
     let segments = daemon.segments(lens);
     for segment in [&segments[0], segments.last().unwrap()] {
         let out = folder.join(format!("{}.jpg", id(segment)));
-        let done = daemon.mos.run(&["snapshot", id(segment), "--at", "0.5", "-o", out.to_str().unwrap(), "--json"]);
+        let done = daemon.mos.run(&["snapshot", id(segment), "--at", "0.3", "-o", out.to_str().unwrap(), "--json"]);
         let done = done.json();
         assert!(done["path"].is_string(), "{done}");
         let shown = ffmpeg::probe(&out);
@@ -139,7 +139,7 @@ fn picture(daemon: &Daemon, stream: &Stream, folder: &Path) {
         if stream.kind != Kind::H264Refresh {
             let number = ffmpeg::all_numbers(&out)[0];
             let first = ffmpeg::all_numbers(&daemon.file(segment))[0];
-            assert_eq!(number, first, "the picture at 0.5 s is not the first keyframe of {}", id(segment));
+            assert_eq!(number, first, "the picture at 0.3 s is not the first keyframe of {}", id(segment));
         }
     }
 }

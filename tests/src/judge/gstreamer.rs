@@ -18,14 +18,18 @@ fn decoder(file: &Path) -> &'static str {
 }
 
 /// The burnt-in numbers of all frames that GStreamer shows of the first video track.
+///
+/// Without a parser between demuxer and decoder: h264parse and h265parse put the nominal frame duration of the stream in place
+/// of the file's. Where a camera's clock makes the true one shorter, the frame before an edit then seems to reach into it,
+/// and a pipeline with a parser (playbin) shows that one frame more.
 #[must_use]
 pub fn numbers(file: &Path, width: usize, height: usize) -> Vec<Option<u16>> {
     let crop = format!("right={} bottom={}", width - STRIP_WIDTH, height - STRIP_HEIGHT);
+    let decoder = decoder(file).rsplit(' ').next().unwrap_or_default();
     let text = format!(
-        "filesrc location={} ! qtdemux name=d d.video_0 ! {} ! videoconvert ! video/x-raw,format=GRAY8 \
+        "filesrc location={} ! qtdemux name=d d.video_0 ! {decoder} ! videoconvert ! video/x-raw,format=GRAY8 \
          ! videocrop {crop} ! fdsink fd=1 sync=false",
-        file.display(),
-        decoder(file)
+        file.display()
     );
     let raw = tool(launch().args(text.split_whitespace()));
     raw.chunks_exact(STRIP_WIDTH * STRIP_HEIGHT).map(read_number).collect()
