@@ -24,8 +24,8 @@ fn strange_files_are_kept_aside_and_the_index_is_rebuilt() {
 
     let run = files[0].parent().unwrap();
     fs::write(run.join("holiday.mp4"), b"not ours").unwrap();
-    fs::write(run.join("9999.mp4"), vec![0; 100_000]).unwrap();
-    // A segment whose identity is of a later format: the version is the first field of the uuid box after its 16-byte id.
+    fs::write(run.join("9999.mp4"), vec![7; 100_000]).unwrap();
+    // The index is damaged all over.
     for file in files_below(&setup.archive().join("index")) {
         let mut bytes = fs::read(&file).unwrap();
         for byte in bytes.iter_mut().skip(100).step_by(997) {
@@ -51,7 +51,7 @@ fn strange_files_are_kept_aside_and_the_index_is_rebuilt() {
     wait_for("the quarantine", Duration::from_secs(20), || {
         (!files_below(&setup.archive().join("quarantine")).is_empty()).then_some(())
     });
-    assert!(there(b"not ours") && there(&vec![0; 100_000]), "a stranger's file is gone");
+    assert!(there(b"not ours") && there(&vec![7; 100_000]), "a stranger's file is gone");
     let health = daemon.client.get("/v1/health").json().to_string();
     let metrics = daemon.client.get("/v1/metrics").text();
     assert!(health.contains("quarantine") || metrics.contains("quarantine"), "quarantine is not visible: {health}");
