@@ -42,8 +42,9 @@ fn edges_are_exact_for_every_cut() {
             let clip = cut(&daemon, &segment, times[first], times[end], &out);
             let expected = &numbers[first..end];
             assert_eq!(ffmpeg::all_numbers(&out), expected, "{}: ffmpeg, frames {first} to {end}", stream.kind.name());
-            // GStreamer 1.22 shows nothing of a clip of a few pictures that does not begin at a keyframe (README).
-            if end - first > 1 {
+            // GStreamer 1.22 takes the way from the keyframe to the start for the clip itself, and shows nothing where that way
+            // is the longer one (README).
+            if end - first > 2 * (first % 25) {
                 gstreamer::assert_shows(&out, 640, 360, expected);
             }
             // Debian's Chromium has no H.265.

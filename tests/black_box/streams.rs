@@ -54,6 +54,8 @@ fn every_kind_of_stream_goes_the_whole_way() {
         let _ = daemon.await_open(stream.kind.name(), 1.5, Duration::from_secs(20));
     }
     daemon.kill();
+    // Dead for some frames: otherwise the next run would begin within the last frame, and nothing would be missing.
+    std::thread::sleep(Duration::from_millis(300));
 
     let daemon = setup.start();
     for_all(&streams, |stream| {

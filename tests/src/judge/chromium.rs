@@ -29,7 +29,7 @@ function number() {
 }
 let first = null;
 v.onerror = () => post('error ' + (v.error ? v.error.message : ''));
-v.onloadeddata = () => { first = number(); v.play(); };
+v.requestVideoFrameCallback(() => { first = number(); v.play(); });
 v.onended = () => post('shown ' + first + ' ' + number());
 </script>"#;
 
