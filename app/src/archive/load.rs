@@ -43,6 +43,11 @@ pub struct Health {
     pub unreadable: Vec<String>,
 }
 
+/// Closed segments per lens and run, from the newest back, whose close may be in the page cache only. A close is synced by
+/// the tick after its flip, so only what one tick flipped can be; a tick that waited a minute for the disk, with segments
+/// of one second, flips this many.
+const UNSETTLED: usize = 64;
+
 /// What the first pass leaves for the second.
 #[derive(Default)]
 struct Work {
@@ -209,12 +214,10 @@ impl Inner {
             boot.or_else(|| work.runs.get(&run).and_then(|info| info.boot)).is_none_or(|boot| boot == self.boot)
         };
         for dir in listing.dirs.iter().filter(|d| same(d.run, Some(d))) {
-            let mut files: Vec<PathBuf> = work
-                .closed
-                .iter()
-                .filter(|r| r.id.lens == dir.lens && r.id.run == dir.run)
-                .map(|r| r.id.media_path())
-                .collect();
+            let mut closed: Vec<&SegmentId> =
+                work.closed.iter().map(|r| &r.id).filter(|id| id.lens == dir.lens && id.run == dir.run).collect();
+            closed.sort_unstable_by_key(|id| std::cmp::Reverse(id.seq));
+            let mut files: Vec<PathBuf> = closed.iter().take(UNSETTLED).map(|id| id.media_path()).collect();
             files.extend([dir.path.join(super::gaps::FILE_NAME), dir.path.join(super::clock_file::FILE_NAME)]);
             let mut done: Result<(), ArchiveError> = Ok(());
             for file in &files {
