@@ -230,19 +230,16 @@ impl Life {
             assert_eq!(file.movie.sample_count(), row.row.frames as usize, "{id}");
         }
         for (id, expected) in &mut self.expected {
-            match archive.lookup(id).ok() {
-                Some(row) => {
-                    assert_ne!(expected.removed, Known::Yes, "{id}: removed stays removed");
-                    assert!(row.row.frames >= expected.frames, "{id}: durable footage stays");
-                    let kept = if row.row.protected { Known::Yes } else { Known::No };
-                    assert!(expected.kept == kept || expected.kept == Known::Either, "{id}: kept stays kept");
-                    *expected = Expected { frames: row.row.frames, kept, removed: Known::No };
-                }
-                None => {
-                    assert_ne!(expected.removed, Known::No, "{id}: durable footage stays");
-                    assert_ne!(expected.kept, Known::Yes, "{id}: kept stays kept");
-                    expected.removed = Known::Yes;
-                }
+            if let Ok(row) = archive.lookup(id) {
+                assert_ne!(expected.removed, Known::Yes, "{id}: removed stays removed");
+                assert!(row.row.frames >= expected.frames, "{id}: durable footage stays");
+                let kept = if row.row.protected { Known::Yes } else { Known::No };
+                assert!(expected.kept == kept || expected.kept == Known::Either, "{id}: kept stays kept");
+                *expected = Expected { frames: row.row.frames, kept, removed: Known::No };
+            } else {
+                assert_ne!(expected.removed, Known::No, "{id}: durable footage stays");
+                assert_ne!(expected.kept, Known::Yes, "{id}: kept stays kept");
+                expected.removed = Known::Yes;
             }
         }
         let causes = causes(&archive);
