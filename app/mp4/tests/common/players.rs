@@ -67,8 +67,8 @@ pub fn ffprobe_times(file: &Path) -> Vec<f64> {
 pub fn gstreamer(files: &[PathBuf], picture_bytes: usize, codec: &str, scheduling: Scheduling) -> Vec<Vec<Picture>> {
     let mut all = Vec::new();
     for batch in files.chunks(24) {
-        let mut cmd = Command::new("gst-launch-1.0");
-        cmd.arg("-q");
+        let mut cmd = Command::new("timeout");
+        cmd.args(["60", "gst-launch-1.0", "-q"]);
         for f in batch {
             let raw = raw_name(f, "gst");
             let _ = std::fs::remove_file(&raw);
@@ -81,12 +81,27 @@ pub fn gstreamer(files: &[PathBuf], picture_bytes: usize, codec: &str, schedulin
             cmd.args(["qtdemux", "!", &parse, "!", &decode, "max-threads=1", "!", "video/x-raw,format=I420", "!"]);
             cmd.args(["filesink", "sync=false"]).arg(format!("location={}", raw.display()));
         }
-        let out = cmd.output().unwrap();
+        let out = judgement(&mut cmd);
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "gst-launch-1.0 for {batch:?}: {said}");
         all.extend(batch.iter().map(|f| pictures(&raw_name(f, "gst"), picture_bytes)));
     }
     all
+}
+
+/// Runs a player that is bounded by `timeout`. GStreamer 1.22 can deadlock while many pipelines with queues start at once
+/// (a query waits in a queue that is not running yet): then it has said nothing about the files and is asked again.
+fn judgement(cmd: &mut Command) -> std::process::Output {
+    const HUNG: i32 = 124;
+    let mut out = cmd.output().unwrap();
+    for _ in 0..2 {
+        if out.status.code() != Some(HUNG) {
+            break;
+        }
+        eprintln!("GStreamer hung before it played anything to its end; asking it again");
+        out = cmd.output().unwrap();
+    }
+    out
 }
 
 /// Whether mp4parse takes the file; gives the number of tracks.
