@@ -91,6 +91,7 @@ pub fn gstreamer(files: &[PathBuf], picture_bytes: usize, codec: &str, schedulin
 
 /// Runs a player that is bounded by `timeout`. GStreamer 1.22 can deadlock while many pipelines with queues start at once
 /// (a query waits in a queue that is not running yet): then it has said nothing about the files and is asked again.
+#[allow(clippy::print_stderr, reason = "a test's own output")]
 fn judgement(cmd: &mut Command) -> std::process::Output {
     const HUNG: i32 = 124;
     let mut out = cmd.output().unwrap();
