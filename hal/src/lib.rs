@@ -16,4 +16,4 @@ pub mod platform;
 pub mod power;
 pub mod source;
 mod sources;
-mod timeline;
+pub mod timeline;

@@ -38,7 +38,7 @@ pub enum GapCause {
     SourceEnded,
     /// Known to be missing between camera and recorder.
     PacketLoss,
-    /// Time stamps that could not be repaired.
+    /// Time stamps that could not be repaired. Kept for what was recorded before all of them were.
     BadTimestamps,
     /// The disk did not keep up and the buffer was full.
     DiskSlow,

@@ -20,7 +20,7 @@ use crate::archive::{Archive, ArchiveError, LensGaps, Progress, TickReport};
 use super::absence::Absence;
 use super::intake::{Intake, Item, is_entry};
 use super::log_limit::{LogLimit, and_more};
-use super::repair::{Admitted, Repair};
+use super::repair::{Admitted, Repair, TimeFault};
 use super::repeat::Repeat;
 use super::segment_file::{Plan, SegmentFile, Timed, audio_of, video_of};
 use super::splitter::{Point, Splitter, Verdict};
@@ -270,26 +270,26 @@ impl Line {
             self.release_held();
             self.lost(GapCause::PacketLoss, None, 0);
         }
-        let pts = match self.video_times.admit(&unit) {
-            Admitted::Keep { pts, fault } => {
-                if let Some(fault) = fault {
-                    *self.status.repaired.entry(fault).or_default() += 1;
-                }
-                pts
-            }
-            Admitted::Reject => {
-                self.release_held();
-                self.lost(GapCause::BadTimestamps, None, 1);
-                self.warn("bad_timestamps", &"capture times beyond repair: footage was left out");
-                return;
-            }
-        };
+        let pts = self.mended(&unit);
         self.reorder.see(pts, is_entry(unit.kind));
         let rasl = unit.kind == FrameKind::Rasl;
         if let Some(held) = self.held.take() {
             self.place(held, Some(rasl));
         }
         self.place(Timed { unit, pts }, None);
+    }
+
+    /// The capture time to record a unit with.
+    fn mended(&mut self, unit: &AccessUnit) -> Mono {
+        let times = if unit.kind == FrameKind::Audio { &mut self.audio_times } else { &mut self.video_times };
+        let Admitted { pts, fault } = times.admit(unit);
+        if let Some(fault) = fault {
+            *self.status.repaired.entry(fault).or_default() += 1;
+            if fault == TimeFault::Jump {
+                self.warn("bad_timestamps", &"capture times make no sense: they were replaced");
+            }
+        }
+        pts
     }
 
     /// Puts a unit into the present segment or a new one, or drops it.
@@ -502,13 +502,7 @@ impl Line {
     }
 
     fn audio_unit(&mut self, unit: AccessUnit) {
-        let Admitted::Keep { pts, fault } = self.audio_times.admit(&unit) else {
-            self.drop_for(GapCause::BadTimestamps, 1);
-            return;
-        };
-        if let Some(fault) = fault {
-            *self.status.repaired.entry(fault).or_default() += 1;
-        }
+        let pts = self.mended(&unit);
         let format = Arc::clone(&unit.format);
         self.audio = Some((Arc::clone(&format), pts));
         let timed = Timed { unit, pts };

@@ -8,6 +8,8 @@
 //! frame waits for one tick and one sync, for nothing else); no lens holds up another, no disk a camera.
 
 pub mod absence;
+#[cfg(test)]
+mod arrivals;
 pub mod intake;
 mod line;
 pub mod log_limit;

@@ -1,11 +1,9 @@
 //! Repairs capture times of one track: missing, equal, backward and jumping ones.
 //!
-//! Promises that every time it lets through is new (never equal to a recent one), lies after the last IDR picture, and
-//! follows the source exactly (`pts` unchanged) as long as the source keeps to that. It never stops a recording: beyond its
-//! limits it rejects units up to the next entry point, which becomes a gap `bad_timestamps`. Arrival times, which come from
-//! our own clock, judge the source's; they are never used in place of a sound capture time.
-
-use std::time::Duration;
+//! Promises that every unit gets a time, that it is new (never equal to a recent one), lies after the last IDR picture, and
+//! is the source's own (`pts` unchanged) as long as the source keeps to that. A time that makes no sense costs no picture: it
+//! is replaced by one that follows the latest at the pace of the arrivals. Arrival times, which come from our own clock,
+//! judge the source's; they are never used in place of a sound capture time.
 
 use mos_hal::clock::Mono;
 use mos_hal::media::{AccessUnit, FrameKind, TrackFormat, VideoCodec};
@@ -19,9 +17,6 @@ const JUMP: i64 = 2_000_000_000;
 const FAR: i64 = 10_000_000_000;
 /// No capture time is beyond this (73 years); keeps arithmetic on hostile input from overflowing.
 const ABSURD: i64 = 1 << 61;
-/// Re-anchorings tolerated within [`FORGIVE`]; more of them reject units.
-const JUMPS_TOLERATED: u32 = 8;
-const FORGIVE: Duration = Duration::from_secs(10);
 /// Distance of frames assumed until the stream has shown its own.
 const DEFAULT_STEP: i64 = 40_000_000;
 /// Smallest difference that survives rounding to 90 kHz ticks.
@@ -41,16 +36,11 @@ pub enum TimeFault {
 
 /// The judgement on one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// Record it with this capture time.
-    Keep {
-        /// The time to record.
-        pts: Mono,
-        /// What had to be mended.
-        fault: Option<TimeFault>,
-    },
-    /// Its time and those before are beyond repair; leave it out.
-    Reject,
+pub struct Admitted {
+    /// The capture time to record.
+    pub pts: Mono,
+    /// What had to be mended.
+    pub fault: Option<TimeFault>,
 }
 
 /// The repairer of one track.
@@ -65,9 +55,8 @@ pub struct Repair {
     /// Arrival of the unit with the latest time.
     max_arrival: i64,
     fresh: bool,
-    rejecting: bool,
-    jumps: u32,
-    jumps_since: i64,
+    /// How far behind the latest time a picture out of output order was seen.
+    reach: i64,
     equal_run: bool,
 }
 
@@ -79,9 +68,7 @@ impl Default for Repair {
             floor: i64::MIN,
             max_arrival: 0,
             fresh: true,
-            rejecting: false,
-            jumps: 0,
-            jumps_since: 0,
+            reach: 0,
             equal_run: false,
         }
     }
@@ -93,7 +80,7 @@ impl Repair {
         self.floor = self.floor.max(self.max().unwrap_or(i64::MIN));
         self.fresh = true;
         self.shift = 0;
-        self.rejecting = false;
+        self.reach = 0;
     }
 
     /// Distance of two frames in nanoseconds, as observed or as the format says.
@@ -115,22 +102,18 @@ impl Repair {
     /// Judges the next unit in decoding order.
     pub fn admit(&mut self, unit: &AccessUnit) -> Admitted {
         let arrival = unit.arrival.0;
-        if self.rejecting {
-            if !is_entry(unit.kind) {
-                return Admitted::Reject;
-            }
-            self.rejecting = false;
-            self.jumps = 0;
-        }
         let step = self.step(&unit.format);
         let Some(raw) = unit.pts else {
             return self.keep(unit, self.after_max(step, arrival), Some(TimeFault::Missing));
         };
         let raw = raw.0.clamp(-ABSURD, ABSURD);
-        if self.plausible(raw, unit, step) {
+        let mut shifted = (raw + self.shift).clamp(-ABSURD, ABSURD);
+        // Within a group of reordered pictures all keep to one shift, or they would lose their order.
+        let closed = self.reach == 0 || is_entry(unit.kind);
+        if self.shift != 0 && self.plausible(raw, unit, step) && (closed || !self.plausible(shifted, unit, step)) {
             self.shift = 0;
+            shifted = raw;
         }
-        let shifted = (raw + self.shift).clamp(-ABSURD, ABSURD);
         if self.plausible(shifted, unit, step) {
             self.equal_run = false;
             return self.keep(unit, shifted, None);
@@ -138,12 +121,8 @@ impl Repair {
         if let Some(near) = self.nudged(shifted, unit, step) {
             return self.keep(unit, near, Some(TimeFault::NotIncreasing));
         }
-        self.count_jump(arrival);
-        if self.jumps > JUMPS_TOLERATED {
-            self.rejecting = true;
-            return Admitted::Reject;
-        }
-        let anchor = self.after_max(step, arrival);
+        // Pictures that belong before this one are still to come: they get room.
+        let anchor = self.after_max(step, arrival).saturating_add(self.reach.min(step * MAX_REORDER as i64));
         self.shift = anchor - raw;
         self.keep(unit, anchor, Some(TimeFault::Jump))
     }
@@ -200,17 +179,11 @@ impl Repair {
         if self.fresh || elapsed > 2 * step { lowest.max(arrival.min(max.saturating_add(elapsed))) } else { lowest }
     }
 
-    fn count_jump(&mut self, arrival: i64) {
-        if arrival - self.jumps_since > FORGIVE.as_nanos() as i64 {
-            self.jumps_since = arrival;
-            self.jumps = 0;
-        }
-        self.jumps += 1;
-    }
-
     fn keep(&mut self, unit: &AccessUnit, t: i64, fault: Option<TimeFault>) -> Admitted {
-        if self.max().is_none_or(|m| t > m) {
-            self.max_arrival = unit.arrival.0;
+        match self.max() {
+            Some(max) if t < max && fault.is_none() => self.reach = self.reach.max(max - t),
+            Some(max) if t < max => {}
+            _ => self.max_arrival = unit.arrival.0,
         }
         self.fresh = false;
         if closes_output(unit) {
@@ -222,7 +195,7 @@ impl Repair {
         let place = self.recent.iter().position(|r| *r > t).unwrap_or(self.recent.len());
         // Cannot fail: one place was just made free.
         let _ = self.recent.insert(place, t);
-        Admitted::Keep { pts: Mono(t), fault }
+        Admitted { pts: Mono(t), fault }
     }
 }
 
@@ -263,10 +236,8 @@ mod tests {
             .enumerate()
             .map(|(n, (pts, kind))| {
                 let unit = unit_at(&format, pts.map(|p| p * MS), n as i64 * 40 * MS, *kind);
-                match repair.admit(&unit) {
-                    Admitted::Keep { pts, fault } => (pts.0 / MS, fault),
-                    Admitted::Reject => (-1, None),
-                }
+                let Admitted { pts, fault } = repair.admit(&unit);
+                (pts.0 / MS, fault)
             })
             .collect()
     }
@@ -339,7 +310,7 @@ mod tests {
         let mut repair = Repair::default();
         for (pts, arrival) in [(0, 0), (40, 50), (8_000, 8_010)] {
             let unit = unit_at(&format, Some(pts * MS), arrival * MS, FrameKind::Delta);
-            assert_eq!(repair.admit(&unit), Admitted::Keep { pts: Mono(pts * MS), fault: None });
+            assert_eq!(repair.admit(&unit), Admitted { pts: Mono(pts * MS), fault: None });
         }
     }
 
@@ -359,23 +330,17 @@ mod tests {
             let mut repair = Repair::default();
             let mut floor = i64::MIN;
             let mut recent: Vec<i64> = Vec::new();
-            let mut rejected_entry = 0;
             for (n, (offset, kind)) in plan.iter().enumerate() {
                 let arrival = n as i64 * 40 * MS;
                 let kind = if *kind == 0 { FrameKind::Idr } else { FrameKind::Delta };
                 let pts = offset.map(|o| if o.abs() < 1000 { arrival + o * MS } else { o.saturating_mul(MS) });
-                match repair.admit(&unit_at(&format, pts, arrival, kind)) {
-                    Admitted::Keep { pts, .. } => {
-                        prop_assert!(pts.0 > floor, "{} before {floor}", pts.0);
-                        prop_assert!(recent.iter().all(|r| (r - pts.0).abs() >= TICK - 1));
-                        if kind == FrameKind::Idr { floor = pts.0; }
-                        recent.push(pts.0);
-                        if recent.len() > MAX_REORDER { recent.remove(0); }
-                    }
-                    Admitted::Reject => rejected_entry += u32::from(kind == FrameKind::Idr),
-                }
+                let Admitted { pts, .. } = repair.admit(&unit_at(&format, pts, arrival, kind));
+                prop_assert!(pts.0 > floor, "{} before {floor}", pts.0);
+                prop_assert!(recent.iter().all(|r| (r - pts.0).abs() >= TICK - 1));
+                if kind == FrameKind::Idr { floor = pts.0; }
+                recent.push(pts.0);
+                if recent.len() > MAX_REORDER { recent.remove(0); }
             }
-            prop_assert!(rejected_entry <= plan.len() as u32);
         }
     }
 }

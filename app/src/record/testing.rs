@@ -34,3 +34,20 @@ pub(crate) fn unit_at(format: &Arc<TrackFormat>, pts: Option<i64>, arrival: i64,
         data: Bytes::from(vec![0; 100]),
     }
 }
+
+/// Decoding order of `n` frames in mini groups of `b` B-frames (a pyramid if `pyramid`), as output indices.
+pub(crate) fn order(n: usize, b: usize, pyramid: bool) -> Vec<i64> {
+    let mut out = vec![0];
+    let mut last = 0;
+    while out.len() < n {
+        let p = last + b + 1;
+        out.push(p as i64);
+        let mid = last + b.div_ceil(2);
+        if pyramid && b >= 2 {
+            out.push(mid as i64);
+        }
+        out.extend((last + 1..p).filter(|i| !(pyramid && b >= 2 && *i == mid)).map(|i| i as i64));
+        last = p;
+    }
+    out
+}

@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mos_hal::clock::{BootId, Clock, Mono, SimClock, UtcMicros};
 use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, LensId, TrackFormat};
+use mos_hal::timeline::Timeline;
 
-use super::testing::{MS, unit_at, video_format};
+use super::repair::TimeFault;
+use super::testing::{MS, order, unit_at, video_format};
 use super::*;
 use crate::archive::disk::{Disk, SimDisk, SimOp};
 use crate::archive::gaps::GapCause;
@@ -189,7 +191,7 @@ fn a_start_in_the_middle_of_a_group_waits_for_its_keyframe() {
 }
 
 #[test]
-fn times_beyond_repair_are_a_gap_and_never_a_stop() {
+fn times_beyond_repair_cost_no_picture_and_never_a_stop() {
     let rig = rig(60);
     let format = video_format(0);
     for n in 0..150 {
@@ -199,10 +201,37 @@ fn times_beyond_repair_are_a_gap_and_never_a_stop() {
         rig.push(unit_at(&format, Some(pts * MS), n * STEP * MS, gop(n, 25)));
     }
     rig.stop();
-    let gaps = rig.gaps();
-    assert!(!gaps.is_empty() && gaps.iter().all(|g| g.2 == GapCause::BadTimestamps), "{gaps:?}");
+    assert_eq!(rig.gaps(), []);
+    let status = rig.recorder.status().lenses[&rig.lens].clone();
+    assert_eq!(rig.rows().iter().map(|r| r.frames).sum::<u32>(), 150);
+    assert!(status.repaired[&TimeFault::Jump] >= 30, "{:?}", status.repaired);
     let last = rig.rows().last().unwrap().end.0 / MS;
     assert!((5_900..6_100).contains(&last), "footage ends at {last}");
+}
+
+#[test]
+fn what_a_server_sends_at_once_is_stored_picture_by_picture() {
+    for held in [120, 1_900, 2_100, 5_000, 9_000] {
+        let rig = rig(2);
+        let format = video_format(2);
+        let mut timeline = Timeline::new();
+        for gop in 0..20 {
+            // An IDR picture, then groups of four with a pyramid of pictures out of order, as x264 makes them.
+            for (slot, n) in order(25, 3, true).into_iter().enumerate() {
+                let kind = if n == 0 { FrameKind::Idr } else { FrameKind::Delta };
+                let (n, slot) = (gop * 25 + n, gop * 25 + slot as i64);
+                let arrival = held.max(slot * STEP + 120);
+                rig.until(arrival);
+                let pts = timeline.place(0, n * STEP * MS, Mono(arrival * MS));
+                rig.push(unit_at(&format, Some(pts.0), arrival * MS, kind));
+            }
+        }
+        rig.stop();
+        let status = rig.recorder.status().lenses[&rig.lens].clone();
+        assert_eq!(rig.rows().iter().map(|r| r.frames).sum::<u32>(), 500, "held back for {held} ms: {status:?}");
+        assert!(status.repaired.is_empty(), "held back for {held} ms: {status:?}");
+        assert_eq!(rig.gaps(), [(0, held, GapCause::Starting)]);
+    }
 }
 
 #[test]

@@ -118,24 +118,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
+    use super::super::testing::order;
     use super::*;
-
-    /// Decoding order of `n` frames in mini groups of `b` B-frames (a pyramid if `pyramid`), as output indices.
-    pub(crate) fn order(n: usize, b: usize, pyramid: bool) -> Vec<i64> {
-        let mut out = vec![0];
-        let mut last = 0;
-        while out.len() < n {
-            let p = last + b + 1;
-            out.push(p as i64);
-            let mid = last + b.div_ceil(2);
-            if pyramid && b >= 2 {
-                out.push(mid as i64);
-            }
-            out.extend((last + 1..p).filter(|i| !(pyramid && b >= 2 && *i == mid)).map(|i| i as i64));
-            last = p;
-        }
-        out
-    }
 
     fn depth_of(order: &[i64]) -> usize {
         let mut learner = Learner::default();
