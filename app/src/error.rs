@@ -30,6 +30,8 @@ pub enum Kind {
     NoFootage,
     /// The span crosses a change of codec or picture size; the message and `split_points` tell where to split.
     FormatChange,
+    /// What is asked cannot be done in the state in which the thing is now.
+    Conflict,
     /// The body or the header fields are too large.
     TooLarge,
     /// The storage is full or has failed.
@@ -59,6 +61,7 @@ impl Kind {
             Self::Newer => "newer",
             Self::NoFootage => "no_footage",
             Self::FormatChange => "format_change",
+            Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
             Self::Storage => "storage",
             Self::Undecodable => "undecodable",

@@ -45,6 +45,7 @@ fn commands_of_the_readme_exist() {
         "unprotect",
         "remove",
         "upload",
+        "uploads",
         "check",
     ] {
         let done = outcome(Command::new(mos_tests::binary("mos")).args([command, "--help"]));

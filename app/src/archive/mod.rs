@@ -246,6 +246,12 @@ impl Archive {
         &self.inner.pins
     }
 
+    /// The clocks that it was opened with.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
     /// The disk, for `clips/` and `snapshots/`.
     #[must_use]
     pub fn disk(&self) -> &Arc<dyn Disk> {

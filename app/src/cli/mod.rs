@@ -19,6 +19,7 @@ mod snapshot;
 mod status;
 mod times;
 mod upload;
+mod uploads;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ enum Command {
     Remove(remove::RemoveArgs),
     /// Send files of the archive to a server
     Upload(upload::UploadArgs),
+    /// List uploads, call them off, try them again
+    Uploads(uploads::UploadsArgs),
     /// Look through an archive that no daemon uses, and mend it with --repair
     Check(check::CheckArgs),
     /// Show it all on throw-away cameras and a throw-away server
@@ -141,6 +144,7 @@ impl Cli {
             Command::Unprotect(args) => asked(protection::unprotect(&client()?, &args)),
             Command::Remove(args) => asked(remove::execute(&client()?, &args)),
             Command::Upload(args) => asked(upload::execute(&client()?, &args)),
+            Command::Uploads(args) => asked(uploads::execute(&client()?, &args)),
             Command::Check(args) => check::execute(&args),
             #[cfg(feature = "demo")]
             Command::Demo(args) => demo::execute(&args),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::client::Client;
-use super::{Failure, Outcome, Report, print};
+use super::{Failure, Outcome, Report, print, times};
 use crate::upload::job::{Job, JobState};
 
 #[derive(Debug, Args)]
@@ -24,13 +24,22 @@ pub(super) struct UploadArgs {
     /// The server's host key: its SHA256:… fingerprint or its known_hosts line
     #[arg(long, value_name = "KEY")]
     host_key: Option<String>,
-    /// The private key to log in with, in OpenSSH format, without passphrase
+    /// The private key to log in with, in OpenSSH format; its passphrase, if it has one, from $MOS_PASSPHRASE
     #[arg(long, value_name = "KEYFILE")]
     identity: Option<PathBuf>,
     /// Replace a file of the same name
     #[arg(long)]
     overwrite: bool,
-    /// Do not wait for the end
+    /// Who goes first when several files wait: event, normal or background
+    #[arg(long, value_name = "PRIORITY", default_value = "normal", value_parser = ["event", "normal", "background"])]
+    priority: String,
+    /// Most bytes per second
+    #[arg(long, value_name = "BYTES")]
+    max_rate: Option<u64>,
+    /// Read the whole file back and compare it before it gets its final name, if the server cannot tell its hash
+    #[arg(long)]
+    read_back: bool,
+    /// Do not wait for the end; `mos uploads` tells where it stands
     #[arg(long)]
     detach: bool,
     #[command(flatten)]
@@ -45,13 +54,14 @@ struct Uploads {
 }
 
 pub(super) async fn execute(client: &Client, args: &UploadArgs) -> Outcome {
-    let identity = args.identity.as_ref().map(|path| {
-        std::fs::read_to_string(path).map_err(|e| Failure::Failed(format!("cannot read {}: {e}", path.display())))
-    });
     let options = json!({
         "host_key": args.host_key,
-        "identity": identity.transpose()?,
+        "identity": key_text(args.identity.as_ref())?,
+        "passphrase": passphrase(),
         "overwrite": args.overwrite,
+        "priority": args.priority,
+        "max_rate": args.max_rate,
+        "read_back": args.read_back,
     });
     let request = json!({ "paths": args.paths, "destination_uri": args.to, "options": options });
     let mut queued: Uploads = client.post("/v1/uploads", &request).await?;
@@ -70,6 +80,19 @@ pub(super) async fn execute(client: &Client, args: &UploadArgs) -> Outcome {
     verdict(&queued.uploads)
 }
 
+/// The text of a key file.
+pub(super) fn key_text(path: Option<&PathBuf>) -> Result<Option<String>, Failure> {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|e| Failure::Failed(format!("cannot read {}: {e}", path.display())))
+    };
+    path.map(read).transpose()
+}
+
+/// The passphrase of the key file. Never an option: those show in the process list.
+pub(super) fn passphrase() -> Option<String> {
+    std::env::var("MOS_PASSPHRASE").ok().filter(|text| !text.is_empty())
+}
+
 /// Waits for the end of a job, with a progress bar if somebody looks.
 async fn follow(client: &Client, job: &Job) -> Result<Job, Failure> {
     let bar = ProgressBar::new(0);
@@ -78,19 +101,24 @@ async fn follow(client: &Client, job: &Job) -> Result<Job, Failure> {
     bar.set_message(name(&job.path).to_owned());
     let mut events = client.events(&format!("/v1/uploads/{}/events", job.id)).await?;
     while let Some(now) = events.next::<Job>().await? {
-        match now.state {
-            JobState::Transferring { bytes, total, .. } => {
-                bar.set_length(total);
-                bar.set_position(bytes);
-            }
-            JobState::Done { .. } | JobState::Failed { .. } => {
+        match &now.state {
+            state if state.is_end() => {
                 bar.finish_and_clear();
                 return Ok(now);
             }
-            JobState::Queued | JobState::Connecting | JobState::Verifying => {}
+            JobState::Transferring { bytes, total, .. } => {
+                bar.set_length(*total);
+                bar.set_position(*bytes);
+                bar.set_message(name(&job.path).to_owned());
+            }
+            JobState::Failed { kind, next_try_ts, .. } => {
+                let next = next_try_ts.map_or_else(String::new, times::show);
+                bar.set_message(format!("{}: {}, next try {next}", name(&job.path), kind.name()));
+            }
+            _ => {}
         }
     }
-    Err(Failure::Failed(format!("the daemon ended before upload {} did", job.id)))
+    Err(Failure::Failed(format!("the daemon ended before upload {} did; it goes on when the daemon does", job.id)))
 }
 
 fn name(path: &str) -> &str {
@@ -112,7 +140,8 @@ fn verdict(jobs: &[Job]) -> Outcome {
     let failures: Vec<String> = jobs
         .iter()
         .filter_map(|job| match &job.state {
-            JobState::Failed { kind, message } => Some(format!("{}: {}: {message}", job.path, kind.name())),
+            JobState::Cancelled => Some(format!("{}: cancelled", job.path)),
+            JobState::Failed { kind, message, .. } => Some(format!("{}: {}: {message}", job.path, kind.name())),
             _ => None,
         })
         .collect();

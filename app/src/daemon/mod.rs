@@ -8,7 +8,6 @@ mod lean;
 pub(crate) mod signals;
 mod supervise;
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
@@ -32,7 +31,7 @@ use crate::outputs::{self, Outputs};
 use crate::record::{Recorder, RecorderOptions};
 use crate::retention;
 use crate::snapshot::Snapshots;
-use crate::upload::queue::{Limits, Uploads};
+use crate::upload::queue::{Settings, Uploads};
 use signals::StopSignals;
 use supervise::Recording;
 
@@ -121,7 +120,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let recorder = recording.recorder.clone();
     let clips = Clips::new(archive.clone());
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
-    let uploads = Uploads::start(&root, archive.clone(), Limits::default()).map_err(system("start uploads"))?;
+    let uploads = Uploads::start(&root, archive.clone(), &Settings::default()).map_err(system("start uploads"))?;
     let loading = Mutex::new(Loading::Busy);
     let services = Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, loading });
     let beside = keep_house(services.clone(), &config.storage)?;
@@ -220,9 +219,7 @@ async fn keep_outputs(mut outputs: Outputs, services: &Arc<Services>) -> Infalli
         times.tick().await;
         let services = services.clone();
         let step = tokio::task::spawn_blocking(move || {
-            let live = services.uploads.list().into_iter().filter(|job| !job.state.is_end());
-            let in_use: BTreeSet<PathBuf> = live.map(|job| PathBuf::from(job.path)).collect();
-            if let Err(e) = outputs.step(&in_use) {
+            if let Err(e) = outputs.step(&services.uploads.in_use()) {
                 log::warn!("clips and pictures are not looked after: {e}");
             }
             outputs

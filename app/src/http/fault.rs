@@ -42,7 +42,9 @@ pub fn status(kind: Kind) -> StatusCode {
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Kind::Protected | Kind::Open | Kind::Newer | Kind::NoFootage | Kind::FormatChange => StatusCode::CONFLICT,
+        Kind::Protected | Kind::Open | Kind::Newer | Kind::NoFootage | Kind::FormatChange | Kind::Conflict => {
+            StatusCode::CONFLICT
+        }
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Undecodable => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::Storage => StatusCode::INSUFFICIENT_STORAGE,

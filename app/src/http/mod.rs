@@ -42,6 +42,7 @@ pub use health::{HealthView, LensView, StorageView};
 pub use openapi::document;
 pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
 pub use snapshots::SnapshotView;
+pub use uploads::UploadList;
 
 /// Bytes that a request's body may have.
 pub(crate) const MAX_BODY: usize = 256 << 10;

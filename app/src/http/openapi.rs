@@ -28,7 +28,10 @@ use super::routes::Routes;
         super::snapshots::snapshot,
         super::snapshots::get_snapshot_file,
         super::uploads::upload,
+        super::uploads::list_uploads,
         super::uploads::get_upload,
+        super::uploads::cancel_upload,
+        super::uploads::retry_upload,
         super::uploads::get_upload_events,
         get_open_api,
     )

@@ -22,7 +22,7 @@ use crate::capture::DropMode;
 use crate::cli::client::{Address, Client, ClientError};
 use crate::error::Kind;
 use crate::record::RecorderOptions;
-use crate::upload::queue::Limits;
+use crate::upload::queue::Settings;
 
 const TOKEN: &str = "0123456789abcdef";
 /// 2026-11-20T10:00:00Z.
@@ -68,7 +68,7 @@ impl Rig {
             capture: CaptureControlService::new(platform.clone(), &as_clock, Vec::new(), DropMode::InPlace),
             clips: Clips::new(archive.clone()),
             snapshots: Snapshots::new(archive.clone(), platform.codecs()),
-            uploads: Uploads::start(&root, archive.clone(), Limits::default()).unwrap(),
+            uploads: Uploads::start(&root, archive.clone(), &Settings::default()).unwrap(),
             loading: Mutex::new(Loading::Done),
             archive,
             root,

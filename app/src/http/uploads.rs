@@ -1,4 +1,4 @@
-//! Uploads: Upload, GetUpload, GetUploadEvents.
+//! Uploads: Upload, ListUploads, GetUpload, GetUploadEvents, RetryUpload, CancelUpload.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,9 +8,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use utoipa::ToSchema;
 
 use super::Services;
 use super::extract::{Body, Id};
@@ -20,14 +22,17 @@ use super::segments::blocking;
 use crate::error::{ErrorBody, Kind};
 use crate::upload::failure::Refused;
 use crate::upload::job::{Job, JobId};
-use crate::upload::queue::{Submitted, UploadRequest};
+use crate::upload::queue::{RetryRequest, Submitted, UploadRequest};
 
 /// How often a silent stream of events shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.post("/v1/uploads", upload);
+    routes.get("/v1/uploads", list_uploads);
     routes.get("/v1/uploads/{id}", get_upload);
+    routes.delete("/v1/uploads/{id}", cancel_upload);
+    routes.post("/v1/uploads/{id}/retry", retry_upload);
     routes.get("/v1/uploads/{id}/events", get_upload_events);
 }
 
@@ -43,6 +48,20 @@ pub(super) async fn upload(
     Ok((StatusCode::ACCEPTED, Json(submitted)))
 }
 
+/// All uploads that are remembered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UploadList {
+    /// The oldest first. Those that are over are remembered for a while.
+    pub uploads: Vec<Job>,
+}
+
+/// Lists the uploads: those that wait, run or have failed, and the newest that are over.
+#[utoipa::path(get, path = "/v1/uploads", operation_id = "ListUploads", tag = "uploads",
+    responses((status = 200, body = UploadList)))]
+pub(super) async fn list_uploads(State(services): State<Arc<Services>>) -> Json<UploadList> {
+    Json(UploadList { uploads: services.uploads.list() })
+}
+
 /// Where an upload stands.
 #[utoipa::path(get, path = "/v1/uploads/{id}", operation_id = "GetUpload", tag = "uploads",
     params(("id" = String, Path, description = "The upload")),
@@ -51,7 +70,29 @@ pub(super) async fn get_upload(State(services): State<Arc<Services>>, Id(id): Id
     services.uploads.get(&JobId(id.clone())).map(Json).ok_or_else(|| Fault::absent("upload", &id))
 }
 
-/// Follows an upload: server-sent events, each the state as GetUpload shows it. Ends with `done` or `failed`.
+/// Calls an upload off and lets go of its file. What already lies under its final name at the server stays there.
+#[utoipa::path(delete, path = "/v1/uploads/{id}", operation_id = "CancelUpload", tag = "uploads",
+    params(("id" = String, Path, description = "The upload")),
+    responses((status = 200, body = Job), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn cancel_upload(State(services): State<Arc<Services>>, Id(id): Id) -> Result<Json<Job>, Fault> {
+    Ok(Json(blocking(move || services.uploads.cancel(&JobId(id))).await??))
+}
+
+/// Tries an upload that waits or has failed again at once; with a new credential if one is given.
+#[utoipa::path(post, path = "/v1/uploads/{id}/retry", operation_id = "RetryUpload", tag = "uploads",
+    params(("id" = String, Path, description = "The upload")), request_body = Option<RetryRequest>,
+    responses((status = 200, body = Job), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn retry_upload(
+    State(services): State<Arc<Services>>,
+    Id(id): Id,
+    request: Option<Body<RetryRequest>>,
+) -> Result<Json<Job>, Fault> {
+    let request = request.map(|Body(request)| request).unwrap_or_default();
+    Ok(Json(blocking(move || services.uploads.retry(&JobId(id), &request)).await??))
+}
+
+/// Follows an upload: server-sent events, each the state as GetUpload shows it. Ends with `done`, `cancelled`, or `failed`
+/// without a next try.
 #[utoipa::path(get, path = "/v1/uploads/{id}/events", operation_id = "GetUploadEvents", tag = "uploads",
     params(("id" = String, Path, description = "The upload")),
     responses((status = 200, content_type = "text/event-stream", body = Job), (status = "4XX", body = ErrorBody)))]
@@ -83,9 +124,12 @@ impl From<Refused> for Fault {
             | Refused::NoHostKey { .. }
             | Refused::HostKey(_)
             | Refused::Credential(_)
+            | Refused::Options(_)
             | Refused::SameName { .. } => Kind::BadRequest,
+            Refused::Over { .. } | Refused::Running { .. } => Kind::Conflict,
+            Refused::NotDurable(_) => Kind::Storage,
             Refused::Path { .. } => Kind::Forbidden,
-            Refused::NotFound { .. } => Kind::NotFound,
+            Refused::NotFound { .. } | Refused::NoJob { .. } => Kind::NotFound,
             Refused::Open { .. } => Kind::Open,
             Refused::QueueFull { .. } | Refused::Stopping => Kind::Busy,
         };

@@ -30,8 +30,12 @@ pub enum FailureKind {
     ServerError,
     /// The file could not be read, or changed while it was sent.
     SourceError,
-    /// The daemon stopped before the job ended.
-    Stopped,
+    /// The named destination is not in the configuration any more.
+    NoDestination,
+    /// The daemon's own credential for the destination cannot be had: variable, file or agent.
+    CredentialUnavailable,
+    /// A fault of the program; the log tells more.
+    Internal,
 }
 
 impl FailureKind {
@@ -50,14 +54,17 @@ impl FailureKind {
             Self::SizeMismatch => "size_mismatch",
             Self::ServerError => "server_error",
             Self::SourceError => "source_error",
-            Self::Stopped => "stopped",
+            Self::NoDestination => "no_destination",
+            Self::CredentialUnavailable => "credential_unavailable",
+            Self::Internal => "internal",
         }
     }
 
-    /// Whether the road is to blame, so that the same job may succeed later without anybody changing anything.
+    /// Whether the same job may succeed later without anybody changing anything about it: the road is to blame, or the
+    /// server has no room now. These alone are tried again.
     #[must_use]
     pub fn is_road_fault(self) -> bool {
-        matches!(self, Self::Unreachable | Self::ConnectionLost | Self::TimedOut | Self::Stopped)
+        matches!(self, Self::Unreachable | Self::ConnectionLost | Self::TimedOut | Self::ServerFull)
     }
 }
 
@@ -75,6 +82,11 @@ impl Failure {
     /// A failure of this kind.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
+    }
+
+    /// The file cannot be read.
+    pub(super) fn unreadable(e: &std::io::Error) -> Self {
+        Self::new(FailureKind::SourceError, format!("the file cannot be read to its end: {e}"))
     }
 }
 
@@ -99,6 +111,9 @@ pub enum Refused {
     /// The credential is missing or cannot be used.
     #[error("identity: {0}")]
     Credential(String),
+    /// An option is out of its range.
+    #[error("options: {0}")]
+    Options(String),
     /// The path names nothing that may be sent.
     #[error("path '{path}': {why}")]
     Path {
@@ -125,8 +140,29 @@ pub enum Refused {
         /// The remote name.
         name: String,
     },
+    /// There is no such job.
+    #[error("there is no upload '{id}'")]
+    NoJob {
+        /// The id as asked.
+        id: String,
+    },
+    /// The job is over; nothing can be changed.
+    #[error("upload {id} is over; ask for a new one")]
+    Over {
+        /// The job.
+        id: String,
+    },
+    /// The job is being carried out.
+    #[error("upload {id} is on its way; it is tried again by itself if the road breaks off")]
+    Running {
+        /// The job.
+        id: String,
+    },
+    /// The queue cannot be written down, and what is not durable is not promised.
+    #[error("{0}")]
+    NotDurable(String),
     /// Too many jobs wait.
-    #[error("{waiting} uploads are waiting already; try again when some have ended")]
+    #[error("{waiting} uploads wait or have failed already; try again when some have ended or were cancelled")]
     QueueFull {
         /// How many wait.
         waiting: usize,

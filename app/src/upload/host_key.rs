@@ -33,6 +33,15 @@ impl HostKeyPin {
         }
     }
 
+    /// The pin as a text that [`HostKeyPin::parse`] reads for any server.
+    #[must_use]
+    pub(super) fn stored(&self) -> String {
+        match self {
+            Self::Fingerprint(_) => self.to_string(),
+            Self::Key(key) => format!("* {} {}", key.algorithm(), data_of(key)),
+        }
+    }
+
     /// Whether this is the key of the pinned server.
     #[must_use]
     pub fn matches(&self, key: &PublicKey) -> bool {
@@ -73,6 +82,11 @@ impl fmt::Debug for HostKeyPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HostKeyPin({self})")
     }
+}
+
+/// The key's data as known_hosts lines have it.
+fn data_of(key: &PublicKey) -> String {
+    base64::engine::general_purpose::STANDARD.encode(key.to_bytes().unwrap_or_default())
 }
 
 fn fingerprint(digest: &str) -> Result<HostKeyPin, Refused> {
@@ -216,6 +230,16 @@ mod tests {
         assert_eq!(pin.to_string(), key.fingerprint(HashAlg::Sha256).to_string());
         let other = crate::demo::sftp_server::fresh_key().unwrap();
         assert!(!pin.matches(other.public_key()));
+    }
+
+    #[test]
+    fn a_stored_pin_is_the_same_pin() {
+        let at = server("vault.example", 2222);
+        let key = PublicKey::from_openssh(KEY).unwrap();
+        for given in [key.fingerprint(HashAlg::Sha256).to_string(), format!("[vault.example]:2222 {KEY}")] {
+            let pin = HostKeyPin::parse(&given, &at).unwrap();
+            assert_eq!(HostKeyPin::parse(&pin.stored(), &server("other", 22)).unwrap(), pin);
+        }
     }
 
     #[test]

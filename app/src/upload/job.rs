@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::failure::{Failure, FailureKind};
+use super::failure::FailureKind;
 
 /// A job's name, stable and never used again: 8 random hex digits of the daemon's life, a hyphen and a number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -17,12 +17,30 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Where a job stands. Only forwards, in this order; `done` and `failed` are the ends.
+/// Who goes first when several jobs wait for the same server.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// When nothing else waits.
+    Background,
+    /// In the order in which they were asked for.
+    #[default]
+    Normal,
+    /// Clips of events, before all others.
+    Event,
+}
+
+/// Where a job stands: `queued`, `connecting`, `transferring`, `verifying`, then an end. A fault of the road is `failed`
+/// with the time of the next try, after which the job goes on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum JobState {
-    /// Waits for its turn; one job at a time goes to each destination.
+    /// Waits for its turn; one job at a time goes to each server.
     Queued,
+    /// The credential came with the call and was forgotten when the daemon ended; retry with a new one.
+    NeedsCredentials,
     /// Name, TCP, host key, login.
     Connecting,
     /// On its way.
@@ -34,7 +52,7 @@ pub enum JobState {
         /// Bytes per second over the last seconds.
         rate: u64,
     },
-    /// Everything is acknowledged; size check, sync, rename.
+    /// Everything is acknowledged; size check, hash check, sync, rename.
     Verifying,
     /// It lies under its final name, with the right size.
     Done {
@@ -53,20 +71,24 @@ pub enum JobState {
         kind: FailureKind,
         /// One sentence for people.
         message: String,
+        /// When it is tried again, UTC microseconds by the clock of the daemon; null: only when somebody asks for it.
+        next_try_ts: Option<i64>,
     },
+    /// Somebody called it off.
+    Cancelled,
 }
 
 impl JobState {
-    /// Whether nothing follows.
+    /// Whether nothing follows unless somebody asks for it.
     #[must_use]
     pub fn is_end(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Failed { .. })
+        matches!(self, Self::Done { .. } | Self::Failed { next_try_ts: None, .. } | Self::Cancelled)
     }
-}
 
-impl From<Failure> for JobState {
-    fn from(f: Failure) -> Self {
-        Self::Failed { kind: f.kind, message: f.message }
+    /// Whether the job is over for good, so that its file need not be kept.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Cancelled)
     }
 }
 
@@ -81,6 +103,8 @@ pub struct Job {
     pub path: String,
     /// Where to, without credentials: `sftp://user@host:port/path`.
     pub destination: String,
+    /// Who goes first.
+    pub priority: Priority,
     /// Where it stands.
     #[serde(flatten)]
     pub state: JobState,

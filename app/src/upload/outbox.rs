@@ -3,7 +3,6 @@
 //! The archive confines paths and opens files without following links; this room adds what only an upload asks: a segment must
 //! be whole, unfinished files (names with a leading dot) do not leave, and the segment is pinned while its job lives.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,6 +67,15 @@ impl Outbox {
         }
     }
 
+    /// Takes again what a job of an earlier life had taken, before anything is listed or removed. That it is still there is
+    /// seen when it is opened.
+    #[must_use]
+    pub fn retake(&self, path: &Path) -> Outgoing {
+        let pin = segment_of(path).and_then(|id| self.archive.pins().pin(&id).ok());
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        Outgoing { path: path.to_owned(), name, _pin: pin }
+    }
+
     /// Opens what was taken.
     pub fn open(&self, outgoing: &Outgoing) -> Result<Arc<dyn DiskFile>, Failure> {
         self.archive.disk().open(&outgoing.path, OpenMode::Read).map_err(|e| {
@@ -88,20 +96,6 @@ impl Outbox {
             Err(e) => Err(Refused::Path { path: path(), why: e.to_string() }),
         }
     }
-}
-
-/// Reads all of `buf`, or says that the file ended.
-pub(super) fn read_exactly(file: &dyn DiskFile, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
-    while !buf.is_empty() {
-        match file.read_at(offset, buf)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                offset += n as u64;
-                buf = &mut buf[n..];
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The segment that lies at `segments/{lens}/{run}/{seq}.mp4`.

@@ -1,34 +1,43 @@
-//! The queue: takes jobs, serves each server one job at a time, and tells everybody who asks where a job stands.
+//! The queue: takes jobs, keeps them on disk until they are over, and tells everybody who asks where a job stands.
 //!
-//! It lives on one thread with its own small runtime. What waits and what has ended is bounded; a caller that is too fast is
-//! told so. Everything is in memory: after a restart of the daemon the queue is empty.
+//! Calls may come from any thread. Those that change the queue wait for the disk: what they answer is durable (`store.rs`).
+//! The jobs are carried out by one thread of its own (`courier.rs`); everything that is waiting and everything that has ended
+//! is bounded, and a caller that is too fast is told so.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-use std::{fmt, io};
+use std::time::Duration;
 
-use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::credential::{Credential, Secret};
-use super::destination::{Destination, Endpoint};
-use super::failure::{Failure, FailureKind, Refused};
+use super::book::{Book, Entry, WayIn};
+use super::contents::Known;
+use super::courier;
+use super::destination::Destination;
+use super::failure::Refused;
 use super::host_key::HostKeyPin;
 use super::job::{Job, JobId, JobState};
-use super::outbox::{Outbox, Outgoing};
-use super::{Access, Parcel, Progress, UploadBackend, UploadSession};
+use super::outbox::Outbox;
+use super::request::{self, Order};
+use super::schedule::Schedule;
+use super::store::{Record, Store, StoreError, Stored};
+use super::{Access, UploadBackend};
 use crate::archive::Archive;
+
+pub use super::request::{RetryRequest, Submitted, UploadOptions, UploadRequest};
+
+/// How long the end may wait for the disk.
+const WRITE_DOWN: Duration = Duration::from_secs(5);
 
 /// Bounds of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Jobs that may wait or run.
+    /// Jobs that may wait, run or stand as failed.
     pub live: usize,
-    /// Jobs that have ended and are still shown; the oldest are forgotten.
+    /// Jobs that are over and still shown; the oldest are forgotten.
     pub ended: usize,
     /// Servers that are served at the same time.
     pub servers: usize,
@@ -40,94 +49,46 @@ impl Default for Limits {
     }
 }
 
-/// What a caller asks for: `POST /uploads`.
-#[derive(Clone, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UploadRequest {
-    /// Files under `segments/`, `clips/` or `snapshots/`, absolute or relative to the archive's root.
-    pub paths: Vec<String>,
-    /// `sftp://user@host[:port]/path`; ending with `/` it is a directory, else the name of the one file.
-    /// `/~/path` is relative to the login directory. It may not hold a password.
-    pub destination_uri: String,
-    /// How.
-    pub options: UploadOptions,
+/// How to run the service.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Bounds.
+    pub limits: Limits,
 }
 
-/// How to upload.
-#[derive(Clone, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UploadOptions {
-    /// `SHA256:…` or a known_hosts line. Without it nothing is connected.
-    pub host_key: Option<String>,
-    /// The text of a private key file in OpenSSH format, not encrypted.
-    pub identity: Option<Secret>,
-    /// A password, if the server takes no keys.
-    pub password: Option<Secret>,
-    /// Replace an existing file of that name; otherwise the job fails with `destination_exists`.
-    #[serde(default)]
-    pub overwrite: bool,
-}
-
-impl fmt::Debug for UploadRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UploadRequest").field("paths", &self.paths).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for UploadOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UploadOptions").field("overwrite", &self.overwrite).finish_non_exhaustive()
-    }
-}
-
-/// The jobs that one call made, one per path, in the order of the paths.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, utoipa::ToSchema)]
-pub struct Submitted {
-    /// The id that they share.
-    pub group: String,
-    /// The jobs.
-    pub uploads: Vec<Job>,
-}
-
-/// The upload service. Cheap to share; dropping the last one stops it as [`Uploads::stop`] does.
+/// The upload service. Dropping it stops it as [`Uploads::stop`] does.
 pub struct Uploads {
     shared: Arc<Shared>,
-    tasks: mpsc::UnboundedSender<Task>,
     stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
-struct Shared {
-    outbox: Outbox,
-    backend: Arc<dyn UploadBackend>,
+/// What the callers and the courier share. The queue's lock is taken before the book's, never after it.
+pub(super) struct Shared {
+    root: PathBuf,
+    pub(super) archive: Archive,
+    pub(super) outbox: Outbox,
+    pub(super) backend: Arc<dyn UploadBackend>,
     limits: Limits,
+    queue: Mutex<Queue>,
     book: Mutex<Book>,
+    /// Something changed for the courier.
+    pub(super) changed: Notify,
 }
 
-/// Every job that is shown. Its lock is held only for look-ups.
-#[derive(Default)]
-struct Book {
-    jobs: HashMap<JobId, watch::Sender<Job>>,
-    /// In the order in which they were made.
-    order: Vec<JobId>,
-    ended: VecDeque<JobId>,
+/// What only callers that may wait for the disk touch.
+struct Queue {
+    /// None while the disk does not let us keep one.
+    store: Option<Store>,
     life: String,
     made: u64,
     stopped: bool,
 }
 
-/// A job with all that it needs; dropping it lets go of pin and credential.
-struct Task {
-    id: JobId,
-    access: Arc<Access>,
-    outgoing: Outgoing,
-    to: Destination,
-    overwrite: bool,
-}
-
 impl Uploads {
-    /// Starts the service for `archive`, which lies at `root`, with SFTP as its way out.
-    pub fn start(root: &Path, archive: Archive, limits: Limits) -> io::Result<Self> {
-        Self::with_backend(root, archive, Arc::new(super::sftp::Sftp), limits)
+    /// Starts the service for `archive`, which lies at `root`, with SFTP as its way out. Jobs of earlier lives go on; their
+    /// files are pinned when this returns, so start it before anything is removed from the archive.
+    pub fn start(root: &Path, archive: Archive, settings: &Settings) -> io::Result<Self> {
+        Self::with_backend(root, archive, Arc::new(super::sftp::Sftp), settings)
     }
 
     /// The same with another way out.
@@ -135,109 +96,147 @@ impl Uploads {
         root: &Path,
         archive: Archive,
         backend: Arc<dyn UploadBackend>,
-        limits: Limits,
+        settings: &Settings,
     ) -> io::Result<Self> {
-        let book = Book { life: random_hex()?, ..Book::default() };
-        let outbox = Outbox::new(root, archive);
-        let shared = Arc::new(Shared { outbox, backend, limits, book: Mutex::new(book) });
-        let (tasks, inbox) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let of_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("mos-upload".to_owned())
-            .spawn(move || runtime.block_on(serve(&of_thread, inbox, stopped)))?;
-        Ok(Self { shared, tasks, stop: Mutex::new(Some((stop, thread))) })
-    }
-
-    /// Takes a call: all of its jobs or none. Returns before anything is connected.
-    pub fn submit(&self, request: &UploadRequest) -> Result<Submitted, Refused> {
-        let to = Destination::parse(&request.destination_uri)?;
-        let endpoint = to.endpoint();
-        let pin = request.options.host_key.as_deref().unwrap_or_default();
-        let pin = HostKeyPin::parse(pin, &endpoint)?;
-        let credential = credential(&request.options)?;
-        let access = Arc::new(Access { endpoint, pin, credential });
-        let tasks = self.tasks_of(request, &to, &access)?;
-        self.enter(tasks)
-    }
-
-    fn tasks_of(&self, request: &UploadRequest, to: &Destination, access: &Arc<Access>) -> Result<Vec<Task>, Refused> {
-        if request.paths.is_empty() {
-            return Err(Refused::Path { path: String::new(), why: "name at least one file".to_owned() });
+        let limits = settings.limits;
+        let seed = random()?;
+        let life = format!("{:08x}", seed >> 32);
+        let schedule = Schedule::new(limits.servers, seed);
+        let shared = Arc::new(Shared {
+            root: root.to_owned(),
+            outbox: Outbox::new(root, archive.clone()),
+            archive,
+            backend,
+            limits,
+            queue: Mutex::new(Queue { store: None, life, made: 0, stopped: false }),
+            book: Mutex::new(Book::new(schedule, limits.ended)),
+            changed: Notify::new(),
+        });
+        // Cameras come first: a queue that cannot be opened costs uploads, not the daemon.
+        if let Err(e) = shared.store(&mut shared.queue()) {
+            log::error!("no uploads for now: {e}");
         }
-        if request.paths.len() > self.shared.limits.live {
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        let of_thread = shared.clone();
+        let thread = std::thread::Builder::new().name("mos-upload".to_owned()).spawn(move || {
+            runtime.block_on(courier::serve(&of_thread, stopped));
+            // What is being written down is written to its end.
+            runtime.shutdown_timeout(WRITE_DOWN);
+        })?;
+        Ok(Self { shared, stop: Mutex::new(Some((stop, thread))) })
+    }
+
+    /// Takes a call: all of its jobs or none. Returns when they are durable, before anything is connected.
+    pub fn submit(&self, request: &UploadRequest) -> Result<Submitted, Refused> {
+        let limit = self.shared.limits.live;
+        if request.paths.len() > limit {
             return Err(Refused::QueueFull { waiting: self.shared.book().live() });
         }
-        if request.paths.len() > 1 && !to.is_dir() {
-            let why = "several files need a directory as their destination: end the URI with '/'";
-            return Err(Refused::Destination(why.to_owned()));
-        }
-        let mut names = HashSet::new();
-        let mut tasks = Vec::with_capacity(request.paths.len());
-        for path in &request.paths {
-            let outgoing = self.shared.outbox.take(path)?;
-            let to = to.of_file(&outgoing.name);
-            if !names.insert(to.remote_path()) {
-                return Err(Refused::SameName { name: to.file_name().to_owned() });
-            }
-            let id = JobId(String::new());
-            let overwrite = request.options.overwrite;
-            tasks.push(Task { id, access: access.clone(), outgoing, to, overwrite });
-        }
-        Ok(tasks)
-    }
-
-    fn enter(&self, tasks: Vec<Task>) -> Result<Submitted, Refused> {
-        let mut book = self.shared.book();
-        if book.stopped {
+        let order = request::order(request, &self.shared.outbox)?;
+        let mut queue = self.shared.queue();
+        if queue.stopped {
             return Err(Refused::Stopping);
         }
-        if book.live() + tasks.len() > self.shared.limits.live {
-            return Err(Refused::QueueFull { waiting: book.live() });
+        let live = self.shared.book().live();
+        if live + order.files.len() > limit {
+            return Err(Refused::QueueFull { waiting: live });
         }
-        let group = format!("g{}-{}", book.life, book.made);
-        let mut uploads = Vec::with_capacity(tasks.len());
-        for mut task in tasks {
-            task.id = JobId(format!("{}-{}", book.life, book.made));
-            book.made += 1;
-            let job = Job {
-                id: task.id.clone(),
-                group: group.clone(),
-                path: task.outgoing.path.display().to_string(),
-                destination: task.to.to_string(),
-                state: JobState::Queued,
-            };
-            uploads.push(job.clone());
-            book.order.push(task.id.clone());
-            book.jobs.insert(task.id.clone(), watch::Sender::new(job));
-            self.tasks.send(task).map_err(|_| Refused::Stopping)?;
+        let group = format!("g{}-{}", queue.life, queue.made);
+        let records = records(&order, &request.options, &group, &mut queue);
+        let numbers = self.shared.store(&mut queue).and_then(|store| store.add(&records));
+        let numbers = numbers.map_err(|e| Refused::NotDurable(e.to_string()))?;
+        let mut book = self.shared.book();
+        let mut uploads = Vec::with_capacity(records.len());
+        for ((number, record), (outgoing, to)) in numbers.into_iter().zip(records).zip(order.files) {
+            let way_in = WayIn::Given(order.access.clone());
+            uploads.push(book.enter(Entry::new(number, record, to, way_in, Some(outgoing), JobState::Queued)));
         }
+        drop(book);
+        self.shared.changed.notify_one();
         Ok(Submitted { group, uploads })
     }
 
     /// Where a job stands; `None` if there never was one or it was forgotten.
     #[must_use]
     pub fn get(&self, id: &JobId) -> Option<Job> {
-        self.shared.book().jobs.get(id).map(|tx| tx.borrow().clone())
+        Some(self.shared.book().get(id)?.job())
     }
 
     /// All jobs that are remembered, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Job> {
-        let book = self.shared.book();
-        book.order.iter().filter_map(|id| Some(book.jobs.get(id)?.borrow().clone())).collect()
+        self.shared.book().list()
     }
 
-    /// Follows a job. The receiver holds the present state at once; the sender is gone once the job has ended and was forgotten.
+    /// Files, relative to the archive's root, that jobs still need. Segments are pinned besides; clips and pictures are not.
+    #[must_use]
+    pub fn in_use(&self) -> BTreeSet<PathBuf> {
+        self.shared.book().in_use()
+    }
+
+    /// Follows a job. The receiver holds the present state at once; the sender is gone once the job was forgotten.
     #[must_use]
     pub fn watch(&self, id: &JobId) -> Option<watch::Receiver<Job>> {
-        self.shared.book().jobs.get(id).map(watch::Sender::subscribe)
+        self.shared.book().watch(id)
     }
 
-    /// Ends the service: jobs that have not ended become `failed` with kind `stopped`. Waits for its thread.
+    /// Calls a job off and lets go of its file; durable on return. What already lies under its final name stays there.
+    pub fn cancel(&self, id: &JobId) -> Result<Job, Refused> {
+        self.shared.close(id, JobState::Cancelled)
+    }
+
+    /// Tries a job again now, with another credential if one is given.
+    pub fn retry(&self, id: &JobId, request: &RetryRequest) -> Result<Job, Refused> {
+        let credential =
+            request::given(request.identity.as_ref(), request.passphrase.as_ref(), request.password.as_ref())?;
+        let mut queue = self.shared.queue();
+        if queue.stopped {
+            return Err(Refused::Stopping);
+        }
+        let (state, mut record, to, way_in) = match self.shared.book().get(id) {
+            Some(entry) => (entry.state(), entry.record.clone(), entry.to.clone(), entry.way_in.clone()),
+            None => return Err(Refused::NoJob { id: id.0.clone() }),
+        };
+        match state {
+            JobState::Done { .. } | JobState::Cancelled => return Err(Refused::Over { id: id.0.clone() }),
+            JobState::Connecting | JobState::Transferring { .. } | JobState::Verifying => {
+                return Err(Refused::Running { id: id.0.clone() });
+            }
+            JobState::Queued | JobState::NeedsCredentials | JobState::Failed { .. } => {}
+        }
+        let endpoint = to.endpoint();
+        if let Some(pin) = &request.host_key {
+            record.host_key = HostKeyPin::parse(pin, &endpoint)?.stored();
+        }
+        let pin = HostKeyPin::parse(&record.host_key, &endpoint)?;
+        let way_in = match (credential, way_in) {
+            (Some(credential), _) => WayIn::Given(Arc::new(Access { endpoint, pin, credential })),
+            (None, WayIn::Given(old)) if old.pin == pin => WayIn::Given(old),
+            (None, WayIn::Given(old)) => {
+                WayIn::Given(Arc::new(Access { endpoint, pin, credential: old.credential.clone() }))
+            }
+            (None, WayIn::Forgotten) => {
+                return Err(Refused::Credential(
+                    "the credential of this upload was forgotten when the daemon ended; give it again".to_owned(),
+                ));
+            }
+        };
+        let store = self.shared.store(&mut queue);
+        store.and_then(|store| store.revive(&record)).map_err(|e| Refused::NotDurable(e.to_string()))?;
+        let mut book = self.shared.book();
+        if let Some(entry) = book.entry_mut(id) {
+            (entry.record, entry.way_in) = (record, way_in);
+        }
+        let job = book.again(id).ok_or_else(|| Refused::NoJob { id: id.0.clone() })?;
+        drop(book);
+        self.shared.changed.notify_one();
+        Ok(job)
+    }
+
+    /// Ends the service; jobs that are not over go on in the next life. Waits for its thread.
     pub fn stop(&self) {
-        self.shared.book().stopped = true;
+        self.shared.queue().stopped = true;
         let taken = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = taken {
             let _ = stop.send(());
@@ -252,203 +251,101 @@ impl Drop for Uploads {
     }
 }
 
-impl Book {
-    fn live(&self) -> usize {
-        self.jobs.len() - self.ended.len()
-    }
-}
-
 impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves a job on, and forgets the oldest ended ones beyond the limit.
-    fn set(&self, id: &JobId, state: JobState) {
-        let mut book = self.book();
-        let ended = state.is_end();
-        if let Some(tx) = book.jobs.get(id) {
-            if tx.borrow().state.is_end() {
-                return;
-            }
-            tx.send_modify(|job| job.state = state);
-        }
-        if ended {
-            book.ended.push_back(id.clone());
-            while book.ended.len() > self.limits.ended {
-                if let Some(old) = book.ended.pop_front() {
-                    book.jobs.remove(&old);
-                    book.order.retain(|id| *id != old);
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The open queue; opened, and its jobs taken over, if that was not possible before.
+    fn store<'a>(&self, queue: &'a mut Queue) -> Result<&'a mut Store, StoreError> {
+        if queue.store.is_none() {
+            let (store, found) = Store::open(&self.root)?;
+            queue.store = Some(store);
+            let mut book = self.book();
+            for stored in found {
+                if let Some(entry) = self.restored(stored) {
+                    book.enter(entry);
                 }
             }
         }
-    }
-}
-
-/// The connection that a finished job leaves behind for the next one of the same call.
-type Leftover = (Arc<Access>, Option<Box<dyn UploadSession>>);
-
-/// What runs now.
-#[derive(Default)]
-struct Running {
-    jobs: JoinSet<Leftover>,
-    /// Whom each serves, and which job it is.
-    who: HashMap<tokio::task::Id, (Endpoint, JobId)>,
-}
-
-/// The thread's main loop: starts what may start, until told to stop.
-async fn serve(shared: &Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<Task>, mut stop: oneshot::Receiver<()>) {
-    let mut waiting: VecDeque<Task> = VecDeque::new();
-    let mut running = Running::default();
-    loop {
-        tokio::select! {
-            biased;
-            _ = &mut stop => break,
-            Some(done) = running.jobs.join_next_with_id() => match done {
-                Ok((id, (access, session))) => {
-                    running.who.remove(&id);
-                    let next = waiting.iter().position(|t| Arc::ptr_eq(&t.access, &access));
-                    match (next.and_then(|at| waiting.remove(at)), session) {
-                        (Some(task), session) => running.begin(shared, task, session),
-                        (None, Some(session)) => drop(tokio::spawn(session.close())),
-                        (None, None) => {}
-                    }
-                }
-                Err(fault) => {
-                    log::error!("an upload ended in a fault of the program: {fault}");
-                    if let Some((_, id)) = running.who.remove(&fault.id()) {
-                        let text = "a fault of the program ended the upload; see the log";
-                        shared.set(&id, Failure::new(FailureKind::Stopped, text).into());
-                    }
-                }
-            },
-            Some(task) = inbox.recv() => waiting.push_back(task),
-        }
-        while running.jobs.len() < shared.limits.servers {
-            let free = waiting.iter().position(|t| running.is_free(&t.access.endpoint));
-            let Some(task) = free.and_then(|at| waiting.remove(at)) else { break };
-            running.begin(shared, task, None);
-        }
-    }
-    running.jobs.shutdown().await;
-    inbox.close();
-    while let Ok(task) = inbox.try_recv() {
-        waiting.push_back(task);
-    }
-    let stopped = Failure::new(FailureKind::Stopped, "the daemon stopped before the upload ended");
-    let left = running.who.into_values().map(|(_, id)| id);
-    for id in left.chain(waiting.into_iter().map(|t| t.id)) {
-        shared.set(&id, stopped.clone().into());
-    }
-}
-
-impl Running {
-    fn is_free(&self, endpoint: &Endpoint) -> bool {
-        !self.who.values().any(|(busy, _)| busy == endpoint)
+        queue.store.as_mut().ok_or_else(|| io::Error::other("the queue is not open").into())
     }
 
-    fn begin(&mut self, shared: &Arc<Shared>, task: Task, session: Option<Box<dyn UploadSession>>) {
-        let who = (task.access.endpoint.clone(), task.id.clone());
-        let handle = self.jobs.spawn(carry_out(shared.clone(), task, session));
-        self.who.insert(handle.id(), who);
-    }
-}
-
-/// One job from connecting to its end.
-async fn carry_out(shared: Arc<Shared>, task: Task, session: Option<Box<dyn UploadSession>>) -> Leftover {
-    let mut session = session;
-    let ended = attempt(&shared, &task, &mut session).await;
-    let state = match ended {
-        Ok(done) => {
-            log::info!("upload {}: {} bytes lie at {}", task.id, done.bytes, task.to);
-            JobState::Done {
-                remote_path: done.remote_path,
-                bytes: done.bytes,
-                sha256: hex(&done.sha256),
-                synced: done.synced,
+    /// A job of an earlier life, pinned anew if it is not over.
+    fn restored(&self, stored: Stored) -> Option<Entry> {
+        let Stored { number, record, end } = stored;
+        let to = match Destination::parse(&record.destination) {
+            Ok(to) => to,
+            Err(e) => {
+                log::error!("upload {} of an earlier run cannot be understood: {e}", record.id);
+                return None;
             }
-        }
-        Err(failure) => {
-            log::warn!("upload {} to {} failed: {failure}", task.id, task.to);
-            // What state the connection is in is not known; the next job gets a new one.
-            session = None;
-            failure.into()
-        }
-    };
-    shared.set(&task.id, state);
-    (task.access, session)
-}
-
-async fn attempt(
-    shared: &Shared,
-    task: &Task,
-    session: &mut Option<Box<dyn UploadSession>>,
-) -> Result<super::Delivered, Failure> {
-    shared.set(&task.id, JobState::Connecting);
-    let file = shared.outbox.open(&task.outgoing)?;
-    let open = match session.take() {
-        Some(open) => open,
-        None => shared.backend.connect(&task.access).await?,
-    };
-    let open = session.insert(open);
-    let parcel = Parcel { job: task.id.clone(), file, to: task.to.clone(), overwrite: task.overwrite };
-    let meter = Mutex::new(Meter::new(Instant::now()));
-    let report = |progress| {
-        let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = meter.state(progress, Instant::now()) {
-            shared.set(&task.id, state);
-        }
-    };
-    open.send(&parcel, &report).await
-}
-
-/// Turns acknowledgements into a few states a second with a rate over the last seconds.
-struct Meter {
-    /// When and at how many bytes; the span of the rate.
-    marks: VecDeque<(Instant, u64)>,
-    told: Option<Instant>,
-}
-
-impl Meter {
-    /// Between two states that differ only in figures.
-    const PERIOD: Duration = Duration::from_millis(100);
-    /// What the rate is taken over.
-    const SPAN: Duration = Duration::from_secs(3);
-
-    fn new(now: Instant) -> Self {
-        Self { marks: VecDeque::from([(now, 0)]), told: None }
-    }
-
-    fn state(&mut self, progress: Progress, now: Instant) -> Option<JobState> {
-        let (bytes, total) = match progress {
-            Progress::Verifying => return Some(JobState::Verifying),
-            Progress::Sent { bytes, total } => (bytes, total),
         };
-        let due = self.told.is_none_or(|t| now.duration_since(t) >= Self::PERIOD);
-        if !due && bytes < total {
-            return None;
+        let over = end.as_ref().is_some_and(JobState::is_over);
+        let outgoing = (!over).then(|| self.outbox.retake(Path::new(&record.path)));
+        let state = end.unwrap_or(JobState::NeedsCredentials);
+        let mut entry = Entry::new(number, record, to, WayIn::Forgotten, outgoing, state);
+        entry.known = Known::of_earlier_life();
+        Some(entry)
+    }
+
+    /// A job is over. Written down first; if that fails, the job is over all the same, and done again by the next life.
+    pub(super) fn close(&self, id: &JobId, state: JobState) -> Result<Job, Refused> {
+        let mut queue = self.queue();
+        let (present, forget) = {
+            let book = self.book();
+            let entry = book.get(id).ok_or_else(|| Refused::NoJob { id: id.0.clone() })?;
+            (entry.state(), book.surplus())
+        };
+        if present.is_over() {
+            return Err(Refused::Over { id: id.0.clone() });
         }
-        self.told = Some(now);
-        self.marks.push_back((now, bytes));
-        while self.marks.len() > 2 && now.duration_since(self.marks[1].0) >= Self::SPAN {
-            self.marks.pop_front();
+        if let Err(e) = self.store(&mut queue).and_then(|store| store.end(id, &state, &forget)) {
+            if state == JobState::Cancelled {
+                return Err(Refused::NotDurable(e.to_string()));
+            }
+            log::error!("that upload {id} is over cannot be written down: {e}");
         }
-        let (then, before) = self.marks[0];
-        let span = now.duration_since(then).as_secs_f64();
-        let rate = if span > 0.0 { ((bytes - before) as f64 / span) as u64 } else { 0 };
-        Some(JobState::Transferring { bytes, total, rate })
+        let job = self.book().close(id, state, &forget);
+        job.ok_or_else(|| Refused::NoJob { id: id.0.clone() })
+    }
+
+    /// A job has failed and will not be tried again by itself.
+    pub(super) fn note_failure(&self, id: &JobId, state: &JobState) {
+        let mut queue = self.queue();
+        // Somebody may have asked for another try, or called it off, in the meantime.
+        if self.book().get(id).is_none_or(|entry| entry.state() != *state) {
+            return;
+        }
+        if let Err(e) = self.store(&mut queue).and_then(|store| store.end(id, state, &[])) {
+            log::error!("that upload {id} failed cannot be written down: {e}");
+        }
     }
 }
 
-fn credential(options: &UploadOptions) -> Result<Credential, Refused> {
-    match (&options.identity, &options.password) {
-        (Some(key), None) => Credential::from_key_text(key),
-        (None, Some(password)) => Ok(Credential::Password(password.clone())),
-        (Some(_), Some(_)) => Err(Refused::Credential("give a key or a password, not both".to_owned())),
-        (None, None) => Err(Refused::Credential(
-            "an upload needs the private key that the server knows; the daemon lends none of its own".to_owned(),
-        )),
-    }
+fn records(order: &Order, options: &UploadOptions, group: &str, queue: &mut Queue) -> Vec<Record> {
+    let record = |(outgoing, to): &(super::outbox::Outgoing, Destination)| {
+        let id = JobId(format!("{}-{}", queue.life, queue.made));
+        queue.made += 1;
+        Record {
+            id,
+            group: group.to_owned(),
+            path: outgoing.path.display().to_string(),
+            destination: to.to_string(),
+            host_key: order.access.pin.stored(),
+            named: None,
+            priority: options.priority,
+            overwrite: options.overwrite,
+            max_rate: options.max_rate,
+            read_back: options.read_back,
+            clock: None,
+        }
+    };
+    order.files.iter().map(record).collect()
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -459,10 +356,10 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Eight digits that tell this life of the queue from others.
-fn random_hex() -> io::Result<String> {
+/// Tells this life of the queue, and this box, from others.
+fn random() -> io::Result<u64> {
     use io::Read as _;
-    let mut bytes = [0; 4];
+    let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(hex(&bytes))
+    Ok(u64::from_le_bytes(bytes))
 }

@@ -17,12 +17,12 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::contents::Contents;
 use super::destination::{Destination, Endpoint};
 use super::failure::{Failure, FailureKind};
-use super::outbox::read_exactly;
+use super::job::JobId;
 use super::ssh::Connection;
 use super::{Access, Boxed, Delivered, Parcel, Progress, UploadBackend, UploadSession};
-use crate::archive::disk::DiskFile;
 
 /// Bytes of a write.
 const CHUNK: usize = 32 * 1024;
@@ -88,7 +88,7 @@ impl Session {
         parcel: &Parcel,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Delivered, Failure> {
-        let total = parcel.file.len().map_err(|e| unreadable(&e))?;
+        let total = parcel.contents.len();
         progress(Progress::Sent { bytes: 0, total });
         self.make_parents(&parcel.to).await?;
         let remote = parcel.to.remote_path();
@@ -145,10 +145,10 @@ impl Session {
         total: u64,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<([u8; 32], bool), Failure> {
-        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
+        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE;
         let opened = self.sftp.open(temporary, flags, FileAttributes::default()).await;
         let handle = opened.map_err(|e| self.fault(format_args!("creating {}", shown(temporary)), &e))?.handle;
-        let written = self.write_all(&handle, parcel.file.as_ref(), total, progress).await;
+        let written = self.write_all(&handle, &parcel.contents, total, progress).await;
         let sha256 = match written {
             Ok(sha256) => sha256,
             Err(e) => {
@@ -181,7 +181,7 @@ impl Session {
     async fn write_all(
         &self,
         handle: &str,
-        file: &dyn DiskFile,
+        contents: &Contents,
         total: u64,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<[u8; 32], Failure> {
@@ -191,7 +191,7 @@ impl Session {
         while acknowledged < total {
             while sent < total && writes.len() < IN_FLIGHT {
                 let mut data = vec![0; CHUNK.min(usize::try_from(total - sent).unwrap_or(CHUNK))];
-                read_exactly(file, sent, &mut data).map_err(|e| unreadable(&e))?;
+                contents.read_at(sent, &mut data).map_err(|e| Failure::unreadable(&e))?;
                 hash.update(&data);
                 let (sftp, handle, offset, len) = (self.sftp.clone(), handle.to_owned(), sent, data.len() as u64);
                 writes.spawn(async move { sftp.write(handle, offset, data).await.map(|_| len) });
@@ -201,16 +201,12 @@ impl Session {
                 Some(Ok(Ok(len))) => acknowledged += len,
                 Some(Ok(Err(e))) => return Err(self.write_fault(&e, total).await),
                 Some(Err(_)) | None => {
-                    return Err(Failure::new(FailureKind::Stopped, "a fault of the program ended the transfer"));
+                    return Err(Failure::new(FailureKind::Internal, "a fault of the program ended the transfer"));
                 }
             }
             progress(Progress::Sent { bytes: acknowledged, total });
         }
-        let length = file.len().map_err(|e| unreadable(&e))?;
-        if length != total {
-            let message = format!("the file changed from {total} to {length} bytes while it was sent");
-            return Err(Failure::new(FailureKind::SourceError, message));
-        }
+        contents.check().map_err(|e| Failure::unreadable(&e))?;
         Ok(hash.finalize().into())
     }
 
@@ -264,6 +260,16 @@ impl UploadSession for Session {
         Box::pin(self.deliver(parcel, progress))
     }
 
+    fn discard<'a>(&'a mut self, to: &'a Destination, job: &'a JobId) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let _ = self.sftp.remove(to.sibling(&temporary_name(to.file_name(), &job.0))).await;
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+
     fn close(self: Box<Self>) -> Boxed<'static, ()> {
         Box::pin(async move {
             let _ = self.sftp.close_session();
@@ -293,10 +299,6 @@ fn already_there(at: &Endpoint, remote: &str) -> Failure {
     let message =
         format!("{} exists at {at} already and was left as it is; ask for `overwrite` to replace it", shown(remote));
     Failure::new(FailureKind::DestinationExists, message)
-}
-
-fn unreadable(e: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::SourceError, format!("the file cannot be read to its end: {e}"))
 }
 
 fn fault(at: &Endpoint, closed: bool, what: impl fmt::Display, e: &SftpError) -> Failure {

@@ -64,8 +64,9 @@ fn a_fault_of_the_server_is_never_done_and_leaves_nothing() {
         let rig = Rig::new();
         let server = SftpServer::with_fault(&rig.inbox, fault).unwrap();
         let (path, _) = rig.clip("a.mp4", 3_000_000);
-        let job = rig.end_of(&request(&path, &server.uri("a.mp4"), &server.pin(), &server.identity().unwrap()));
+        let job = rig.halt_of(&request(&path, &server.uri("a.mp4"), &server.pin(), &server.identity().unwrap()));
         assert_eq!(kind(&job), expected, "{job:?}");
+        assert_eq!(job.state.is_end(), expected != FailureKind::ServerFull, "only a full server is asked again");
         assert!(names(&rig.inbox).is_empty(), "{fault:?} left {:?}", names(&rig.inbox));
     }
 }
@@ -76,7 +77,7 @@ fn a_server_that_hangs_up_is_connection_lost() {
         let rig = Rig::new();
         let server = SftpServer::with_fault(&rig.inbox, fault).unwrap();
         let (path, _) = rig.clip("a.mp4", 3_000_000);
-        let job = rig.end_of(&request(&path, &server.uri("a.mp4"), &server.pin(), &server.identity().unwrap()));
+        let job = rig.halt_of(&request(&path, &server.uri("a.mp4"), &server.pin(), &server.identity().unwrap()));
         assert_eq!(kind(&job), FailureKind::ConnectionLost, "{job:?}");
         assert!(!names(&rig.inbox).contains(&"a.mp4".to_owned()));
     }
@@ -89,11 +90,12 @@ fn nobody_there_is_unreachable() {
     let (uri, pin, identity) = (server.uri("a.mp4"), server.pin(), server.identity().unwrap());
     drop(server);
     let (path, _) = rig.clip("a.mp4", 10);
-    assert_eq!(kind(&rig.end_of(&request(&path, &uri, &pin, &identity))), FailureKind::Unreachable);
+    assert_eq!(kind(&rig.halt_of(&request(&path, &uri, &pin, &identity))), FailureKind::Unreachable);
 }
 
+/// Invariant 7.
 #[test]
-fn stopping_ends_what_runs_and_what_waits() {
+fn stopping_ends_no_job() {
     let rig = Rig::new();
     // Takes connections and never says a word.
     let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -108,8 +110,11 @@ fn stopping_ends_what_runs_and_what_waits() {
     let waiting = rig.uploads.submit(&call).unwrap().uploads[0].id.clone();
     assert_eq!(rig.uploads.get(&waiting).unwrap().state, JobState::Queued);
     rig.uploads.stop();
-    for id in [running, waiting] {
-        assert_eq!(kind(&rig.uploads.get(&id).unwrap()), FailureKind::Stopped);
+    for id in [&running, &waiting] {
+        assert_eq!(rig.uploads.get(id).unwrap().state, JobState::Queued);
     }
     assert!(rig.uploads.submit(&call).is_err());
+    let rig = rig.restart();
+    let left: Vec<_> = rig.uploads.list().into_iter().map(|job| (job.id, job.state)).collect();
+    assert_eq!(left, [(running, JobState::NeedsCredentials), (waiting, JobState::NeedsCredentials)]);
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod lives;
 mod refusals;
 mod rig;
 mod sshd;

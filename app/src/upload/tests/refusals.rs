@@ -104,10 +104,15 @@ fn a_segment_is_sent_only_when_it_is_whole_and_pinned_meanwhile() {
     // Nobody answers now; while the job waits for that, the segment is pinned.
     let mut waiting = call(&format!("segments/road/{run}/0.mp4"));
     waiting.destination_uri = "sftp://u@192.0.2.1/".to_owned();
-    rig.uploads.submit(&waiting).unwrap();
-    assert!(rig.archive.pins().is_pinned(&closed.parse().unwrap()));
-    rig.uploads.stop();
-    assert!(!rig.archive.pins().is_pinned(&closed.parse().unwrap()));
+    let id = rig.uploads.submit(&waiting).unwrap().uploads[0].id.clone();
+    let pinned = |rig: &Rig| rig.archive.pins().is_pinned(&closed.parse().unwrap());
+    assert!(pinned(&rig));
+    // In the next life as well, before anything is listed.
+    let rig = rig.restart();
+    assert!(pinned(&rig));
+    rig.uploads.cancel(&id).unwrap();
+    assert!(!pinned(&rig));
+    assert!(matches!(rig.uploads.cancel(&id), Err(Refused::Over { .. })));
 }
 
 /// Invariant 1: no pin, no connection.

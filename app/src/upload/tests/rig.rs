@@ -16,8 +16,8 @@ use tempfile::TempDir;
 
 use crate::archive::disk::RealDisk;
 use crate::archive::{Archive, ArchiveOptions};
-use crate::upload::job::{Job, JobId};
-use crate::upload::queue::{Limits, UploadOptions, UploadRequest, Uploads};
+use crate::upload::job::{Job, JobId, JobState};
+use crate::upload::queue::{Limits, Settings, UploadOptions, UploadRequest, Uploads};
 
 /// An archive and its upload service.
 pub(super) struct Rig {
@@ -39,10 +39,20 @@ impl Rig {
         let (root, inbox) = (dir.path().join("archive"), dir.path().join("inbox"));
         fs::create_dir(&root).unwrap();
         fs::create_dir(&inbox).unwrap();
-        let disk = Arc::new(RealDisk::open(&root).unwrap());
+        Self::on(dir, root, inbox, limits)
+    }
+
+    fn on(dir: TempDir, root: PathBuf, inbox: PathBuf, limits: Limits) -> Self {
+        // A child that another test has just forked holds a copy of the lock until it is another program.
+        let disk = loop {
+            match RealDisk::open(&root) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                opened => break Arc::new(opened.unwrap()),
+            }
+        };
         let clock = Arc::new(SystemClock::new().unwrap());
         let archive = Archive::open(disk, clock, &ArchiveOptions::default()).unwrap();
-        let uploads = Uploads::start(&root, archive.clone(), limits).unwrap();
+        let uploads = Uploads::start(&root, archive.clone(), &Settings { limits }).unwrap();
         Self { uploads, archive, root, inbox, dir }
     }
 
@@ -64,6 +74,19 @@ impl Rig {
         let path = format!("clips/{name}");
         fs::write(self.root.join(&path), &contents).unwrap();
         (path, contents)
+    }
+
+    /// The next life of the daemon: everything that is only in memory is gone.
+    pub(super) fn restart(self) -> Self {
+        let Self { uploads, archive, root, inbox, dir } = self;
+        drop((uploads, archive));
+        Self::on(dir, root, inbox, Limits::default())
+    }
+
+    /// The only job of a call, when it has ended, or when a fault of the road holds it up.
+    pub(super) fn halt_of(&self, request: &UploadRequest) -> Job {
+        let submitted = self.uploads.submit(request).unwrap();
+        self.wait(&submitted.uploads[0].id, |job| job.state.is_end() || matches!(job.state, JobState::Failed { .. }))
     }
 
     /// The only job of a call, when it has ended.

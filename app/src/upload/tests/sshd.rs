@@ -145,7 +145,7 @@ fn a_server_killed_in_mid_transfer_leaves_a_failed_job_and_no_final_name() {
     let job = rig.wait(&id, |job| under_way(&job.state) || job.state.is_end());
     assert!(under_way(&job.state), "{job:?}");
     sshd.kill();
-    let job = rig.wait(&id, |job| job.state.is_end());
+    let job = rig.wait(&id, |job| matches!(job.state, JobState::Failed { .. }));
     assert_eq!(kind(&job.state), FailureKind::ConnectionLost, "{job:?}");
     let left = names(&rig.inbox);
     assert!(!left.contains(&"long.mp4".to_owned()), "{left:?}");

@@ -1,0 +1,183 @@
+//! The thread that carries jobs out: starts what may start, keeps connections open between jobs to the same server, and notes
+//! how each try ended.
+//!
+//! It alone calls the backend. It never decides whose turn it is (`schedule.rs`) nor what is durable (`store.rs`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::book::{Task, WayIn};
+use super::contents::Contents;
+use super::destination::Endpoint;
+use super::failure::{Failure, FailureKind};
+use super::job::JobState;
+use super::meter::Meter;
+use super::queue::{Shared, hex};
+use super::{Access, Delivered, Parcel, Progress, UploadSession};
+
+/// How long a connection without work is kept.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long clearing up at the server may take when a job is called off.
+const CLEAR_UP: Duration = Duration::from_secs(5);
+
+/// A connection that may serve the next job.
+type Kept = (Arc<Access>, Box<dyn UploadSession>);
+
+/// What a job leaves behind.
+struct Left {
+    task: Task,
+    session: Option<Kept>,
+    /// The book knows already that the server is free.
+    told: bool,
+}
+
+/// The thread's main loop, until told to stop.
+pub(super) async fn serve(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>) {
+    let mut running: JoinSet<Left> = JoinSet::new();
+    let mut numbers: HashMap<tokio::task::Id, i64> = HashMap::new();
+    let mut idle: HashMap<Endpoint, (Kept, Instant)> = HashMap::new();
+    let clock = shared.archive.clock().clone();
+    loop {
+        loop {
+            let Some(task) = shared.book().next(clock.mono()) else { break };
+            let (number, session) = (task.number, idle.remove(&task.to.endpoint()).map(|(kept, _)| kept));
+            let handle = running.spawn(carry_out(shared.clone(), task, session));
+            numbers.insert(handle.id(), number);
+        }
+        let wake = shared.book().wake().map(|at| Duration::from_nanos(at.since(clock.mono()).max(0) as u64));
+        tokio::select! {
+            biased;
+            _ = &mut stop => break,
+            Some(done) = running.join_next_with_id() => match done {
+                Ok((id, left)) => {
+                    numbers.remove(&id);
+                    if let Some(kept) = left.session {
+                        idle.insert(left.task.to.endpoint(), (kept, Instant::now()));
+                    }
+                    if !left.told {
+                        shared.book().free(&left.task.to, clock.mono());
+                    }
+                }
+                Err(fault) => {
+                    log::error!("an upload ended in a fault of the program: {fault}");
+                    if let Some(number) = numbers.remove(&fault.id()) {
+                        let failure = Failure::new(FailureKind::Internal, "a fault of the program; see the log");
+                        shared.book().fail(number, failure, false, clock.mono(), clock.utc());
+                    }
+                }
+            },
+            () = shared.changed.notified() => {}
+            () = sleep(wake.unwrap_or(Duration::MAX)), if wake.is_some() => {}
+            () = sleep(IDLE), if !idle.is_empty() => {
+                let old = idle.extract_if(|_, (_, since)| since.elapsed() >= IDLE);
+                for (_, ((_, session), _)) in old.collect::<Vec<_>>() {
+                    tokio::spawn(session.close());
+                }
+            }
+        }
+    }
+    running.shutdown().await;
+    shared.book().park();
+    for (_, ((_, session), _)) in idle {
+        let _ = timeout(Duration::from_secs(1), session.close()).await;
+    }
+}
+
+/// One try of one job, to its end.
+async fn carry_out(shared: Arc<Shared>, task: Task, kept: Option<Kept>) -> Left {
+    let id = task.record.id.clone();
+    let before = task.known.part().acknowledged;
+    let mut session = kept;
+    let outcome = tokio::select! {
+        biased;
+        () = task.call_off.notified() => None,
+        outcome = attempt(&shared, &task, &mut session) => Some(outcome),
+    };
+    match outcome {
+        None => {
+            // Called off: what lies at the server under the temporary name is of no use to anybody.
+            if let Some((_, open)) = session.as_mut()
+                && timeout(CLEAR_UP, open.discard(&task.to, &id)).await.is_err()
+            {
+                session = None;
+            }
+            Left { task, session, told: false }
+        }
+        Some(Ok(done)) => {
+            log::info!("upload {id}: {} bytes lie at {}", done.bytes, task.to);
+            let state = JobState::Done {
+                remote_path: done.remote_path,
+                bytes: done.bytes,
+                sha256: hex(&done.sha256),
+                synced: done.synced,
+            };
+            let of_end = shared.clone();
+            let ended = tokio::task::spawn_blocking(move || of_end.close(&id, state)).await;
+            if let Ok(Err(e)) = ended {
+                log::info!("{e}");
+            }
+            Left { task, session, told: false }
+        }
+        Some(Err(failure)) => {
+            log::warn!("upload {id} to {} failed: {failure}", task.to);
+            let fine = failure.kind == FailureKind::DestinationExists;
+            let further = task.known.part().acknowledged > before;
+            let clock = shared.archive.clock();
+            let state = shared.book().fail(task.number, failure, further, clock.mono(), clock.utc());
+            if state.is_end() {
+                let of_end = shared.clone();
+                let _ = tokio::task::spawn_blocking(move || of_end.note_failure(&id, &state)).await;
+            }
+            // What state the connection is in is not known; the next job gets a new one.
+            Left { task, session: session.filter(|_| fine), told: true }
+        }
+    }
+}
+
+async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) -> Result<Delivered, Failure> {
+    shared.book().progress(task.number, JobState::Connecting);
+    let access = match &task.way_in {
+        WayIn::Given(access) => access.clone(),
+        WayIn::Forgotten => {
+            return Err(Failure::new(
+                FailureKind::CredentialUnavailable,
+                "the credential of this upload was forgotten",
+            ));
+        }
+    };
+    let file = shared.outbox.open(&task.outgoing)?;
+    let contents = Contents::whole(file).map_err(|e| Failure::unreadable(&e))?;
+    if session.as_ref().is_some_and(|(of, open)| **of != *access || open.is_closed())
+        && let Some((_, old)) = session.take()
+    {
+        tokio::spawn(old.close());
+    }
+    let open = if let Some((_, open)) = session {
+        open
+    } else {
+        let new = shared.backend.connect(&access).await?;
+        &mut session.insert((access, new)).1
+    };
+    let parcel = Parcel {
+        job: task.record.id.clone(),
+        contents: Arc::new(contents),
+        to: task.to.clone(),
+        overwrite: task.record.overwrite,
+        known: task.known.clone(),
+        max_rate: task.record.max_rate,
+        read_back: task.record.read_back,
+    };
+    let meter = Mutex::new(Meter::new());
+    let report = |progress: Progress| {
+        let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = meter.state(progress, Instant::now()) {
+            shared.book().progress(task.number, state);
+        }
+    };
+    open.send(&parcel, &report).await
+}
