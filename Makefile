@@ -71,7 +71,7 @@ crash: test-deps ## The power-cut test with CUTS=n cuts (10000)
 	CUTS=$(CUTS) $(CARGO) test --release -p mos --test crash -- --nocapture
 
 .PHONY: fuzz
-fuzz: deps ## Fuzz the MP4 reader (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
+fuzz: deps ## Fuzz the MP4 reader and what builds on it (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
 	@cd app/mp4/fuzz && $(CARGO) fuzz --version >/dev/null 2>&1 || \
 	  { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz; rustup toolchain install nightly" >&2; exit 1; }
 	cd app/mp4 && for t in $$($(CARGO) +nightly fuzz list); do \

@@ -15,6 +15,7 @@ pub mod http;
 pub mod index;
 pub mod outputs;
 pub mod record;
+pub mod reduce;
 pub mod retention;
 pub mod snapshot;
 pub mod upload;

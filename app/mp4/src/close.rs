@@ -134,3 +134,14 @@ fn seal(moov: &mut [u8]) {
         slot.copy_from_slice(&sum.to_be_bytes());
     }
 }
+
+/// Renews the checksum in `new` if `old`, the same `moov` before some of its fields were changed, had a right one.
+pub(crate) fn reseal(old: &[u8], new: &mut [u8]) {
+    let summary = SEAL_AT - 20..SEAL_AT;
+    let is_ours = old.get(summary) == Some(&[&b"uuid"[..], &SUMMARY_UUID].concat());
+    let mut sealed = old.to_vec();
+    seal(&mut sealed);
+    if is_ours && sealed == old {
+        seal(new);
+    }
+}

@@ -1,7 +1,8 @@
 //! The commands. Each is a client of the HTTP API like any other; only this room prints.
 //!
 //! Exit status: 0 done; 1 failed, with one line `error: …` on standard error; 2 wrong usage. Tables for people by default,
-//! JSON on standard output with `--json`. Never reads the archive's files itself (but `mos check`, which needs no daemon).
+//! JSON on standard output with `--json`. Never reads the archive's files itself (but
+//! `mos check`, which needs no daemon; nor does `mos reduce`).
 
 mod check;
 pub mod client;
@@ -12,6 +13,7 @@ mod demo;
 mod devices;
 mod print;
 mod protection;
+mod reduce;
 mod remove;
 mod run;
 mod segments;
@@ -75,6 +77,8 @@ enum Command {
     Upload(upload::UploadArgs),
     /// List uploads, call them off, try them again
     Uploads(uploads::UploadsArgs),
+    /// Leave out of an MP4 file what no player needs, without touching a frame
+    Reduce(reduce::ReduceArgs),
     /// Look through an archive that no daemon uses, and mend it with --repair
     Check(check::CheckArgs),
     /// Show it all on throw-away cameras and a throw-away server
@@ -145,6 +149,7 @@ impl Cli {
             Command::Remove(args) => asked(remove::execute(&client()?, &args)),
             Command::Upload(args) => asked(upload::execute(&client()?, &args)),
             Command::Uploads(args) => asked(uploads::execute(&client()?, &args)),
+            Command::Reduce(args) => reduce::execute(&args),
             Command::Check(args) => check::execute(&args),
             #[cfg(feature = "demo")]
             Command::Demo(args) => demo::execute(&args),

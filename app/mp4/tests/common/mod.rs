@@ -10,6 +10,7 @@ use mos_mp4::{
 
 pub mod clips;
 pub mod ffmpeg;
+pub mod grow;
 pub mod players;
 
 /// A coded unit with its presentation time in ticks of its track, in decoding order.

@@ -1,0 +1,227 @@
+//! Reducing files: carries out the plan of `mos-mp4` on real files, without a daemon and outside of any archive.
+//!
+//! Promises: the output appears under its name only when it is whole, under a temporary name beside it before; a file that
+//! cannot be reduced leaves no output. In place, a file is replaced in one step after its successor is on the disk, or only cut
+//! off at its end. Media bytes are copied by range inside the kernel. Called by `mos reduce`; uploads read a reduced file
+//! without writing it.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use mos_mp4::reduce::ReduceError;
+use mos_mp4::{Piece, ReadAt, Reduction};
+use serde::Serialize;
+
+/// Ranges from here on are copied inside the kernel, shorter ones together through memory.
+const LARGE: u64 = 64 << 10;
+
+/// What came of it. Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Reduced {
+    /// Of the input.
+    pub input_bytes: u64,
+    /// Of the output.
+    pub output_bytes: u64,
+    /// What the output is shorter.
+    pub saved_bytes: u64,
+    /// Of that, `free` and `skip` boxes.
+    pub free_bytes: u64,
+    /// Of that, media bytes that no sample refers to.
+    pub media_bytes: u64,
+    /// How the output was made.
+    pub how: How,
+}
+
+/// How the output was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// A file was written.
+    Written,
+    /// In place, by cutting off the end.
+    Truncated,
+    /// In place, and nothing was to be dropped.
+    Unchanged,
+}
+
+/// Why there is no output.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The input cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Input {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The output cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Output {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no plan for this file.
+    #[error("{}: {source}", path.display())]
+    Plan {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: ReduceError,
+    },
+    /// Somebody wrote to the input meanwhile.
+    #[error("{} changed while it was read; try again when nobody writes to it", path.display())]
+    Changed {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// Reduces the file at `from` into `to`, which is replaced if it exists; the two may be the same file.
+pub fn reduce(from: &Path, to: &Path) -> Result<Reduced, Failure> {
+    let unreadable = |source| Failure::Input { path: from.to_owned(), source };
+    let unwritable = |source| Failure::Output { path: to.to_owned(), source };
+    // Without O_NONBLOCK a pipe in the place of a file would hang the opening.
+    let input = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(from).map_err(unreadable)?;
+    let before = input.metadata().map_err(unreadable)?;
+    if !before.is_file() {
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    let plan = Reduction::plan(&Input(&input)).map_err(|e| match e {
+        ReduceError::Io { source, .. } => unreadable(source),
+        source => Failure::Plan { path: from.to_owned(), source },
+    })?;
+    let unchanged = || {
+        let now = input.metadata().map_err(unreadable)?;
+        if stamp(&now) == stamp(&before) { Ok(()) } else { Err(Failure::Changed { path: from.to_owned() }) }
+    };
+    // The file itself if the output's name is a link.
+    let (to, there) = match fs::canonicalize(to) {
+        Ok(real) => {
+            let there = fs::metadata(&real).map_err(unwritable)?;
+            (real, Some(there))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => (to.to_owned(), None),
+        Err(e) => return Err(unwritable(e)),
+    };
+    if there.as_ref().is_some_and(|there| !there.is_file()) {
+        return Err(unwritable(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "there is something that is no regular file",
+        )));
+    }
+    let in_place = there.as_ref().is_some_and(|there| (there.dev(), there.ino()) == (before.dev(), before.ino()));
+    let how = if in_place && plan.is_prefix() {
+        unchanged()?;
+        cut_off(&to, &plan).map_err(unwritable)?
+    } else {
+        let part = part_name(&to).map_err(unwritable)?;
+        let whole = write(&input, &plan, &part, &before, there.is_some())
+            .map_err(unwritable)
+            .and_then(|()| unchanged())
+            .and_then(|()| fs::rename(&part, &to).map_err(unwritable));
+        if whole.is_err() {
+            // Best effort: the failure that is reported is the first one.
+            let _ = fs::remove_file(&part);
+        }
+        whole?;
+        if there.is_some() {
+            sync_folder(&to).map_err(unwritable)?;
+        }
+        How::Written
+    };
+    Ok(Reduced {
+        input_bytes: plan.input_len(),
+        output_bytes: plan.len(),
+        saved_bytes: plan.input_len() - plan.len(),
+        free_bytes: plan.free_bytes(),
+        media_bytes: plan.media_bytes(),
+        how,
+    })
+}
+
+/// An open file for the plan.
+struct Input<'a>(&'a File);
+
+impl ReadAt for Input<'_> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+/// What differs once somebody wrote to a file.
+fn stamp(meta: &Metadata) -> (u64, i64, i64) {
+    (meta.len(), meta.mtime(), meta.mtime_nsec())
+}
+
+/// In place: the end goes, nothing else moves.
+fn cut_off(path: &Path, plan: &Reduction) -> io::Result<How> {
+    if plan.len() == plan.input_len() {
+        return Ok(How::Unchanged);
+    }
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(plan.len())?;
+    file.sync_all()?;
+    Ok(How::Truncated)
+}
+
+/// A name beside the output that is hidden and not in use by another process.
+fn part_name(to: &Path) -> io::Result<PathBuf> {
+    let name = to.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "this names no file"))?;
+    let mut part = std::ffi::OsString::from(".");
+    part.push(name);
+    part.push(format!(".{}.part", std::process::id()));
+    Ok(to.with_file_name(part))
+}
+
+/// Writes the output under a temporary name, with the input's mode; synced if it is to replace something.
+fn write(input: &File, plan: &Reduction, part: &Path, like: &Metadata, sync: bool) -> io::Result<()> {
+    let mode = like.mode() & 0o777;
+    let mut output = OpenOptions::new().write(true).create_new(true).mode(mode).open(part)?;
+    let mut small = Vec::new();
+    for piece in plan.pieces() {
+        match piece {
+            Piece::Copy { offset, len } if *len >= LARGE => {
+                output.write_all(&small)?;
+                small.clear();
+                copy_range(input, *offset, *len, &output)?;
+            }
+            Piece::Copy { offset, len } => {
+                let end = small.len();
+                small.resize(end + *len as usize, 0);
+                input.read_exact_at(&mut small[end..], *offset)?;
+            }
+            Piece::Bytes(bytes) => small.extend_from_slice(bytes),
+        }
+        if small.len() as u64 >= LARGE {
+            output.write_all(&small)?;
+            small.clear();
+        }
+    }
+    output.write_all(&small)?;
+    if sync { output.sync_all() } else { Ok(()) }
+}
+
+/// Appends a range of the input; between two files the standard library copies inside the kernel.
+fn copy_range(mut input: &File, offset: u64, len: u64, mut output: &File) -> io::Result<()> {
+    input.seek(SeekFrom::Start(offset))?;
+    let copied = io::copy(&mut input.take(len), &mut output)?;
+    if copied == len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Makes a name durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;
