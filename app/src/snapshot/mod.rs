@@ -37,7 +37,7 @@ const FOLDER: &str = "snapshots";
 const MOST: u32 = 64 << 20;
 
 /// Quality of a picture if nobody says otherwise.
-pub const DEFAULT_QUALITY: u8 = 90;
+pub const DEFAULT_QUALITY: u8 = 85;
 
 /// A picture's name: the run that took it and a number within that run. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -25,12 +25,14 @@ const DECODERS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Elements that decode, best first. One thread: with frame threads `avdec_h264` returns pictures late.
+/// Without direct rendering: with it, libav's lock on the picture makes GStreamer copy it into fresh memory, which costs more
+/// than the copy into a pool's buffer that this asks for.
 const H264: [(&str, &str); 2] = [
-    ("avdec_h264", "avdec_h264 max-threads=1"),
+    ("avdec_h264", "avdec_h264 max-threads=1 direct-rendering=false"),
     ("openh264dec", "video/x-h264,stream-format=byte-stream ! openh264dec"),
 ];
 const H265: [(&str, &str); 2] =
-    [("avdec_h265", "avdec_h265 max-threads=1"), ("libde265dec", "libde265dec max-threads=1")];
+    [("avdec_h265", "avdec_h265 max-threads=1 direct-rendering=false"), ("libde265dec", "libde265dec max-threads=1")];
 
 /// Keyframes to JPEG by warm decoders.
 #[derive(Default)]
@@ -261,13 +263,19 @@ impl Decoder {
 fn convert_before(encoder: &gst::Element, parser: &gst::Element) {
     let (Some(pad), Some(parsed)) = (encoder.static_pad("sink"), parser.static_pad("src")) else { return };
     let parsed = parsed.downgrade();
+    // The encoder gives its picture back before it takes the next: one buffer is enough, and its memory stays mapped.
+    let spare = Mutex::new(None);
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let tagged = parsed
             .upgrade()
             .and_then(|p| p.current_caps())
             .is_some_and(|caps| caps.structure(0).is_some_and(|s| s.has_field("colorimetry")));
-        let converted = pad.current_caps().zip(info.buffer()).and_then(|(caps, buffer)| convert(buffer, &caps, tagged));
+        let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let unused = spare.take();
+        let converted =
+            pad.current_caps().zip(info.buffer()).and_then(|(caps, buffer)| convert(buffer, &caps, tagged, unused));
         if let Some(converted) = converted {
+            *spare = Some(converted.clone());
             info.data = Some(gst::PadProbeData::Buffer(converted));
         }
         gst::PadProbeReturn::Ok
@@ -279,8 +287,13 @@ fn convert_before(encoder: &gst::Element, parser: &gst::Element) {
 const MCU: u32 = 16;
 
 /// A copy in JPEG colours; `None` if the picture can be taken as it is. `tagged`: the stream names its matrix. One that does not
-/// is taken for BT.601, as ffmpeg does.
-fn convert(buffer: &gst::BufferRef, caps: &gst::CapsRef, tagged: bool) -> Option<gst::Buffer> {
+/// is taken for BT.601, as ffmpeg does. `unused`: a buffer to write into, if it is free and fits.
+fn convert(
+    buffer: &gst::BufferRef,
+    caps: &gst::CapsRef,
+    tagged: bool,
+    unused: Option<gst::Buffer>,
+) -> Option<gst::Buffer> {
     let info = VideoInfo::from_caps(caps).ok()?;
     // Not as in `info`, which puts defaults in the place of what the stream does not name.
     let named = caps.structure(0)?.get::<&str>("colorimetry").ok().and_then(|c| c.parse::<VideoColorimetry>().ok());
@@ -296,7 +309,9 @@ fn convert(buffer: &gst::BufferRef, caps: &gst::CapsRef, tagged: bool) -> Option
         return None;
     }
     let source = VideoFrameRef::from_buffer_ref_readable(buffer, &info).ok()?;
-    let mut result = gst::Buffer::with_size(info.size() + MCU as usize).ok()?;
+    let size = info.size() + MCU as usize;
+    let unused = unused.filter(|b| b.size() == size && b.is_writable());
+    let mut result = unused.map_or_else(|| gst::Buffer::with_size(size), Ok).ok()?;
     {
         let result = result.get_mut()?;
         result.set_pts(buffer.pts());
