@@ -63,7 +63,7 @@ test: test-deps ## All that CI runs: format, clippy, unit, black-box and doc tes
 
 .PHONY: bench
 bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, clip, snapshot, segments or start
-	$(CARGO) build --release --workspace --all-features --bins
+	$(CARGO) build --release --workspace --all-features --bins --examples
 	target/release/bench $(ONLY)
 
 .PHONY: crash

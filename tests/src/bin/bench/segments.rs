@@ -1,9 +1,13 @@
-//! GetSegments over an hour among 100,000 segments, over HTTP, and the memory of the index.
+//! GetSegments over an hour among 100,000 segments, over HTTP and inside the process, and the memory of the index.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use mos_tests::daemon::{Daemon, Setup};
 use mos_tests::wait_for;
+
+use serde_json::Value;
 
 use crate::peers::milliseconds;
 use crate::plenty::{self, LENSES, SECONDS, SEGMENTS};
@@ -58,6 +62,23 @@ pub(crate) fn run(table: &mut Table) {
     let (half, most) = (percentile(&mut times, 50.0), percentile(&mut times, 99.0));
     table.within("GetSegments, an hour of 100,000, over HTTP, p50", "ms", half, None, 1.0);
     table.within("GetSegments, an hour of 100,000, over HTTP, p99", "ms", most, None, 1.0);
+    daemon.stop();
+    let inside = inside(setup.archive());
+    let (work, array) = ("GetSegments, an hour of 100,000, inside the process", "sorted array");
+    for name in ["p50", "p99"] {
+        let peer = (array, inside[format!("array_{name}")].as_f64().unwrap());
+        table.within(&format!("{work}, {name}"), "ms", inside[name].as_f64().unwrap(), Some(peer), 0.1);
+    }
     let memory = full.saturating_sub(empty) as f64 / 1e6;
     table.within("memory of the index with 100,000 segments (PSS above an empty daemon)", "MB", memory, None, 12.0);
+}
+
+/// What `app/examples/get_segments.rs` prints about the archive.
+fn inside(root: &Path) -> Value {
+    let program = mos_tests::binary_folder().join("examples/get_segments");
+    let output = Command::new(&program).arg(root).output().unwrap();
+    assert!(output.status.success(), "{}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["segments"], SEGMENTS);
+    report
 }

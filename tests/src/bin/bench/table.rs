@@ -33,6 +33,14 @@ impl Table {
         });
     }
 
+    /// Adds a figure beside another peer's, to which no limit belongs.
+    pub(crate) fn beside(&mut self, work: &str, unit: &str, ours: f64, peer: (&str, f64)) {
+        self.against(work, unit, ours, peer, f64::INFINITY);
+        if let Some(row) = self.rows.last_mut() {
+            "–".clone_into(&mut row.limit);
+        }
+    }
+
     /// Adds a figure that is judged by itself: at most `limit`. A peer may stand beside it.
     pub(crate) fn within(&mut self, work: &str, unit: &str, ours: f64, peer: Option<(&str, f64)>, limit: f64) {
         self.rows.push(Row {
