@@ -22,6 +22,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// The segment is protected.
     Protected,
+    /// What may be protected is used up.
+    ProtectedQuota,
     /// The segment is still being recorded.
     Open,
     /// The segment was written by a newer version of MOS and cannot be worked on by this one.
@@ -57,6 +59,7 @@ impl Kind {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Protected => "protected",
+            Self::ProtectedQuota => "protected_quota",
             Self::Open => "open",
             Self::Newer => "newer",
             Self::NoFootage => "no_footage",

@@ -1,8 +1,14 @@
 //! Keeps clips and pictures, which anybody may make at any time, within their own quota and lifetime.
 //!
-//! Promises: only files that MOS made in `clips/` and `snapshots/` go, never a segment, never a file of somebody else; what
-//! an upload still needs stays, and so does the newest. Files do not tell when they were made (the wall clock may have been
-//! wrong): their age counts from when this run first saw them, so a restart makes them live longer, never shorter.
+//! Promises:
+//! - O1: only files that MOS made in `clips/` and `snapshots/` go, never a segment, never a file of somebody else.
+//! - O2: what an upload still needs stays, and of what is within its lifetime the newest stays.
+//! - O3: files do not tell when they were made (the wall clock may have been wrong): what an earlier run made is as old as
+//!   that run's end at least, what this run made counts from when it was first seen. Never shorter than the lifetime.
+//! - O4: when the disk is short and no segment may go, they give way before recording stops, the oldest first, but not in
+//!   their first ten minutes: whoever asked for one can fetch it.
+//!
+//! Called by [`crate::retention`], which decides when.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,11 +19,15 @@ use mos_hal::clock::{Clock, Mono};
 
 use crate::archive::Archive;
 use crate::archive::error::{ArchiveError, at};
+use crate::archive::ids::RunId;
 use crate::clip::ClipId;
+use crate::retention::age::Ages;
 use crate::snapshot::SnapshotId;
 
 /// The folders, relative to the archive's root.
 const FOLDERS: [&str; 2] = ["clips", "snapshots"];
+/// What is younger never gives way to a short disk.
+const FETCH_WITHIN: Duration = Duration::from_mins(10);
 
 /// How much may stay, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +38,37 @@ pub struct Limits {
     pub max_age: Duration,
 }
 
-/// The keeper of both folders. Call [`Outputs::step`] now and then, from a thread that may wait for the disk.
-pub struct Outputs {
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: u64::MAX, max_age: Duration::MAX }
+    }
+}
+
+/// What there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// Clips and snapshots.
+    pub files: u64,
+    /// Bytes of their allocated blocks.
+    pub bytes: u64,
+    /// Files removed in this run.
+    pub removed: u64,
+}
+
+/// The keeper of both folders.
+pub(crate) struct Outputs {
     archive: Archive,
     clock: Arc<dyn Clock>,
     limits: Limits,
     seen: HashMap<PathBuf, Mono>,
+    stock: Stock,
 }
 
 /// A file that MOS made; the order is that of their making, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Output {
-    seen: Mono,
+    /// Negative: the oldest first.
+    age: std::cmp::Reverse<Duration>,
     run: u32,
     number: u32,
     path: PathBuf,
@@ -48,40 +77,64 @@ struct Output {
 
 impl Outputs {
     /// A keeper that has seen nothing yet.
-    #[must_use]
-    pub fn new(archive: Archive, clock: Arc<dyn Clock>, limits: Limits) -> Self {
-        Self { archive, clock, limits, seen: HashMap::new() }
+    pub(crate) fn new(archive: Archive, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        Self { archive, clock, limits, seen: HashMap::new(), stock: Stock::default() }
+    }
+
+    /// What there was after the last step.
+    pub(crate) fn stock(&self) -> Stock {
+        self.stock
     }
 
     /// Removes what is too old or too much, except the paths `in_use` (relative to the archive's root). Returns how many
     /// files went.
-    pub fn step(&mut self, in_use: &BTreeSet<PathBuf>) -> Result<usize, ArchiveError> {
-        let now = self.clock.mono();
-        let mut outputs = self.list(now)?;
-        outputs.sort();
-        self.seen = outputs.iter().map(|output| (output.path.clone(), output.seen)).collect();
-        let mut bytes: u64 = outputs.iter().map(|output| output.allocated).sum();
+    pub(crate) fn step(&mut self, ages: &Ages, in_use: &BTreeSet<PathBuf>) -> Result<usize, ArchiveError> {
+        let mut outputs = self.list(ages)?;
+        let max_bytes = self.limits.max_bytes;
         let newest = outputs.pop();
-        let age = i64::try_from(self.limits.max_age.as_nanos()).unwrap_or(i64::MAX);
-        let old = |output: &Output| now.since(output.seen) >= age;
-        let mut gone = 0;
-        for output in &outputs {
-            if (bytes > self.limits.max_bytes || old(output)) && !in_use.contains(&output.path) {
-                self.remove(&output.path)?;
-                bytes -= output.allocated;
-                gone += 1;
-            }
-        }
-        if let Some(newest) = newest.filter(|newest| old(newest) && !in_use.contains(&newest.path)) {
-            self.remove(&newest.path)?;
-            gone += 1;
-        }
-        Ok(gone)
+        let gone = self.remove_some(&outputs, in_use, |stock, output, limits| {
+            stock.bytes > max_bytes || output.age.0 >= limits.max_age
+        })?;
+        let newest = newest.filter(|newest| newest.age.0 >= self.limits.max_age);
+        Ok(gone + self.remove_some(newest.as_slice(), in_use, |_, _, _| true)?)
     }
 
-    fn list(&self, now: Mono) -> Result<Vec<Output>, ArchiveError> {
+    /// Makes room for `bytes` on a short disk. Returns how many files went.
+    pub(crate) fn give_way(
+        &mut self,
+        bytes: u64,
+        ages: &Ages,
+        in_use: &BTreeSet<PathBuf>,
+    ) -> Result<usize, ArchiveError> {
+        let outputs = self.list(ages)?;
+        let enough = self.stock.bytes.saturating_sub(bytes);
+        self.remove_some(&outputs, in_use, |stock, output, _| stock.bytes > enough && output.age.0 >= FETCH_WITHIN)
+    }
+
+    fn remove_some(
+        &mut self,
+        outputs: &[Output],
+        in_use: &BTreeSet<PathBuf>,
+        goes: impl Fn(&Stock, &Output, &Limits) -> bool,
+    ) -> Result<usize, ArchiveError> {
+        let before = self.stock.removed;
+        for output in outputs {
+            if goes(&self.stock, output, &self.limits) && !in_use.contains(&output.path) {
+                self.remove(&output.path)?;
+                self.stock.files -= 1;
+                self.stock.bytes -= output.allocated;
+                self.stock.removed += 1;
+            }
+        }
+        Ok((self.stock.removed - before) as usize)
+    }
+
+    /// All of them, oldest first.
+    fn list(&mut self, ages: &Ages) -> Result<Vec<Output>, ArchiveError> {
+        let now = self.clock.mono();
         let disk = self.archive.disk();
         let mut outputs = Vec::new();
+        let mut seen = HashMap::new();
         for folder in FOLDERS.map(Path::new) {
             for entry in disk.read_dir(folder).map_err(at("list", folder))? {
                 let Some((run, number)) = made_by_us(&entry.name).filter(|_| !entry.is_dir) else { continue };
@@ -91,10 +144,18 @@ impl Outputs {
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                     Err(e) => return Err(at("ask the size of", &path)(e)),
                 };
-                let seen = self.seen.get(&path).copied().unwrap_or(now);
-                outputs.push(Output { seen, run, number, path, allocated });
+                let first = self.seen.get(&path).copied().unwrap_or(now);
+                seen.insert(path.clone(), first);
+                let held = Duration::from_nanos(u64::try_from(now.since(first)).unwrap_or(0));
+                let of_run = if run < self.archive.run().0 { ages.of_all_in(RunId(run)) } else { Duration::ZERO };
+                let age = std::cmp::Reverse(held.max(of_run));
+                outputs.push(Output { age, run, number, path, allocated });
             }
         }
+        outputs.sort();
+        self.seen = seen;
+        self.stock.files = outputs.len() as u64;
+        self.stock.bytes = outputs.iter().map(|output| output.allocated).sum();
         Ok(outputs)
     }
 
@@ -124,6 +185,7 @@ mod tests {
     use super::*;
     use crate::archive::ArchiveOptions;
     use crate::archive::disk::{Disk, RealDisk};
+    use crate::retention::age::Trust;
 
     struct Rig {
         folder: tempfile::TempDir,
@@ -141,6 +203,16 @@ mod tests {
     }
 
     impl Rig {
+        fn step(&mut self, in_use: &BTreeSet<PathBuf>) -> usize {
+            self.outputs.step(&self.ages(), in_use).unwrap()
+        }
+
+        fn ages(&self) -> Ages {
+            let archive = &self.outputs.archive;
+            let runs = archive.catalog().runs();
+            Ages::new(&runs, archive.mapping(), archive.boot(), self.clock.mono(), &mut Trust::default())
+        }
+
         fn put(&self, path: &str) {
             std::fs::write(self.folder.path().join(path), vec![1; 8192]).unwrap();
         }
@@ -168,7 +240,7 @@ mod tests {
             rig.put(stranger);
         }
         let in_use = BTreeSet::from([PathBuf::from("clips/clip-1-7.mp4")]);
-        assert_eq!(rig.outputs.step(&in_use).unwrap(), 2);
+        assert_eq!(rig.step(&in_use), 2);
         let strangers = ["mine.mp4", ".clip-1-1.mp4.part", "clip-1-01.mp4"];
         let expected: Vec<&str> = strangers.iter().copied().chain(["clip-1-7.mp4", "snapshot-3-1.jpg"]).collect();
         assert_eq!(rig.left(), set(&expected));
@@ -178,16 +250,34 @@ mod tests {
     fn each_goes_when_its_time_is_over() {
         let mut rig = rig(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(10) });
         rig.put("clips/clip-1-1.mp4");
-        rig.outputs.step(&BTreeSet::new()).unwrap();
+        rig.step(&BTreeSet::new());
         rig.clock.advance(Duration::from_secs(6));
         rig.put("snapshots/snapshot-1-1.jpg");
-        rig.outputs.step(&BTreeSet::new()).unwrap();
+        rig.step(&BTreeSet::new());
         rig.clock.advance(Duration::from_secs(4));
-        rig.outputs.step(&BTreeSet::new()).unwrap();
+        rig.step(&BTreeSet::new());
         assert_eq!(rig.left(), set(&["snapshot-1-1.jpg"]));
         rig.clock.advance(Duration::from_secs(6));
-        assert_eq!(rig.outputs.step(&BTreeSet::new()).unwrap(), 1);
+        assert_eq!(rig.step(&BTreeSet::new()), 1);
         assert!(rig.left().is_empty());
+    }
+
+    #[test]
+    fn o4_on_a_short_disk_the_oldest_give_way_but_none_that_was_just_made_or_is_in_use() {
+        let mut rig = rig(Limits::default());
+        for path in ["clips/clip-1-1.mp4", "clips/clip-1-2.mp4", "clips/clip-1-3.mp4"] {
+            rig.put(path);
+        }
+        rig.step(&BTreeSet::new());
+        rig.clock.advance(FETCH_WITHIN);
+        rig.put("snapshots/snapshot-1-1.jpg");
+        let in_use = BTreeSet::from([PathBuf::from("clips/clip-1-1.mp4")]);
+        let ages = rig.ages();
+        assert_eq!(rig.outputs.give_way(1, &ages, &in_use).unwrap(), 1);
+        assert_eq!(rig.left(), set(&["clip-1-1.mp4", "clip-1-3.mp4", "snapshot-1-1.jpg"]));
+        assert_eq!(rig.outputs.give_way(1 << 20, &ages, &in_use).unwrap(), 1);
+        assert_eq!(rig.left(), set(&["clip-1-1.mp4", "snapshot-1-1.jpg"]));
+        assert_eq!(rig.outputs.stock(), Stock { files: 2, bytes: 2 * 8192, removed: 2 });
     }
 
     #[test]
@@ -195,7 +285,7 @@ mod tests {
         let mut rig = rig(Limits { max_bytes: 1, max_age: Duration::from_hours(1) });
         rig.put("clips/clip-1-1.mp4");
         rig.put("clips/clip-1-2.mp4");
-        rig.outputs.step(&BTreeSet::new()).unwrap();
+        rig.step(&BTreeSet::new());
         assert_eq!(rig.left(), set(&["clip-1-2.mp4"]));
     }
 }

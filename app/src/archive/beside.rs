@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Archive, ArchiveError, lock};
 use crate::index::snapshot;
-use crate::retention::{self, Limits};
+use crate::retention::Pace;
 
 /// How often room is looked after.
 const RETENTION_EVERY: Duration = Duration::from_secs(1);
@@ -31,17 +31,17 @@ struct Stop {
 }
 
 impl Beside {
-    /// Starts it; `loaded` hears how loading went.
+    /// Starts it; `tend` looks after the room, and `loaded` hears how loading went.
     pub fn spawn(
         archive: Archive,
-        limits: Limits,
+        tend: impl FnMut() -> Pace + Send + 'static,
         loaded: impl FnOnce(Result<(), ArchiveError>) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let seen = stop.clone();
         let body = move || {
             loaded(archive.load());
-            keep_house(&archive, limits, &seen);
+            keep_house(&archive, tend, &seen);
         };
         let thread = std::thread::Builder::new().name("archive".into()).stack_size(STACK_BYTES).spawn(body)?;
         Ok(Self { stop, thread: Some(thread) })
@@ -67,15 +67,17 @@ impl Drop for Beside {
     }
 }
 
-fn keep_house(archive: &Archive, limits: Limits, stop: &Stop) {
+fn keep_house(archive: &Archive, mut tend: impl FnMut() -> Pace, stop: &Stop) {
     snapshot_now(archive);
     let mut next_snapshot = Instant::now() + SNAPSHOT_EVERY;
     let mut next_retention = Instant::now();
     loop {
         let now = Instant::now();
         if now >= next_retention {
-            retention::step(archive, limits);
-            next_retention = now + RETENTION_EVERY;
+            next_retention = match tend() {
+                Pace::Rest => now + RETENTION_EVERY,
+                Pace::GoOn => now,
+            };
         }
         if now >= next_snapshot {
             snapshot_now(archive);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mos_hal::clock::{ClockQuality, Mono, UtcMicros};
+use mos_hal::clock::{BootId, ClockQuality, Mono, UtcMicros};
 use mos_hal::media::{LensId, VideoCodec};
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ use super::clock_file::Mapping;
 use super::error::ArchiveError;
 use super::gaps::{GapCause, GapRecord};
 use super::ids::{RunId, SegmentId};
-use crate::index::{Index, Totals, snapshot};
+use crate::index::{Index, Place, Totals, snapshot};
 
 pub(crate) use self::cold::{Cold, RunInfo};
 
@@ -148,6 +148,8 @@ struct Shared {
 struct Hot {
     open: BTreeMap<SegmentId, Row>,
     news: Vec<News>,
+    /// Bytes that became durable in this run.
+    written: u64,
 }
 
 /// What `Cold` has not heard yet.
@@ -166,10 +168,36 @@ pub struct Counts {
     pub open: u64,
     /// Durable bytes of these.
     pub open_bytes: u64,
-    /// Bytes that the open segments, and one more of each of their lenses, are likely to take beyond that.
-    pub to_come: u64,
     /// Bytes that the index takes in memory.
     pub index_bytes: u64,
+    /// Bytes of footage that became durable in this run.
+    pub written: u64,
+}
+
+/// The room that a lens's segments take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LensRoom {
+    /// Bytes of allocated blocks, those of open segments by what is durable of them.
+    pub used: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of protected segments; open ones count as what they are likely to become.
+    pub protected: u64,
+    /// Protected segments.
+    pub protected_segments: u64,
+    /// Bytes that its open segments and one more are likely to take beyond `used`.
+    pub to_come: u64,
+}
+
+/// What is known of a run in which anything is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunSpan {
+    pub(crate) run: RunId,
+    pub(crate) boot: Option<BootId>,
+    pub(crate) mapping: Option<Mapping>,
+    /// Start of the first and end of the last segment, over all lenses.
+    pub(crate) start: Mono,
+    pub(crate) end: Mono,
 }
 
 impl Catalog {
@@ -237,10 +265,71 @@ impl Catalog {
     pub fn counts(&self) -> Counts {
         let (cold, open) = self.both(None);
         let index_bytes = cold.index.memory().unwrap_or(0);
-        let likely = |r: &Row| cold.likely_size(&r.id.lens);
-        let to_come = open.iter().map(|r| likely(r).saturating_sub(r.bytes) + likely(r)).sum();
+        let stored = cold.index.totals();
+        drop(cold);
         let open_bytes = open.iter().map(|r| r.bytes).sum();
-        Counts { stored: cold.index.totals(), open: open.len() as u64, open_bytes, to_come, index_bytes }
+        let written = self.hot().written;
+        Counts { stored, open: open.len() as u64, open_bytes, index_bytes, written }
+    }
+
+    /// The room that each lens takes.
+    #[must_use]
+    pub fn rooms(&self) -> BTreeMap<LensId, LensRoom> {
+        let (cold, open) = self.both(None);
+        let of_stored = |lens: &LensId| {
+            let stored = cold.index.totals_of(lens);
+            LensRoom {
+                used: stored.allocated,
+                segments: stored.segments,
+                protected: stored.protected_allocated,
+                protected_segments: stored.protected,
+                to_come: 0,
+            }
+        };
+        let mut rooms: BTreeMap<LensId, LensRoom> =
+            cold.index.lenses().map(|lens| (lens.clone(), of_stored(lens))).collect();
+        for row in &open {
+            let room = rooms.entry(row.id.lens.clone()).or_default();
+            let likely = cold.likely_size(&row.id.lens);
+            room.used += row.bytes;
+            room.segments += 1;
+            room.to_come += likely.saturating_sub(row.bytes) + likely;
+            if row.protected {
+                room.protected += likely.max(row.bytes);
+                room.protected_segments += 1;
+            }
+        }
+        rooms.retain(|_, room| room.segments > 0);
+        rooms
+    }
+
+    /// Bytes that the protected segments count, and those that `id` would add; open ones as what they are likely to
+    /// become.
+    pub(crate) fn protected_with(&self, id: &SegmentId) -> (u64, u64) {
+        let (cold, open) = self.both(None);
+        let likely = |r: &Row| cold.likely_size(&r.id.lens).max(r.bytes);
+        let of_open: u64 = open.iter().filter(|r| r.protected && r.id != *id).map(likely).sum();
+        let more = match open.iter().find(|r| r.id == *id) {
+            Some(row) => likely(row),
+            None => cold.index.get(id).ok().flatten().map_or(0, |r| r.allocated),
+        };
+        (cold.index.totals().protected_allocated + of_open, more)
+    }
+
+    /// The runs in which anything is stored, by number.
+    pub(crate) fn runs(&self) -> Vec<RunSpan> {
+        let (cold, open) = self.both(None);
+        let mut spans: BTreeMap<RunId, (Mono, Mono)> = BTreeMap::new();
+        let stored = cold.index.lenses().flat_map(|lens| cold.index.runs(lens)).map(|(run, s)| (run, s.start, s.end));
+        for (run, start, end) in stored.chain(open.iter().map(|r| (r.id.run, r.start, r.end))) {
+            let span = spans.entry(run).or_insert((start, end));
+            *span = (span.0.min(start), span.1.max(end));
+        }
+        let of_run = |(run, (start, end))| {
+            let info = cold.runs.get(&run).copied().unwrap_or_default();
+            RunSpan { run, boot: info.boot, mapping: info.mapping, start, end }
+        };
+        spans.into_iter().map(of_run).collect()
     }
 
     /// The mapping of a run as now known.
@@ -254,9 +343,13 @@ impl Catalog {
     }
 
     pub(crate) fn durable(&self, id: &SegmentId, end: Mono, frames: u32, bytes: u64) {
-        if let Some(row) = self.hot().open.get_mut(id) {
+        let mut hot = self.hot();
+        if let Some(row) = hot.open.get_mut(id) {
+            let more = bytes.saturating_sub(row.bytes);
             (row.end, row.frames, row.bytes) = (end, frames, bytes);
+            hot.written += more;
         }
+        drop(hot);
         self.notify();
     }
 
@@ -339,9 +432,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// Oldest unprotected segments; see [`Index::oldest`].
-    pub(crate) fn oldest(&self, limit: usize) -> Result<Vec<Row>, ArchiveError> {
-        self.both(None).0.index.oldest(limit).map_err(index_failed)
+    /// Oldest closed segments of a lens that nobody protects; see [`Index::oldest_of`].
+    pub(crate) fn oldest_of(
+        &self,
+        lens: &LensId,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<Row>, ArchiveError> {
+        self.both(Some(lens)).0.index.oldest_of(lens, after, limit).map_err(index_failed)
     }
 
     /// Whether a lens has segments or anything open in a run.

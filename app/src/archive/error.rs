@@ -20,6 +20,21 @@ pub enum ArchiveError {
     /// The segment is in use and did not become free in time.
     #[error("segment {0} is in use by a clip, snapshot or upload; try again")]
     InUse(SegmentId),
+    /// What may be protected is used up; nothing was protected.
+    #[error(
+        "segment {id} is not protected: {used} of {quota} bytes are protected and it would add {more}; unprotect others or \
+         raise storage.protected_max_bytes"
+    )]
+    ProtectedQuota {
+        /// The segment.
+        id: SegmentId,
+        /// Bytes of protected segments.
+        used: u64,
+        /// Bytes that this one would add.
+        more: u64,
+        /// Bytes that may be protected.
+        quota: u64,
+    },
     /// State beside the segments cannot be read, so nothing is deleted.
     #[error("nothing is deleted because {0}; stop the recorder and run `mos check ROOT --repair`")]
     Frozen(String),

@@ -5,6 +5,8 @@
 //! - G2: a torn tail is recognised and skipped; damage below what was durable is reported, never skipped in silence.
 //! - G3: nothing is ever rewritten in place; lines are only added. After a failed sync the file is replaced as a whole.
 //! - G4: a gap is durable before footage that follows it is even written, so that no power cut leaves a hole without cause.
+//! - G5: accounts of what retention removed grow together in the file once the files are gone for good, so that the file of
+//!   a long run does not grow with all that was ever recorded.
 
 mod log;
 
@@ -191,6 +193,36 @@ impl Line {
     }
 }
 
+/// Shorter than this between two segments is no hole: the last frame's duration is a guess where the source tells none.
+pub(crate) const TOLERANCE_NS: i64 = 500_000_000;
+
+/// The same accounts with what retention removed grown together, as far as `gone` says that a segment's file is gone for
+/// good. What a user removed keeps its number: Remove answers by it.
+pub(crate) fn compact(records: &[GapRecord], gone: impl Fn(Seq) -> bool) -> Vec<GapRecord> {
+    let mut compact: Vec<GapRecord> = Vec::new();
+    // Where the last grown gap is in `compact`.
+    let mut grown: Option<usize> = None;
+    for record in records {
+        match *record {
+            GapRecord::Recovered { seq } if gone(seq) => {}
+            GapRecord::Gap { gap, seq } if gap.cause == GapCause::Retention && seq.is_none_or(&gone) => {
+                let last = grown.and_then(|i| match &mut compact[i] {
+                    GapRecord::Gap { gap: last, .. } => Some(last),
+                    _ => None,
+                });
+                if let Some(last) = last.filter(|l| gap.start >= l.start && gap.start.since(l.end) < TOLERANCE_NS) {
+                    last.end = last.end.max(gap.end);
+                } else {
+                    grown = Some(compact.len());
+                    compact.push(GapRecord::Gap { gap, seq: None });
+                }
+            }
+            other => compact.push(other),
+        }
+    }
+    compact
+}
+
 /// Lines for `records`, each with its newline; `synced` is how much of the file is durable already.
 pub(crate) fn text(lens: &LensId, records: &[GapRecord], synced: u64) -> String {
     let mut text = String::new();
@@ -257,6 +289,35 @@ mod tests {
         let parsed = parse(&bytes);
         assert_eq!(parsed.damage, Some(0));
         assert_eq!(parsed.records, [gap(2), gap(3)]);
+    }
+
+    #[test]
+    fn g5_accounts_of_what_is_gone_grow_together_and_others_stay() {
+        let of = |start, end, cause, seq: Option<u32>| GapRecord::Gap {
+            gap: Gap { start: Mono(start), end: Mono(end), cause },
+            seq: seq.map(Seq),
+        };
+        let second = 1_000_000_000;
+        let records = [
+            of(-second, 0, GapCause::Starting, None),
+            of(0, second, GapCause::Retention, Some(0)),
+            GapRecord::Recovered { seq: Seq(1) },
+            of(9 * second, 10 * second, GapCause::Removed, Some(7)),
+            of(second + 1, 2 * second, GapCause::Retention, Some(1)),
+            of(2 * second, 3 * second, GapCause::Retention, Some(2)),
+            of(5 * second, 6 * second, GapCause::Retention, Some(3)),
+            of(6 * second, 7 * second, GapCause::Retention, Some(4)),
+        ];
+        let expected = [
+            records[0],
+            of(0, 3 * second, GapCause::Retention, None),
+            records[3],
+            of(5 * second, 6 * second, GapCause::Retention, None),
+            records[7],
+        ];
+        let compact = compact(&records, |seq| seq != Seq(4));
+        assert_eq!(compact, expected);
+        assert_eq!(super::compact(&compact, |_| false), expected, "what has grown together stays so");
     }
 
     #[test]

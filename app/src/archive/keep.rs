@@ -4,6 +4,9 @@
 //! - E1: when Protect or Unprotect has answered, it survives a power cut.
 //! - E2: both are idempotent; repeating a Protect changes nothing.
 //! - E3: the mere presence of the file protects: damage to its text never lifts a protection.
+//! - E4: Protect never answers yes when the protected segments would take more than their quota; it fails loudly and
+//!   changes nothing. A quota that was lowered lifts no protection.
+//! - E5: Protect works on a full disk, from the blocks that are held in reserve.
 
 use std::path::PathBuf;
 
@@ -13,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{ArchiveError, at};
 use super::ids::SegmentId;
 use super::run::{read_whole, write_whole};
-use super::{Archive, line, lock};
+use super::{Archive, line, lock, reserve};
 
 /// Who protects and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +46,17 @@ impl Archive {
         if row.row.protected {
             return Ok(self.read_keep(id));
         }
+        let quota = self.inner.protected_max_bytes;
+        let (used, more) = self.inner.catalog.protected_with(id);
+        if used.saturating_add(more) > quota {
+            return Err(ArchiveError::ProtectedQuota { id: id.clone(), used, more, quota });
+        }
         let UtcMicros(when_ts) = self.inner.clock.utc();
         let kept = Kept { who: note.who.clone(), when_ts, why: note.why.clone() };
         let mut text = line::seal(&kept);
         text.push('\n');
-        write_whole(self.inner.disk.as_ref(), &tmp_path(id), &id.keep_path(), text.as_bytes())?;
+        let disk = self.inner.disk.as_ref();
+        reserve::with(disk, || write_whole(disk, &tmp_path(id), &id.keep_path(), text.as_bytes()))?;
         self.inner.catalog.set_protected(id, true)?;
         Ok(kept)
     }

@@ -271,6 +271,12 @@ impl Inner {
                 log::warn!("{} is not ours: moved to {}", path.display(), to.display());
             }));
         }
+        // Protections of segments that are not there any more, in quarantine most likely.
+        for dir in &listing.dirs {
+            for seq in dir.keeps.iter().filter(|seq| dir.seqs.binary_search(seq).is_err()) {
+                note(quarantine::put_away(self.disk.as_ref(), &dir.id(*seq).keep_path()).map(|_| ()));
+            }
+        }
         let (quarantined, mut segments) = quarantine::contents(self.disk.as_ref())?;
         segments.extend(lock(&self.health).damaged.iter().cloned());
         self.catalog.account_for_holes(&segments, self.run)?;
@@ -330,6 +336,9 @@ impl Inner {
             Outcome::Unreadable(why) => {
                 let to = quarantine::put_away(disk, &path)?;
                 log::warn!("{id} cannot be read ({why}): moved to {}", to.display());
+                if protected {
+                    quarantine::put_away(disk, &id.keep_path())?;
+                }
                 Ok(())
             }
         }

@@ -18,16 +18,17 @@ mod listing;
 mod load;
 pub mod paths;
 pub mod pins;
-mod quarantine;
+pub mod quarantine;
 mod recover;
 mod remove;
+mod reserve;
 pub(crate) mod run;
 pub mod segment;
 pub mod sync;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,7 +38,8 @@ use mos_hal::clock::{BootId, Clock};
 use mos_hal::media::LensId;
 
 pub use self::beside::Beside;
-pub use self::catalog::{Catalog, Counts, GapRow, Row, SegmentRow, SegmentState, Window};
+pub(crate) use self::catalog::RunSpan;
+pub use self::catalog::{Catalog, Counts, GapRow, LensRoom, Row, SegmentRow, SegmentState, Window};
 pub use self::clock_file::Mapping;
 pub use self::error::ArchiveError;
 pub use self::gaps::{Gap, GapCause};
@@ -56,7 +58,6 @@ use self::gaps::{GapLog, GapRecord};
 use self::ids::{RunId, SegmentId};
 use self::run::{LensRun, folders_above};
 use self::sync::{Dirty, SyncPool};
-use crate::retention::Room;
 
 /// Folders under the archive's root.
 pub(crate) const FOLDERS: [&str; 5] = ["segments", "clips", "snapshots", "quarantine", "index"];
@@ -68,11 +69,13 @@ pub struct ArchiveOptions {
     pub sync_threads: usize,
     /// Threads that look at files when the index has to be rebuilt.
     pub load_threads: usize,
+    /// Most bytes of allocated blocks that protected segments may take.
+    pub protected_max_bytes: u64,
 }
 
 impl Default for ArchiveOptions {
     fn default() -> Self {
-        Self { sync_threads: 8, load_threads: 2 }
+        Self { sync_threads: 8, load_threads: 2, protected_max_bytes: u64::MAX }
     }
 }
 
@@ -97,7 +100,7 @@ pub(crate) struct Inner {
     pub(crate) pins: Pins,
     /// Serialises keep, unkeep, remove and retention.
     pub(crate) changes: Mutex<()>,
-    room: Mutex<Room>,
+    protected_max_bytes: u64,
     health: Mutex<Health>,
     health_changed: Condvar,
 }
@@ -166,7 +169,7 @@ impl Archive {
             catalog,
             pins: Pins::default(),
             changes: Mutex::default(),
-            room: Mutex::default(),
+            protected_max_bytes: options.protected_max_bytes,
             health: Mutex::default(),
             health_changed: Condvar::new(),
         };
@@ -177,6 +180,18 @@ impl Archive {
     #[must_use]
     pub fn run(&self) -> RunId {
         self.inner.run
+    }
+
+    /// The present boot.
+    pub(crate) fn boot(&self) -> BootId {
+        self.inner.boot
+    }
+
+    /// Lenses that have a folder.
+    pub(crate) fn lens_folders(&self) -> Result<Vec<LensId>, ArchiveError> {
+        let segments = Path::new("segments");
+        let names = self.inner.disk.read_dir(segments).map_err(at("list", segments))?;
+        Ok(names.iter().filter(|e| e.is_dir).filter_map(|e| LensId::new(&e.name).ok()).collect())
     }
 
     /// Makes everything written since the last call durable; see [`sync`]. Called by one thread, once a tick.
@@ -263,19 +278,15 @@ impl Archive {
         self.inner.disk.space().map_err(at("ask the room of", Path::new("")))
     }
 
-    /// How the room was when retention last looked.
+    /// Holds blocks in reserve for a full disk, if `free` bytes allow it; see [`reserve`].
+    pub(crate) fn lay_in_reserve(&self, free: u64) {
+        reserve::lay_in(self.inner.disk.as_ref(), free);
+    }
+
+    /// Most bytes that protected segments may take.
     #[must_use]
-    pub fn room(&self) -> Room {
-        *lock(&self.inner.room)
-    }
-
-    pub(crate) fn set_room(&self, room: Room) {
-        *lock(&self.inner.room) = room;
-    }
-
-    /// Oldest unprotected closed segments by run and start, over all lenses.
-    pub(crate) fn oldest_segments(&self, limit: usize) -> Result<Vec<Row>, ArchiveError> {
-        self.inner.catalog.oldest(limit)
+    pub fn protected_max_bytes(&self) -> u64 {
+        self.inner.protected_max_bytes
     }
 
     /// A segment by its id.

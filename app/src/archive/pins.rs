@@ -99,6 +99,12 @@ impl Pins {
     }
 }
 
+impl Removing {
+    pub(crate) fn id(&self) -> &SegmentId {
+        &self.id
+    }
+}
+
 impl Drop for Pin {
     fn drop(&mut self) {
         self.pins.change(&self.id, |c| c.pins = c.pins.saturating_sub(1));

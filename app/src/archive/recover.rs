@@ -234,7 +234,7 @@ pub(crate) fn sync_file(disk: &dyn Disk, path: &Path) -> Result<(), ArchiveError
     }
 }
 
-fn is_of(identity: &Identity, id: &SegmentId) -> bool {
+pub(crate) fn is_of(identity: &Identity, id: &SegmentId) -> bool {
     identity.lens == id.lens.as_str() && identity.run == id.run.0 && identity.seq == id.seq.0
 }
 

@@ -5,17 +5,20 @@
 //! - D2: the gap is durable before the file goes, so that a power cut in between is finished at the next start: what was
 //!   removed stays removed, and its time stays accounted for.
 //! - D3: removing twice succeeds: the second time there is nothing left to do.
+//! - D4: a full disk does not keep anything from being removed (see [`super::reserve`]).
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use mos_hal::media::LensId;
+
 use super::disk::OpenMode;
 use super::error::{ArchiveError, at};
 use super::gaps::{Gap, GapCause, GapRecord, append_to_past};
-use super::ids::SegmentId;
+use super::ids::{RunId, SegmentId};
 use super::run::read_whole;
-use super::{Archive, Inner, Row, SegmentState, gaps, lock};
+use super::{Archive, Inner, Row, SegmentState, gaps, lock, reserve};
 
 /// How long Remove waits for pins.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,29 +41,39 @@ impl Archive {
         let _changes = lock(&self.inner.changes);
         let row = self.lookup(id)?.row;
         removable(&row)?;
-        let gap = Gap { start: row.start, end: row.end, cause };
-        let record = GapRecord::Gap { gap, seq: Some(id.seq) };
-        self.inner.log_durably(id, record)?;
-        // From here on it is gone, whatever happens to the file: the next start finishes what fails now.
-        self.inner.catalog.replace(id, record)?;
-        let path = id.media_path();
-        self.inner.disk.remove_file(&path).map_err(at("remove", &path))?;
-        let dir = SegmentId::run_dir(&id.lens, id.run);
-        self.inner.disk.sync_dir(&dir).map_err(at("sync", &dir))?;
+        let done = self.inner.drop_rows(std::slice::from_ref(&row), cause);
         drop(removing);
-        Ok(())
+        done
+    }
+
+    /// Removes those of the given segments, all of one lens and run, that nobody protects or uses at this moment, with one
+    /// account for all. Returns them.
+    pub(crate) fn expire(&self, ids: &[SegmentId]) -> Result<Vec<Row>, ArchiveError> {
+        self.inner.may_delete()?;
+        let removing: Vec<_> =
+            ids.iter().filter_map(|id| self.inner.pins.begin_removal(id, Duration::ZERO).ok()).collect();
+        let _changes = lock(&self.inner.changes);
+        let rows = removing.iter().filter_map(|r| Some(self.lookup(r.id()).ok()?.row));
+        let rows: Vec<Row> = rows.filter(|row| removable(row).is_ok()).collect();
+        let done = self.inner.drop_rows(&rows, GapCause::Retention);
+        drop(removing);
+        done.map(|()| rows)
     }
 
     /// Removes the folder of a past run of a lens in which nothing but accounts is left, if it is the lens's oldest: the
-    /// horizon of what can be asked for moves on. Returns whether it did.
-    pub(crate) fn remove_oldest_run_dir(&self, lens: &mos_hal::media::LensId) -> Result<bool, ArchiveError> {
+    /// horizon of what can be asked for moves on. With its last one goes the folder of a lens that this run does not
+    /// record. Returns whether there was one.
+    pub(crate) fn remove_oldest_run_dir(&self, lens: &LensId) -> Result<bool, ArchiveError> {
         self.inner.may_delete()?;
         let _changes = lock(&self.inner.changes);
         let disk = self.inner.disk.as_ref();
         let above = Path::new("segments").join(lens.as_str());
-        let names = disk.read_dir(&above).map_err(at("list", &above))?;
+        let names = match disk.read_dir(&above) {
+            Err(e) if gone(&e) => return Ok(false),
+            other => other.map_err(at("list", &above))?,
+        };
         let runs = names.iter().filter_map(|e| super::ids::number(&e.name));
-        let Some(run) = runs.min().map(super::ids::RunId).filter(|run| *run < self.inner.run) else {
+        let Some(run) = runs.min().map(RunId).filter(|run| *run < self.inner.run) else {
             return Ok(false);
         };
         if self.inner.catalog.has_segments(lens, run) {
@@ -80,6 +93,14 @@ impl Archive {
         disk.remove_dir(&dir).map_err(at("remove", &dir))?;
         disk.sync_dir(&above).map_err(at("sync", &above))?;
         self.inner.catalog.forget_run(lens, run);
+        // Held so that the recorder does not begin with the lens in between.
+        let lenses = lock(&self.inner.lenses);
+        if names.len() == 1 && !lenses.contains_key(lens) {
+            disk.remove_dir(&above).map_err(at("remove", &above))?;
+            let segments = Path::new("segments");
+            disk.sync_dir(segments).map_err(at("sync", segments))?;
+        }
+        drop(lenses);
         Ok(true)
     }
 }
@@ -104,12 +125,33 @@ impl Inner {
         }
     }
 
-    fn log_durably(&self, id: &SegmentId, record: GapRecord) -> Result<(), ArchiveError> {
+    /// Accounts for the removal of these segments of one lens and run, durably, then removes their files.
+    fn drop_rows(&self, rows: &[Row], cause: GapCause) -> Result<(), ArchiveError> {
+        let Some(SegmentId { lens, run, .. }) = rows.first().map(|row| &row.id) else { return Ok(()) };
+        let gap = |row: &Row| Gap { start: row.start, end: row.end, cause };
+        let record = |row: &Row| GapRecord::Gap { gap: gap(row), seq: Some(row.id.seq) };
+        let records: Vec<GapRecord> = rows.iter().map(record).collect();
+        reserve::with(self.disk.as_ref(), || self.log_durably(lens, *run, &records))?;
+        // From here on they are gone, whatever happens to the files: the next start finishes what fails now.
+        for (row, record) in rows.iter().zip(&records) {
+            self.catalog.replace(&row.id, *record)?;
+        }
+        let mut done = Ok(());
+        for row in rows {
+            let path = row.id.media_path();
+            let removed = self.disk.remove_file(&path).or_else(|e| gone(&e).then_some(()).ok_or(e));
+            done = done.and(removed.map_err(at("remove", &path)));
+        }
+        let dir = SegmentId::run_dir(lens, *run);
+        done.and(self.disk.sync_dir(&dir).map_err(at("sync", &dir)))
+    }
+
+    fn log_durably(&self, lens: &LensId, run: RunId, records: &[GapRecord]) -> Result<(), ArchiveError> {
         let disk = self.disk.as_ref();
-        if id.run == self.run {
-            self.lens_run(&id.lens)?.gaps.append_durable(disk, &self.dirty, &[record])
+        if run == self.run {
+            self.lens_run(lens)?.gaps.append_durable(disk, &self.dirty, records)
         } else {
-            append_to_past(disk, &SegmentId::run_dir(&id.lens, id.run), &id.lens, &[record])
+            append_to_past(disk, &SegmentId::run_dir(lens, run), lens, records)
         }
     }
 
@@ -121,7 +163,10 @@ impl Inner {
             GapRecord::Gap { gap, seq } => gap.cause == GapCause::Removed && *seq == Some(id.seq),
             _ => false,
         });
-        let gone = |e: &std::io::Error| e.kind() == ErrorKind::NotFound;
         decided && self.disk.open(&id.media_path(), OpenMode::Read).is_err_and(|e| gone(&e))
     }
+}
+
+fn gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
 }

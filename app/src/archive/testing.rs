@@ -1,6 +1,7 @@
 //! A small archive on a simulated disk, and segments to put into it, for the tests of this folder.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use super::disk::{Disk, OpenMode, SimDisk};
 use super::ids::SegmentId;
 use super::recover::Stored;
 use super::{
-    Archive, ArchiveError, ArchiveOptions, NewSegment, OpenSegment, Progress, SegmentHeader, SegmentIdentity,
+    Archive, ArchiveError, ArchiveOptions, Mapping, NewSegment, OpenSegment, Progress, SegmentHeader, SegmentIdentity,
     TickReport,
 };
+use crate::retention::{Limits, Pace, Report, Retention};
 
 /// 2025-06-01T00:00:00Z.
 pub(crate) const START_UTC: UtcMicros = UtcMicros(1_748_736_000_000_000);
@@ -43,8 +45,20 @@ impl Machine {
     }
 
     pub(crate) fn open(&self) -> Result<Archive, ArchiveError> {
-        let options = ArchiveOptions { sync_threads: 0, load_threads: 1 };
+        self.open_with(u64::MAX)
+    }
+
+    /// Opens with a quota of protection.
+    pub(crate) fn open_with(&self, protected_max_bytes: u64) -> Result<Archive, ArchiveError> {
+        let options = ArchiveOptions { sync_threads: 0, load_threads: 1, protected_max_bytes };
         Archive::open(Arc::new(self.disk.clone()), self.clock.clone(), &options)
+    }
+
+    /// Retention as it goes on until it rests, with no clip or snapshot in use.
+    pub(crate) fn tend(&self, archive: &Archive, limits: &Limits) -> Report {
+        let retention = Retention::new(archive.clone(), self.clock.clone(), limits.clone());
+        while retention.step(&BTreeSet::new) == Pace::GoOn {}
+        retention.report()
     }
 
     /// Opens and loads.
@@ -52,6 +66,11 @@ impl Machine {
         let archive = self.open().unwrap();
         archive.load().unwrap();
         archive
+    }
+
+    /// The mapping that the wall clock now gives.
+    pub(crate) fn mapping(&self) -> Mapping {
+        Mapping { mono: self.clock.mono(), utc: self.clock.utc(), quality: self.clock.quality() }
     }
 
     /// The power goes and comes back some seconds later.

@@ -8,14 +8,14 @@ mod recording;
 
 use super::{Archive, GapCause, KeepNote, Window};
 
-fn causes(archive: &Archive) -> Vec<GapCause> {
+pub(crate) fn causes(archive: &Archive) -> Vec<GapCause> {
     archive.catalog().gaps(None, Window::ALL).iter().map(|g| g.cause).collect()
 }
 
-fn ids(archive: &Archive) -> Vec<String> {
+pub(crate) fn ids(archive: &Archive) -> Vec<String> {
     archive.catalog().segments(None, Window::ALL, 0, 999).iter().map(|s| s.row.id.to_string()).collect()
 }
 
-fn note() -> KeepNote {
+pub(crate) fn note() -> KeepNote {
     KeepNote { who: "operator".into(), why: "near miss".into() }
 }

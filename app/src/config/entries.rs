@@ -15,6 +15,8 @@ use super::values::Fields;
 pub(super) enum Value {
     Text(String),
     Integer(i64),
+    /// A fraction, as written.
+    Float(String),
     Boolean(bool),
     /// From the environment: text that may stand for any type.
     Variable(String),
@@ -219,6 +221,7 @@ fn read_value(value: &Spanned<DeValue<'_>>) -> Value {
         DeValue::Boolean(flag) => Value::Boolean(*flag),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or(Value::Other("an integer beyond 64 bits"), Value::Integer),
+        DeValue::Float(number) => Value::Float(number.as_str().to_owned()),
         other => Value::Other(other.type_str()),
     }
 }

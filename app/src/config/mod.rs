@@ -25,6 +25,7 @@ use mos_hal::source::SourceSpec;
 pub use error::{ConfigError, Place};
 pub use schema::{KEYS, Section};
 
+use crate::retention::plan::Share;
 use entries::Document;
 use values::Fields;
 
@@ -50,14 +51,39 @@ pub struct Storage {
     pub segment: Duration,
     /// Most bytes of allocated blocks that segments may take; `None`: bounded by `min_free_bytes` only.
     pub max_bytes: Option<u64>,
+    /// How long a segment may stay; `None`: as long as there is room.
+    pub max_age: Option<Duration>,
+    /// How much may be protected; `None`: half of what segments may take.
+    pub protection: Option<Protection>,
     /// Bytes that stay free on the file system.
     pub min_free_bytes: u64,
     /// Most bytes that clips and snapshots may take together; the oldest go first.
     pub output_max_bytes: u64,
     /// How long a clip or snapshot is held.
     pub output_max_age: Duration,
+    /// Most bytes that torn segments in quarantine may take; the oldest go first.
+    pub quarantine_max_bytes: u64,
+    /// How long a torn segment is held.
+    pub quarantine_max_age: Duration,
     /// Coded frames that may wait in memory per lens while the disk is slow, in bytes.
     pub buffer_bytes: u64,
+}
+
+/// How much may be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Most bytes of allocated blocks that protected segments may take.
+    pub max_bytes: u64,
+    /// From so many on there is an alarm.
+    pub alarm_bytes: u64,
+}
+
+impl Protection {
+    /// With the alarm at four fifths.
+    #[must_use]
+    pub fn up_to(max_bytes: u64) -> Self {
+        Self { max_bytes, alarm_bytes: max_bytes / 5 * 4 }
+    }
 }
 
 /// `[http]`: where the API is served.
@@ -107,6 +133,8 @@ pub struct Camera {
     pub source: SourceSpec,
     /// Whether sound is recorded. Off unless asked for: law and consent.
     pub audio: bool,
+    /// The part of what segments may take that is this lens's own.
+    pub share: Option<Share>,
 }
 
 /// Reads `file` and lays `variables` over it.
@@ -134,15 +162,40 @@ pub fn parse(
 
 fn storage(fields: &Fields<'_>) -> Result<Storage, ConfigError> {
     let seconds = fields.integer("segment_seconds", 1..=600, 30)?;
+    let max_bytes = fields.optional_size("max_bytes", 16 << 20)?;
     Ok(Storage {
         root: fields.absolute_path("root")?.ok_or_else(|| fields.missing("root", "the archive's folder, absolute"))?,
         segment: Duration::from_secs(seconds),
-        max_bytes: fields.optional_size("max_bytes", 16 << 20)?,
+        max_bytes,
+        max_age: fields.optional_duration("max_age")?,
+        protection: protection(fields, max_bytes)?,
         min_free_bytes: fields.size("min_free_bytes", 0, 256 << 20)?,
         output_max_bytes: fields.size("output_max_bytes", 1 << 20, 4 << 30)?,
         output_max_age: fields.duration("output_max_age", Duration::from_hours(24))?,
+        quarantine_max_bytes: fields.size("quarantine_max_bytes", 0, 4 << 30)?,
+        quarantine_max_age: fields.duration("quarantine_max_age", Duration::from_hours(90 * 24))?,
         buffer_bytes: fields.size("buffer_bytes", 1 << 20, 16 << 20)?,
     })
+}
+
+fn protection(fields: &Fields<'_>, max_bytes: Option<u64>) -> Result<Option<Protection>, ConfigError> {
+    let quota = fields.optional_size("protected_max_bytes", 0)?;
+    let alarm = fields.optional_size("protected_alarm_bytes", 0)?;
+    if quota > max_bytes.or(quota) {
+        return Err(fields.bad("protected_max_bytes", "a size of at most storage.max_bytes"));
+    }
+    let protection = quota.or(max_bytes.map(|max| max / 2)).map(Protection::up_to);
+    match (protection, alarm) {
+        (None, Some(_)) => {
+            Err(fields.bad("protected_alarm_bytes", "protected_max_bytes or max_bytes besides: it is a part of that"))
+        }
+        (Some(protection), Some(alarm)) if alarm > protection.max_bytes => {
+            let accepted = format!("a size of at most what may be protected, {} bytes", protection.max_bytes);
+            Err(fields.bad("protected_alarm_bytes", &accepted))
+        }
+        (Some(protection), Some(alarm_bytes)) => Ok(Some(Protection { alarm_bytes, ..protection })),
+        (protection, None) => Ok(protection),
+    }
 }
 
 fn http(fields: &Fields<'_>) -> Result<Http, ConfigError> {
@@ -187,6 +240,7 @@ fn token(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
 fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
     let mut cameras = Vec::new();
     let mut places: HashMap<LensId, Place> = HashMap::new();
+    let mut shared = 0;
     for fields in document.cameras() {
         let accepted = "1 to 32 of a-z, 0-9 and _, starting with a letter or digit";
         let id = fields.text("id")?.ok_or_else(|| fields.missing("id", accepted))?;
@@ -198,9 +252,24 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         let source = fields.text("source")?.ok_or_else(|| fields.missing("source", accepted))?;
         // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).
         let source = SourceSpec::parse(source).map_err(|e| fields.bad("source", &format!("{accepted} ({e})")))?;
-        cameras.push(Camera { id, source, audio: fields.boolean("audio", false)? });
+        let share = share(&fields, &mut shared)?;
+        cameras.push(Camera { id, source, audio: fields.boolean("audio", false)?, share });
     }
     Ok(cameras)
+}
+
+/// `shared` adds up what the shares take, in millionths.
+fn share(fields: &Fields<'_>, shared: &mut u32) -> Result<Option<Share>, ConfigError> {
+    if !fields.has("share") {
+        return Ok(None);
+    }
+    let share = fields.number("share").and_then(Share::new);
+    let share = share.ok_or_else(|| fields.bad("share", "a number above 0 and up to 1, e.g. 0.4"))?;
+    *shared += share.millionths();
+    if *shared > Share::ALL {
+        return Err(fields.bad("share", "shares of all cameras that add up to at most 1"));
+    }
+    Ok(Some(share))
 }
 
 #[cfg(test)]

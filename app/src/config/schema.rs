@@ -21,15 +21,20 @@ pub const KEYS: &[(Section, &[&str])] = &[
             "root",
             "segment_seconds",
             "max_bytes",
+            "max_age",
             "min_free_bytes",
+            "protected_max_bytes",
+            "protected_alarm_bytes",
             "output_max_bytes",
             "output_max_age",
+            "quarantine_max_bytes",
+            "quarantine_max_age",
             "buffer_bytes",
         ],
     ),
     (Section::Http, &["unix_socket", "listen", "token", "token_file"]),
     (Section::Log, &["level"]),
-    (Section::Camera, &["id", "source", "audio"]),
+    (Section::Camera, &["id", "source", "audio", "share"]),
 ];
 
 impl Section {

@@ -72,7 +72,11 @@ fn every_key_can_be_set_from_the_environment() {
             ("MOS_STORAGE__ROOT", "/mnt/ssd"),
             ("MOS_STORAGE__SEGMENT_SECONDS", "600"),
             ("MOS_STORAGE__MAX_BYTES", "64GiB"),
+            ("MOS_STORAGE__MAX_AGE", "30d"),
             ("MOS_STORAGE__MIN_FREE_BYTES", "0"),
+            ("MOS_STORAGE__PROTECTED_MAX_BYTES", "10GiB"),
+            ("MOS_STORAGE__QUARANTINE_MAX_AGE", "7d"),
+            ("MOS_CAMERA__0__SHARE", "0.25"),
             ("MOS_STORAGE__OUTPUT_MAX_BYTES", "1GiB"),
             ("MOS_STORAGE__OUTPUT_MAX_AGE", "7d"),
             ("MOS_STORAGE__BUFFER_BYTES", "8MiB"),
@@ -92,6 +96,10 @@ fn every_key_can_be_set_from_the_environment() {
     assert_eq!(config.storage.root, Path::new("/mnt/ssd"));
     assert_eq!(config.storage.segment, Duration::from_mins(10));
     assert_eq!(config.storage.max_bytes, Some(64 << 30));
+    assert_eq!(config.storage.max_age, Some(Duration::from_hours(30 * 24)));
+    let protection = Protection { max_bytes: 10 << 30, alarm_bytes: 8 << 30 };
+    assert_eq!(config.storage.protection, Some(protection));
+    assert_eq!(config.cameras[0].share, Share::new(0.25));
     assert_eq!(config.storage.output_max_age, Duration::from_hours(7 * 24));
     assert_eq!(config.http.tcp.unwrap().listen.to_string(), "[::1]:0");
     assert_eq!(config.log.level, log::LevelFilter::Debug);
@@ -113,8 +121,9 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal(&with_storage("rot = 1"), &[]),
-        "mos.toml:3: unknown key storage.rot; accepted: root, segment_seconds, max_bytes, min_free_bytes, \
-         output_max_bytes, output_max_age, buffer_bytes"
+        "mos.toml:3: unknown key storage.rot; accepted: root, segment_seconds, max_bytes, max_age, min_free_bytes, \
+         protected_max_bytes, protected_alarm_bytes, output_max_bytes, output_max_age, quarantine_max_bytes, \
+         quarantine_max_age, buffer_bytes"
     );
     assert_eq!(
         refusal("[store]\n", &[]),
@@ -154,6 +163,36 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
         "environment variable MOS_HTTP__LISTEN: http.token is missing; accepted: 16 or more visible ASCII characters, or \
          token_file; TCP always asks for a token"
     );
+}
+
+#[test]
+fn limits_that_contradict_one_another_are_refused() {
+    let with = |lines: &str| refusal(&with_storage(&format!("max_bytes = \"1GiB\"\n{lines}")), &[]);
+    assert_eq!(
+        with("protected_max_bytes = \"2GiB\""),
+        "mos.toml:4: storage.protected_max_bytes = \"2GiB\" is refused; accepted: a size of at most storage.max_bytes"
+    );
+    assert_eq!(
+        with("protected_alarm_bytes = \"600MiB\""),
+        "mos.toml:4: storage.protected_alarm_bytes = \"600MiB\" is refused; accepted: a size of at most what may be \
+         protected, 536870912 bytes"
+    );
+    assert!(
+        refusal(&with_storage("protected_alarm_bytes = 1"), &[]).contains("protected_max_bytes or max_bytes besides")
+    );
+    assert_eq!(
+        with("max_age = 7"),
+        "mos.toml:4: storage.max_age = 7 is refused; accepted: a duration in s, min, h or d, e.g. \"24h\""
+    );
+    let shares = |a: &str, b: &str| {
+        let cameras = format!("{SMALLEST}share = {a}\n[[camera]]\nid = \"b\"\nsource = \"test:\"\nshare = {b}\n");
+        read(&cameras, &[]).map(|config| config.cameras[1].share).map_err(|e| e.to_string())
+    };
+    assert_eq!(shares("0.75", "0.25"), Ok(Share::new(0.25)));
+    assert_eq!(shares("1", "0.001").unwrap_err().split("share").next(), Some("mos.toml:12: camera 'b'."));
+    for bad in ["0.0", "0", "1.1", "-0.5", "nan", "\"half\"", "true"] {
+        assert!(shares(bad, "0.1").unwrap_err().ends_with("accepted: a number above 0 and up to 1, e.g. 0.4"), "{bad}");
+    }
 }
 
 #[test]

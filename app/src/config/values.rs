@@ -39,6 +39,7 @@ impl<'a> Fields<'a> {
             _ if is_secret(key) => None,
             Some(Value::Text(text) | Value::Variable(text)) => Some(format!("{text:?}")),
             Some(Value::Integer(number)) => Some(number.to_string()),
+            Some(Value::Float(number)) => Some(number.clone()),
             Some(Value::Boolean(flag)) => Some(flag.to_string()),
             Some(Value::Other(kind)) => Some(format!("({kind})")),
             None => None,
@@ -110,12 +111,31 @@ impl<'a> Fields<'a> {
         Ok(self.optional_size(key, least)?.unwrap_or(default))
     }
 
+    /// A number of any kind.
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        match &self.entry(key)?.value {
+            Value::Integer(number) => Some(*number as f64),
+            Value::Float(text) | Value::Variable(text) => text.replace('_', "").parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether there is a value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entry(key).is_some()
+    }
+
     pub(super) fn duration(&self, key: &str, default: Duration) -> Result<Duration, ConfigError> {
+        Ok(self.optional_duration(key)?.unwrap_or(default))
+    }
+
+    pub(super) fn optional_duration(&self, key: &str) -> Result<Option<Duration>, ConfigError> {
         match self.entry(key).map(|entry| &entry.value) {
-            None => Ok(default),
-            Some(Value::Text(text) | Value::Variable(text)) => {
-                seconds(text).ok_or_else(|| self.bad(key, "a duration in s, min, h or d, e.g. \"24h\""))
-            }
+            None => Ok(None),
+            Some(Value::Text(text) | Value::Variable(text)) => match seconds(text) {
+                Some(duration) => Ok(Some(duration)),
+                None => Err(self.bad(key, "a duration in s, min, h or d, e.g. \"24h\"")),
+            },
             Some(_) => Err(self.bad(key, "a duration in s, min, h or d, e.g. \"24h\"")),
         }
     }

@@ -8,7 +8,6 @@ mod lean;
 pub(crate) mod signals;
 mod supervise;
 
-use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -21,15 +20,15 @@ use mos_hal::power::SigPwr;
 use sd_notify::NotifyState;
 
 use crate::archive::disk::{Disk, RealDisk};
-use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside};
+use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, quarantine};
 use crate::capture::{CaptureControlService, DropMode, LensConfig};
 use crate::clip::Clips;
-use crate::config::{Config, Log, Storage};
+use crate::config::{Config, Log, Protection, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
-use crate::outputs::{self, Outputs};
+use crate::outputs;
 use crate::record::{Recorder, RecorderOptions};
-use crate::retention;
+use crate::retention::{self, Retention};
 use crate::snapshot::Snapshots;
 use crate::upload::queue::{Settings, Uploads};
 use signals::StopSignals;
@@ -41,9 +40,6 @@ const API_THREADS: usize = 4;
 const API_STACK: usize = 512 << 10;
 /// How long an idle one stays.
 const API_IDLE: Duration = Duration::from_secs(10);
-
-/// How often clips and pictures are looked after.
-const OUTPUTS_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +108,9 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let root = config.storage.root.clone();
     let disk = Arc::new(open_disk(&root)?);
     let root = disk.root().to_owned();
-    let archive = Archive::open(disk as Arc<dyn Disk>, clock.clone(), &ArchiveOptions::default())?;
+    let protection = protection(&config.storage, disk.as_ref());
+    let options = ArchiveOptions { protected_max_bytes: protection.max_bytes, ..ArchiveOptions::default() };
+    let archive = Archive::open(disk as Arc<dyn Disk>, clock.clone(), &options)?;
     log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
 
     let platform = mos_hal::platform::probe();
@@ -122,8 +120,10 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
     let uploads = Uploads::start(&root, archive.clone(), &Settings::default()).map_err(system("start uploads"))?;
     let loading = Mutex::new(Loading::Busy);
-    let services = Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, loading });
-    let beside = keep_house(services.clone(), &config.storage)?;
+    let retention = Retention::new(archive.clone(), clock, limits(&config, protection));
+    let services =
+        Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, retention, loading });
+    let beside = keep_house(services.clone())?;
     tell(&[NotifyState::Ready]);
     log::info!("the API is served on {}", config.http.unix_socket.display());
     if let Some(address) = tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok()) {
@@ -137,14 +137,8 @@ async fn live(config: Config) -> Result<(), DaemonError> {
             None => std::future::pending().await,
         }
     };
-    let outputs = Outputs::new(
-        services.archive.clone(),
-        clock,
-        outputs::Limits { max_bytes: config.storage.output_max_bytes, max_age: config.storage.output_max_age },
-    );
     let why = tokio::select! {
         what = recording.died() => return Err(DaemonError::Died(what)),
-        never = keep_outputs(outputs, &services) => match never {},
         () = local => "the API ended",
         () = remote => "the API ended",
         signal = stop.next() => signal.map_err(system("wait for signals"))?,
@@ -196,9 +190,10 @@ fn record(
 
 /// Lists and recovers what earlier runs left, while the cameras are recorded already; then makes room and writes index
 /// snapshots.
-fn keep_house(services: Arc<Services>, storage: &Storage) -> Result<Beside, DaemonError> {
-    let limits = retention::Limits { max_bytes: storage.max_bytes, min_free_bytes: storage.min_free_bytes };
+fn keep_house(services: Arc<Services>) -> Result<Beside, DaemonError> {
     let archive = services.archive.clone();
+    let tending = services.clone();
+    let tend = move || tending.retention.step(&|| tending.uploads.in_use());
     let loaded = move |done: Result<(), ArchiveError>| match done {
         Ok(()) => {
             log::info!("all segments are listed");
@@ -209,28 +204,27 @@ fn keep_house(services: Arc<Services>, storage: &Storage) -> Result<Beside, Daem
             services.set_loading(Loading::Failed(e.to_string()));
         }
     };
-    Beside::spawn(archive, limits, loaded).map_err(system("start a thread"))
+    Beside::spawn(archive, tend, loaded).map_err(system("start a thread"))
 }
 
-/// Looks after clips and pictures until dropped.
-async fn keep_outputs(mut outputs: Outputs, services: &Arc<Services>) -> Infallible {
-    let mut times = tokio::time::interval(OUTPUTS_EVERY);
-    loop {
-        times.tick().await;
-        let services = services.clone();
-        let step = tokio::task::spawn_blocking(move || {
-            if let Err(e) = outputs.step(&services.uploads.in_use()) {
-                log::warn!("clips and pictures are not looked after: {e}");
-            }
-            outputs
-        });
-        match step.await {
-            Ok(back) => outputs = back,
-            Err(e) => {
-                log::error!("clips and pictures are not looked after any more: {e}");
-                return std::future::pending().await;
-            }
-        }
+/// How much may be protected. Unless it is configured: half of what segments may take.
+fn protection(storage: &Storage, disk: &RealDisk) -> Protection {
+    storage.protection.unwrap_or_else(|| {
+        let total = disk.space().map_or(u64::MAX, |space| space.total.saturating_sub(storage.min_free_bytes));
+        Protection::up_to(storage.max_bytes.unwrap_or(u64::MAX).min(total) / 2)
+    })
+}
+
+fn limits(config: &Config, protection: Protection) -> retention::Limits {
+    let storage = &config.storage;
+    retention::Limits {
+        max_bytes: storage.max_bytes,
+        max_age: storage.max_age,
+        min_free_bytes: storage.min_free_bytes,
+        shares: config.cameras.iter().filter_map(|camera| Some((camera.id.clone(), camera.share?))).collect(),
+        protected_alarm_bytes: protection.alarm_bytes,
+        outputs: outputs::Limits { max_bytes: storage.output_max_bytes, max_age: storage.output_max_age },
+        quarantine: quarantine::Limits { max_bytes: storage.quarantine_max_bytes, max_age: storage.quarantine_max_age },
     }
 }
 

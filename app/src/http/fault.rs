@@ -47,7 +47,8 @@ pub fn status(kind: Kind) -> StatusCode {
         }
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Undecodable => StatusCode::UNPROCESSABLE_ENTITY,
-        Kind::Storage => StatusCode::INSUFFICIENT_STORAGE,
+        // A quota that is used up is told as RFC 4331 tells it.
+        Kind::Storage | Kind::ProtectedQuota => StatusCode::INSUFFICIENT_STORAGE,
         Kind::NotReady | Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -32,6 +32,7 @@ use crate::archive::Archive;
 use crate::capture::CaptureControlService;
 use crate::clip::Clips;
 use crate::record::Recorder;
+use crate::retention::Retention;
 use crate::snapshot::Snapshots;
 use crate::upload::queue::Uploads;
 use routes::Routes;
@@ -63,6 +64,8 @@ pub struct Services {
     pub snapshots: Snapshots,
     /// Uploads.
     pub uploads: Uploads,
+    /// What may stay.
+    pub retention: Retention,
     /// How far the listing of earlier runs is.
     pub loading: Mutex<Loading>,
 }

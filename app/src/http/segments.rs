@@ -198,7 +198,8 @@ fn page(
     }
 }
 
-/// Protects a segment. Has survived a power cut when it answers; repeating it changes nothing.
+/// Protects a segment. Has survived a power cut when it answers; repeating it changes nothing. Refused with
+/// `protected_quota` (507) when the protected segments would take more than may be protected.
 #[utoipa::path(put, path = "/v1/segments/{id}/protection", operation_id = "Protect", tag = "segments",
     params(("id" = String, Path, description = "The segment")), request_body(content = ProtectRequest),
     responses((status = 200, body = ProtectionView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
@@ -308,6 +309,7 @@ impl From<ArchiveError> for Fault {
         let kind = match &error {
             ArchiveError::NotFound(_) => Kind::NotFound,
             ArchiveError::Protected(_) => Kind::Protected,
+            ArchiveError::ProtectedQuota { .. } => Kind::ProtectedQuota,
             ArchiveError::StillOpen(_) => Kind::Open,
             ArchiveError::InUse(_) | ArchiveError::Stopping => Kind::Busy,
             ArchiveError::Outside(_) => Kind::Forbidden,

@@ -22,6 +22,7 @@ use crate::capture::DropMode;
 use crate::cli::client::{Address, Client, ClientError};
 use crate::error::Kind;
 use crate::record::RecorderOptions;
+use crate::retention;
 use crate::upload::queue::Settings;
 
 const TOKEN: &str = "0123456789abcdef";
@@ -69,6 +70,7 @@ impl Rig {
             clips: Clips::new(archive.clone()),
             snapshots: Snapshots::new(archive.clone(), platform.codecs()),
             uploads: Uploads::start(&root, archive.clone(), &Settings::default()).unwrap(),
+            retention: Retention::new(archive.clone(), as_clock, retention::Limits::default()),
             loading: Mutex::new(Loading::Done),
             archive,
             root,

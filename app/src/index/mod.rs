@@ -4,6 +4,7 @@
 //! - I1: it is a cache. Everything in it can be had again from the files; a damaged snapshot costs time, nothing else.
 //! - I2: a window over one lens costs time by the rows it returns, not by the rows there are.
 //! - I3: rows hold the run's monotonic times; UTC is derived outside, so a new mapping re-maps a run at no cost here.
+//! - I4: what retention asks every second (sums, the oldest that may go) costs no time by the rows there are.
 //!
 //! Only the archive's catalog uses it, under its lock. Lenses are stored as small integers, formats and flags are packed.
 
@@ -19,10 +20,10 @@ use crate::archive::ids::{RunId, SegmentId, Seq};
 use crate::archive::{Row, SegmentState};
 
 /// Changes whenever the tables do; a snapshot of another schema is not loaded.
-pub(crate) const SCHEMA: i64 = 1;
+pub(crate) const SCHEMA: i64 = 2;
 
 const TABLES: &str = "
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
     CREATE TABLE lenses (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE segments (
         lens INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -31,6 +32,7 @@ const TABLES: &str = "
         PRIMARY KEY (lens, run, start, seq)
     ) WITHOUT ROWID;
     CREATE UNIQUE INDEX by_seq ON segments (lens, run, seq);
+    CREATE INDEX may_go ON segments (lens, run, start) WHERE flags IN (1, 2);
 ";
 
 const COLUMNS: &str = "start, seq, duration, bytes, allocated, frames, shape, flags";
@@ -69,14 +71,42 @@ pub struct Totals {
     pub segments: u64,
     /// Bytes of their allocated blocks.
     pub allocated: u64,
+    /// Protected ones among them.
+    pub protected: u64,
+    /// Bytes of the allocated blocks of these.
+    pub protected_allocated: u64,
 }
+
+impl Totals {
+    fn of(row: &Row) -> Self {
+        let protected = u64::from(row.protected);
+        Self { segments: 1, allocated: row.allocated, protected, protected_allocated: protected * row.allocated }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.segments += more.segments;
+        self.allocated += more.allocated;
+        self.protected += more.protected;
+        self.protected_allocated += more.protected_allocated;
+    }
+
+    fn take(&mut self, less: Self) {
+        self.segments -= less.segments;
+        self.allocated -= less.allocated;
+        self.protected -= less.protected;
+        self.protected_allocated -= less.protected_allocated;
+    }
+}
+
+/// A place in a lens's segments, ordered by age.
+pub(crate) type Place = (RunId, Mono, Seq);
 
 /// The index. Errors are SQLite's; none is expected of an in-memory database but lack of memory.
 pub struct Index {
     conn: Connection,
     lenses: BTreeMap<LensId, i64>,
     spans: BTreeMap<(i64, u32), Span>,
-    totals: Totals,
+    totals: BTreeMap<i64, Totals>,
 }
 
 type Result<T> = rusqlite::Result<T>;
@@ -91,7 +121,7 @@ impl Index {
 
     /// Takes over a database that already has the tables.
     pub(crate) fn over(conn: Connection) -> Result<Self> {
-        let mut index = Self { conn, lenses: BTreeMap::new(), spans: BTreeMap::new(), totals: Totals::default() };
+        let mut index = Self { conn, lenses: BTreeMap::new(), spans: BTreeMap::new(), totals: BTreeMap::new() };
         index.read_back()?;
         Ok(index)
     }
@@ -104,14 +134,17 @@ impl Index {
             self.lenses.insert(lens, no);
         }
         let mut spans = self.conn.prepare(
-            "SELECT lens, run, min(start), max(start + duration), count(*), sum(allocated) FROM segments GROUP BY lens, run",
+            "SELECT lens, run, min(start), max(start + duration), count(*), sum(allocated),
+                 sum(flags >= 16), sum(iif(flags >= 16, allocated, 0)) FROM segments GROUP BY lens, run",
         )?;
         let mut rows = spans.query([])?;
         while let Some(r) = rows.next()? {
             let span = Span { start: Mono(r.get(2)?), end: Mono(r.get(3)?) };
             self.spans.insert((r.get(0)?, r.get(1)?), span);
-            self.totals.segments += r.get::<_, u64>(4)?;
-            self.totals.allocated += r.get::<_, u64>(5)?;
+            let (segments, allocated) = (r.get(4)?, r.get(5)?);
+            let (protected, protected_allocated) = (r.get(6)?, r.get(7)?);
+            let of_run = Totals { segments, allocated, protected, protected_allocated };
+            self.totals.entry(r.get(0)?).or_default().add(of_run);
         }
         Ok(())
     }
@@ -154,8 +187,7 @@ impl Index {
             shape,
             flags
         ])?;
-        self.totals.segments += 1;
-        self.totals.allocated += row.allocated;
+        self.totals.entry(lens).or_default().add(Totals::of(row));
         let span = self.spans.entry((lens, row.id.run.0)).or_insert(Span { start: row.start, end: row.end });
         span.start = span.start.min(row.start);
         span.end = span.end.max(row.end);
@@ -176,16 +208,22 @@ impl Index {
         let (key, row) = span;
         let edge = self.spans.get(&key).is_some_and(|s| s.start >= row.start || s.end <= row.end);
         if edge {
-            let found = self
-                .conn
-                .prepare_cached("SELECT min(start), max(start + duration) FROM segments WHERE lens=?1 AND run=?2")?
-                .query_row(params![key.0, key.1], |r| Ok((r.get::<_, Option<i64>>(0)?, r.get::<_, Option<i64>>(1)?)))?;
-            match found {
-                (Some(start), Some(end)) => self.spans.insert(key, Span { start: Mono(start), end: Mono(end) }),
+            // Segments of a run follow one another: the first and the last tell.
+            let first = self.edge(key, "SELECT start FROM segments WHERE lens=?1 AND run=?2 ORDER BY start LIMIT 1")?;
+            let last = self.edge(
+                key,
+                "SELECT start + duration FROM segments WHERE lens=?1 AND run=?2 ORDER BY start DESC LIMIT 1",
+            )?;
+            match (first, last) {
+                (Some(start), Some(end)) => self.spans.insert(key, Span { start, end }),
                 _ => self.spans.remove(&key),
             };
         }
         Ok(())
+    }
+
+    fn edge(&self, key: (i64, u32), sql: &str) -> Result<Option<Mono>> {
+        self.conn.prepare_cached(sql)?.query_row(params![key.0, key.1], |r| r.get(0).map(Mono)).optional()
     }
 
     fn forget(&mut self, id: &SegmentId) -> Result<Option<((i64, u32), Row)>> {
@@ -194,8 +232,7 @@ impl Index {
         self.conn
             .prepare_cached("DELETE FROM segments WHERE lens=?1 AND run=?2 AND start=?3 AND seq=?4")?
             .execute(params![lens, id.run.0, row.start.0, id.seq.0])?;
-        self.totals.segments -= 1;
-        self.totals.allocated -= row.allocated;
+        self.totals.entry(lens).or_default().take(Totals::of(&row));
         Ok(Some(((lens, id.run.0), row)))
     }
 
@@ -244,22 +281,18 @@ impl Index {
         rows.collect()
     }
 
-    /// Unprotected closed or recovered segments of all lenses, oldest run and start first, at most `limit`.
-    pub fn oldest(&self, limit: usize) -> Result<Vec<Row>> {
+    /// Unprotected closed or recovered segments of a lens, oldest run and start first, behind `after`, at most `limit`.
+    pub(crate) fn oldest_of(&self, lens: &LensId, after: Option<Place>, limit: usize) -> Result<Vec<Row>> {
+        let Some(no) = self.lenses.get(lens) else { return Ok(Vec::new()) };
+        let (run, start, seq) = after.map_or((-1, i64::MIN, -1), |(r, s, q)| (i64::from(r.0), s.0, i64::from(q.0)));
         let sql = format!(
-            "SELECT {COLUMNS}, run FROM segments WHERE lens=?1 AND flags IN (1, 2) ORDER BY run, start LIMIT ?2"
+            "SELECT {COLUMNS}, run FROM segments INDEXED BY may_go WHERE lens=?1 AND flags IN (1, 2)
+             AND (run, start, seq) > (?2, ?3, ?4) ORDER BY run, start, seq LIMIT ?5"
         );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows = Vec::new();
-        for (lens, no) in &self.lenses {
-            let found = statement.query_map(params![no, limit], |r| row_of(r, lens, RunId(r.get(8)?)))?;
-            for row in found {
-                rows.push(row?);
-            }
-        }
-        rows.sort_by_key(|r: &Row| (r.id.run, r.start));
-        rows.truncate(limit);
-        Ok(rows)
+        let rows = statement.query_map(params![no, run, start, seq, limit], |r| row_of(r, lens, RunId(r.get(8)?)))?;
+        rows.collect()
     }
 
     /// Where a segment does not begin where the one before it in its lens and run ended. Shorter than `tolerance`
@@ -318,7 +351,14 @@ impl Index {
 
     /// What is stored, added up.
     pub fn totals(&self) -> Totals {
-        self.totals
+        let mut all = Totals::default();
+        self.totals.values().for_each(|of_lens| all.add(*of_lens));
+        all
+    }
+
+    /// What is stored of a lens.
+    pub fn totals_of(&self, lens: &LensId) -> Totals {
+        self.lenses.get(lens).and_then(|no| self.totals.get(no)).copied().unwrap_or_default()
     }
 
     /// Bytes that the database takes in memory.
@@ -470,8 +510,9 @@ mod tests {
     #[test]
     fn totals_and_spans_follow_every_change() {
         let mut index = sample();
+        let of = |segments, blocks: u64| Totals { segments, allocated: blocks * 4096, ..Totals::default() };
         let road: LensId = LensId::new("road").unwrap();
-        assert_eq!(index.totals(), Totals { segments: 5, allocated: 5 * 4096 });
+        assert_eq!(index.totals(), of(5, 5));
         let spans: Vec<_> = index.runs(&road).collect();
         assert_eq!(
             spans,
@@ -481,18 +522,35 @@ mod tests {
         index.remove(&"road-2-0".parse().unwrap()).unwrap();
         index.remove(&"road-2-0".parse().unwrap()).unwrap();
         index.put(&Row { allocated: 8192, ..row("road-1-0", 0, 10) }).unwrap();
-        assert_eq!(index.totals(), Totals { segments: 3, allocated: 4 * 4096 });
+        assert_eq!(index.totals(), of(3, 4));
         let spans: Vec<_> = index.runs(&road).collect();
         assert_eq!(spans, [(RunId(1), Span { start: Mono(0), end: Mono(20) })]);
     }
 
     #[test]
-    fn oldest_goes_by_run_and_start_over_all_lenses_and_spares_the_protected() {
+    fn i4_the_oldest_of_a_lens_spare_the_protected_and_go_on_behind_a_place() {
         let mut index = sample();
-        index.set_protected(&"road-1-0".parse().unwrap(), true).unwrap();
-        assert_eq!(ids(&index.oldest(3).unwrap()), ["cabin-1-0", "road-1-1", "road-1-2"]);
-        index.set_protected(&"road-1-0".parse().unwrap(), false).unwrap();
-        assert_eq!(ids(&index.oldest(9).unwrap()).len(), 5);
+        let road = LensId::new("road").unwrap();
+        let id = |text: &str| text.parse::<SegmentId>().unwrap();
+        index.set_protected(&id("road-1-0"), true).unwrap();
+        let protected = Totals { segments: 4, allocated: 4 * 4096, protected: 1, protected_allocated: 4096 };
+        assert_eq!(index.totals_of(&road), protected);
+        assert_eq!(ids(&index.oldest_of(&road, None, 2).unwrap()), ["road-1-1", "road-1-2"]);
+        let behind = Some((RunId(1), Mono(25), Seq(2)));
+        assert_eq!(ids(&index.oldest_of(&road, behind, 9).unwrap()), ["road-2-0"]);
+        index.set_protected(&id("road-1-0"), false).unwrap();
+        assert_eq!(index.totals_of(&road).protected_allocated, 0);
+        assert_eq!(ids(&index.oldest_of(&road, None, 9).unwrap()).len(), 4);
+        let plan: String = index
+            .conn
+            .query_row(
+                "EXPLAIN QUERY PLAN SELECT start FROM segments INDEXED BY may_go WHERE lens=1 AND flags IN (1, 2)
+                 AND (run, start, seq) > (1, 2, 3) ORDER BY run, start, seq LIMIT 5",
+                [],
+                |r| r.get(3),
+            )
+            .unwrap();
+        assert!(plan.contains("may_go (lens=? AND (run,start,seq)>(?,?,?))"), "{plan}");
     }
 
     #[test]

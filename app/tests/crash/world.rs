@@ -247,7 +247,7 @@ impl World {
     fn run(&mut self, life: &mut Life, length: i64, deeds: &[(i64, Deed)]) {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let options = ArchiveOptions { sync_threads: 0, load_threads: 0 };
+        let options = ArchiveOptions { sync_threads: 0, load_threads: 0, ..ArchiveOptions::default() };
         let Ok(archive) = Archive::open(disk, clock.clone(), &options) else { return };
         life.run = archive.run().0;
         self.archive = Some(archive.clone());

@@ -7,12 +7,9 @@ use mos_hal::media::LensId;
 
 use super::{GapRow, Row, SegmentRow, Window};
 use crate::archive::clock_file::Mapping;
-use crate::archive::gaps::{Gap, GapCause, GapRecord};
+use crate::archive::gaps::{Gap, GapCause, GapRecord, TOLERANCE_NS};
 use crate::archive::ids::{RunId, SegmentId};
 use crate::index::{Hole, Index};
-
-/// Shorter than this between two segments is no hole: the last frame's duration is a guess where the source tells none.
-const TOLERANCE_NS: i64 = 500_000_000;
 
 /// What is known of a run.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mos_hal::media::LensId;
 
-use super::{FILE_NAME, GapRecord, parse, text};
+use super::{FILE_NAME, GapRecord, compact, parse, text};
 use crate::archive::disk::{Disk, DiskFile, OpenMode};
 use crate::archive::error::{ArchiveError, at};
+use crate::archive::ids::Seq;
 use crate::archive::lock;
-use crate::archive::run::{folders_above, write_whole};
+use crate::archive::run::{folders_above, read_whole, write_whole};
 use crate::archive::sync::{Dirty, FileKey, TickReport};
 
+/// From this length on a file is written anew when that makes it half as long at least.
+const COMPACT_BYTES: u64 = 64 * 1024;
 /// Blocks reserved for each file, so that a full disk can still be accounted for.
 const RESERVE_BYTES: u64 = 16 * 1024;
 const TMP_NAME: &str = "gaps.tmp";
@@ -37,6 +40,8 @@ struct State {
     /// `path` is a temporary file that replaces the log once it is synced.
     staged: bool,
     waiting: Vec<GapRecord>,
+    /// The length at which the file is compacted next.
+    compact_at: u64,
 }
 
 impl GapLog {
@@ -49,7 +54,17 @@ impl GapLog {
         let key = dirty.new_key();
         dirty.file(key, &path, &file, 0);
         let waiting = Vec::new();
-        let state = State { path, file, key, len: 0, synced: 0, named: false, staged: false, waiting };
+        let state = State {
+            path,
+            file,
+            key,
+            len: 0,
+            synced: 0,
+            named: false,
+            staged: false,
+            waiting,
+            compact_at: COMPACT_BYTES,
+        };
         Ok(Self { dir: dir.to_owned(), lens: lens.clone(), state: Mutex::new(state) })
     }
 
@@ -68,6 +83,13 @@ impl GapLog {
         records: &[GapRecord],
     ) -> Result<(), ArchiveError> {
         let mut state = self.lock();
+        if state.len >= state.compact_at {
+            // Best effort: a longer file says the same.
+            if let Err(error) = self.compact(&mut state, disk, dirty) {
+                log::debug!("{} is not compacted: {error}", state.path.display());
+            }
+            state.compact_at = (state.len * 2).max(COMPACT_BYTES);
+        }
         state.waiting.extend_from_slice(records);
         self.write_waiting(&mut state, dirty);
         if !state.waiting.is_empty() {
@@ -76,6 +98,39 @@ impl GapLog {
             return Err(at("write", &state.path)(ErrorKind::StorageFull.into()));
         }
         self.sync_now(&mut state, disk, dirty)
+    }
+
+    /// G5: writes the file anew with less in it.
+    fn compact(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) -> Result<(), ArchiveError> {
+        if state.staged {
+            return Ok(());
+        }
+        let path = self.dir.join(FILE_NAME);
+        let all = read_whole(disk, &path).map_err(at("read", &path))?;
+        let Some(text) = compacted(disk, &self.dir, &self.lens, &parse(&all).records, all.len() as u64)? else {
+            return Ok(());
+        };
+        let tmp = self.dir.join(TMP_NAME);
+        match disk.remove_file(&tmp) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(at("remove", &tmp)(error)),
+            _ => {}
+        }
+        let file = disk.open(&tmp, OpenMode::CreateNew).map_err(at("create", &tmp))?;
+        let len = text.len() as u64;
+        // Best effort.
+        let _ = file.reserve(len + RESERVE_BYTES);
+        file.write_at(0, &[IoSlice::new(text.as_bytes())]).map_err(at("write", &tmp))?;
+        file.sync().map_err(at("sync", &tmp))?;
+        disk.rename(&tmp, &path).map_err(at("rename", &tmp))?;
+        dirty.forget(state.key);
+        (state.path, state.file, state.key, state.len, state.synced) = (path, file, dirty.new_key(), len, len);
+        // Whatever is added from now on is durable only once the name is.
+        if let Err(error) = disk.sync_dir(&self.dir) {
+            state.named = false;
+            dirty.dir(&self.dir);
+            return Err(at("sync", &self.dir)(error));
+        }
+        Ok(())
     }
 
     /// G4: makes what is written durable before footage that follows it is written. Nothing to do most of the time.
@@ -173,6 +228,25 @@ impl GapLog {
     }
 }
 
+/// The text of a compacted log, if that is at most half as long. What it says is gone is gone for good.
+fn compacted(
+    disk: &dyn Disk,
+    dir: &Path,
+    lens: &LensId,
+    records: &[GapRecord],
+    len: u64,
+) -> Result<Option<String>, ArchiveError> {
+    let removed =
+        |seq: Seq| disk.size(&dir.join(format!("{}.mp4", seq.0))).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let fewer = compact(records, removed);
+    let text = text(lens, &fewer, 0);
+    if text.len() as u64 > len / 2 {
+        return Ok(None);
+    }
+    disk.sync_dir(dir).map_err(at("sync", dir))?;
+    Ok(Some(text))
+}
+
 /// Adds records to the log of a past run, made if it is missing; durable on return.
 pub(crate) fn append_to_past(
     disk: &dyn Disk,
@@ -197,6 +271,12 @@ pub(crate) fn append_to_past(
         // A new line must not vouch for the torn ones before it: the whole file is written anew without them.
         let all = [&known.records, records].concat();
         return write_whole(disk, &dir.join(TMP_NAME), &path, text(lens, &all, 0).as_bytes());
+    }
+    if n as u64 >= COMPACT_BYTES
+        && let Some(mut fewer) = compacted(disk, dir, lens, &known.records, n as u64)?
+    {
+        fewer.push_str(&text(lens, records, 0));
+        return write_whole(disk, &dir.join(TMP_NAME), &path, fewer.as_bytes());
     }
     // What is there must be durable before a line may say so.
     file.sync().map_err(at("sync", &path))?;

@@ -1,15 +1,13 @@
-//! Promises of keeping and letting go: protection, removal, retention.
+//! Promises of keeping and letting go: protection and removal.
 #![allow(clippy::unwrap_used)]
 
 use std::io::IoSlice;
-use std::path::Path;
 use std::time::Duration;
 
 use super::{causes, ids, note};
 use crate::archive::disk::{Disk, OpenMode};
 use crate::archive::testing::{FRAGMENT, Machine, Take, assert_sound, lens, now, record};
 use crate::archive::{ArchiveError, GapCause, KeepNote};
-use crate::retention::{self, Limits};
 
 #[test]
 fn e1_e2_protection_is_durable_and_idempotent() {
@@ -129,70 +127,4 @@ fn removing_what_never_was_is_an_error() {
         assert!(matches!(archive.remove(&id.parse().unwrap()), Err(ArchiveError::NotFound(_))), "{id}");
         assert!(matches!(archive.keep(&id.parse().unwrap(), &note()), Err(ArchiveError::NotFound(_))), "{id}");
     }
-}
-
-#[test]
-fn t1_t2_t3_retention_takes_the_oldest_and_spares_the_protected_pinned_and_open() {
-    let mut machine = Machine::new();
-    let archive = machine.start();
-    let (road, cabin) = (lens("road"), lens("cabin"));
-    let start = now(&machine);
-    let old: Vec<_> = (0..6)
-        .map(|n| record(&archive, if n % 2 == 0 { &road } else { &cabin }, start + FRAGMENT * 2 * n, 2))
-        .collect();
-    archive.flush();
-    machine.power_cut(4);
-    let archive = machine.start();
-    let young = record(&archive, &road, now(&machine), 2);
-    let mut open = Take::begin(&archive, &road, now(&machine) + 2 * FRAGMENT).unwrap();
-    open.append().unwrap();
-    open.after_sync(&archive.commit());
-    archive.keep(&old[0], &note()).unwrap();
-    let pin = archive.pins().pin(&old[1]).unwrap();
-    let used = archive.catalog().counts().stored.allocated;
-    retention::step(&archive, Limits { max_bytes: Some(used * 2 / 3), min_free_bytes: 0 });
-    let room = archive.room();
-    assert!(!room.short && room.used <= used * 2 / 3 && room.removed >= 3, "{room:?}");
-    let left = ids(&archive);
-    for id in [&old[0], &old[1], &young, &open.id()] {
-        assert!(left.contains(&id.to_string()), "{id} {left:?}");
-    }
-    assert!(!left.contains(&old[2].to_string()));
-    assert!(causes(&archive).contains(&GapCause::Retention));
-    drop(pin);
-    retention::step(&archive, Limits { max_bytes: Some(0), min_free_bytes: 0 });
-    assert!(archive.room().short);
-    assert_eq!(ids(&archive), [old[0].to_string(), open.id().to_string()]);
-    // The cabin's only run is over and empty: its folder is gone. The road's holds a protected segment.
-    assert!(!machine.exists(Path::new("segments/cabin/1/gaps.jsonl")));
-    assert!(machine.exists(Path::new("segments/road/1/gaps.jsonl")));
-    machine.kill();
-    let archive = machine.start();
-    assert_eq!(ids(&archive), [old[0].to_string(), open.id().to_string()]);
-    assert!(!causes(&archive).contains(&GapCause::Unknown), "{:?}", causes(&archive));
-}
-
-#[test]
-fn t2_the_limit_holds_for_what_is_being_written_too() {
-    let machine = Machine::new();
-    let archive = machine.start();
-    let road = lens("road");
-    let one = archive.lookup(&record(&archive, &road, now(&machine), 40)).unwrap().row.allocated;
-    let limits = Limits { max_bytes: Some(one * 8), min_free_bytes: 0 };
-    for n in 1..30 {
-        let mut take = Take::begin(&archive, &road, now(&machine) + FRAGMENT * 40 * n).unwrap();
-        for fragment in 0..40 {
-            take.append().unwrap();
-            take.after_sync(&archive.commit());
-            if fragment % 10 == 0 {
-                retention::step(&archive, limits);
-            }
-            let counts = archive.catalog().counts();
-            assert!(counts.stored.allocated + counts.open_bytes <= one * 8, "{counts:?}");
-        }
-        take.begin_close().unwrap();
-        assert!(take.finish_close(&archive));
-    }
-    let room = archive.room();
-    assert!(!room.short && room.removed >= 20 && room.used > one * 4, "{room:?}");
 }

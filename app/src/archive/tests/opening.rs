@@ -12,7 +12,7 @@ use super::{ids, note};
 use crate::archive::disk::{Disk, OpenMode, RealDisk};
 use crate::archive::testing::{FRAGMENT, Machine, START_UTC, Take, assert_sound, lens, now, record};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions, Gap, GapCause, SegmentState, Window, check};
-use crate::retention::{self, Limits};
+use crate::retention::Limits;
 
 #[test]
 fn without_a_clock_file_the_header_tells() {
@@ -129,8 +129,8 @@ fn l3_damaged_state_freezes_deletions_until_repair() {
         let archive = machine.start();
         assert!(archive.health().frozen[0].contains(spoiled), "{:?}", archive.health().frozen);
         assert!(matches!(archive.remove(&id), Err(ArchiveError::Frozen(_))));
-        retention::step(&archive, Limits { max_bytes: Some(0), min_free_bytes: 0 });
-        assert!(archive.room().short);
+        let report = machine.tend(&archive, &Limits { max_bytes: Some(0), ..Limits::default() });
+        assert!(report.short && report.trouble.unwrap().contains(spoiled));
         assert_sound(&machine, &archive, &id);
         machine.kill();
         let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());

@@ -1,0 +1,285 @@
+//! Retention: the one planner of what may stay. It alone decides deletions; the archive carries them out.
+//!
+//! Promises:
+//! - R1: a protected, pinned or open segment never goes by itself, nor one of a newer format, nor a file of somebody else.
+//! - R2: room is counted in allocated blocks, and made for what is being written before it is written.
+//! - R3: the oldest go first: by run and monotonic start over all lenses, never by the wall clock.
+//! - R4: a lens within its share gives nothing for the others while one above its share can. Lenses without a share of
+//!   their own, also those that the configuration does not name any more, have what the shares leave.
+//! - R5: a segment is too old only if it is so for sure (see [`age`]); a wall clock that jumps deletes nothing.
+//! - R6: every removal leaves a `retention` gap; a lens's oldest run folder goes once nothing but accounts is left in it.
+//! - R7: recording stops last. When the disk is short, clips, snapshots and torn files go by their quotas and lifetimes,
+//!   then the oldest segments, then clips and snapshots within their quota, the oldest first. Only when nothing may go is
+//!   the recorder left without room; it goes on by itself when there is some again.
+//! - R8: when nothing may go and room is short all the same, and when protection nears its quota, it is said aloud.
+//!
+//! Called by the archive's housekeeping thread, once a second; anybody may ask for the [`Report`].
+
+pub(crate) mod age;
+pub(crate) mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mos_hal::clock::{Clock, Mono};
+use mos_hal::media::LensId;
+
+use crate::archive::disk::Space;
+use crate::archive::{Archive, ArchiveError, LensRoom, Row, quarantine};
+use crate::outputs::{self, Outputs};
+
+use self::age::{Ages, Trust};
+use self::plan::{Queue, Share};
+
+/// What may stay, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of allocated blocks that segments may take.
+    pub max_bytes: Option<u64>,
+    /// How long a segment may stay.
+    pub max_age: Option<Duration>,
+    /// Bytes that stay free on the file system.
+    pub min_free_bytes: u64,
+    /// Of what segments may take, the part that is a lens's own.
+    pub shares: BTreeMap<LensId, Share>,
+    /// From so many bytes of protected segments on there is an alarm.
+    pub protected_alarm_bytes: u64,
+    /// Clips and snapshots.
+    pub outputs: outputs::Limits,
+    /// Torn segments in quarantine.
+    pub quarantine: quarantine::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_bytes: None,
+            max_age: None,
+            min_free_bytes: 0,
+            shares: BTreeMap::new(),
+            protected_alarm_bytes: u64::MAX,
+            outputs: outputs::Limits::default(),
+            quarantine: quarantine::Limits::default(),
+        }
+    }
+}
+
+/// How the room is; part of the health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Bytes that segments take, those being written included.
+    pub used: u64,
+    /// Bytes that segments may take at present.
+    pub budget: u64,
+    /// Bytes free on the file system.
+    pub free: u64,
+    /// More room is taken than allowed, and nothing may go.
+    pub short: bool,
+    /// Segments removed in this run.
+    pub removed: u64,
+    /// Bytes of these.
+    pub removed_bytes: u64,
+    /// Bytes of protected segments.
+    pub protected: u64,
+    /// Protected segments.
+    pub protected_segments: u64,
+    /// Clips and snapshots.
+    pub outputs: outputs::Stock,
+    /// What lies in quarantine.
+    pub quarantine: quarantine::Stock,
+    /// Why the wall clock is not believed for ages of other boots, if `max_age` is set and it is not.
+    pub clock_doubted: Option<&'static str>,
+    /// What could not be removed and why, lately.
+    pub trouble: Option<String>,
+}
+
+/// Whether there is more to do at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Come back in a while.
+    Rest,
+    /// Come back at once: what is done in one step is bounded.
+    GoOn,
+}
+
+/// Segments that go in one step.
+const STEP_MOST: usize = 64;
+/// Even if nothing is asked for, so many bytes stay free, or a sixteenth of the file system if that is less: the recorder
+/// needs room for what it writes next.
+const LEAST_FREE: u64 = 16 << 20;
+/// How often clips, snapshots and torn files are looked after.
+const OUTPUTS_EVERY: Duration = Duration::from_secs(10);
+
+/// The planner. Clones share it.
+#[derive(Clone)]
+pub struct Retention(Arc<Shared>);
+
+struct Shared {
+    archive: Archive,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    work: Mutex<Work>,
+    report: Mutex<Report>,
+}
+
+struct Work {
+    outputs: Outputs,
+    trust: Trust,
+    outputs_due: Option<Mono>,
+    /// Lenses whose folders have been looked after since the start.
+    tidied: bool,
+}
+
+impl Retention {
+    /// A planner that has done nothing yet.
+    #[must_use]
+    pub fn new(archive: Archive, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        let outputs = Outputs::new(archive.clone(), clock.clone(), limits.outputs);
+        let work = Work { outputs, trust: Trust::default(), outputs_due: None, tidied: false };
+        let report = Mutex::default();
+        Self(Arc::new(Shared { archive, clock, limits, work: Mutex::new(work), report }))
+    }
+
+    /// How the room was at the last step.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        lock(&self.0.report).clone()
+    }
+
+    /// What it goes by.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Removes what must go, a bounded number of files at a time, and notes how the room is. `in_use` tells the clips and
+    /// snapshots that must stay, relative to the archive's root.
+    pub fn step(&self, in_use: &dyn Fn() -> BTreeSet<PathBuf>) -> Pace {
+        let Shared { archive, clock, limits, .. } = &*self.0;
+        let mut work = lock(&self.0.work);
+        let now = clock.mono();
+        let ages = Ages::new(&archive.catalog().runs(), archive.mapping(), archive.boot(), now, &mut work.trust);
+        let mut report = self.report();
+        report.trouble = None;
+        report.clock_doubted = limits.max_age.and(ages.doubt());
+        if work.outputs_due.is_none_or(|due| now >= due) {
+            work.outputs_due = Some(now + OUTPUTS_EVERY);
+            report.note(work.outputs.step(&ages, &in_use()));
+            let of_all_in = |run| ages.of_all_in(run);
+            let mut stock = report.quarantine;
+            report.note(archive.expire_quarantine(&limits.quarantine, &mut stock, of_all_in));
+            report.quarantine = stock;
+        }
+        let pace = match self.segments(&ages, &mut work, &mut report) {
+            Ok(pace) => pace,
+            Err(error) => {
+                report.trouble = Some(error.to_string());
+                Pace::Rest
+            }
+        };
+        match archive.space() {
+            Ok(space) => {
+                let least = self.least_free(space);
+                if pace == Pace::Rest && space.free < least {
+                    report.note(work.outputs.give_way(least - space.free, &ages, &in_use()));
+                }
+                self.measure(space, pace, &mut report);
+                archive.lay_in_reserve(space.free);
+            }
+            Err(error) => report.trouble = Some(error.to_string()),
+        }
+        report.outputs = work.outputs.stock();
+        if let Some(trouble) = report.trouble.as_ref().filter(|t| self.report().trouble.as_ref() != Some(t)) {
+            log::warn!("no room can be made: {trouble}");
+        }
+        *lock(&self.0.report) = report;
+        pace
+    }
+
+    fn segments(&self, ages: &Ages, work: &mut Work, report: &mut Report) -> Result<Pace, ArchiveError> {
+        let Shared { archive, limits, .. } = &*self.0;
+        let rooms = archive.catalog().rooms();
+        let space = archive.space()?;
+        let used: u64 = rooms.values().map(|room| room.used).sum();
+        let demand = plan::Demand {
+            budget: self.budget(used, space),
+            shares: &limits.shares,
+            max_age: limits.max_age,
+            most: STEP_MOST,
+        };
+        let queues = rooms.keys().map(|lens| (lens.clone(), Queue::new(archive, lens))).collect();
+        let mut planned = plan::plan(&demand, &rooms, queues, ages)?;
+        let full = planned.len() == STEP_MOST;
+        // Those of one folder go together, with one account and one sync.
+        planned.sort_by(|a, b| (&a.id.lens, place(a)).cmp(&(&b.id.lens, place(b))));
+        let mut lenses: BTreeSet<LensId> = BTreeSet::new();
+        if !work.tidied {
+            work.tidied = true;
+            lenses.extend(rooms.keys().cloned());
+            lenses.extend(archive.lens_folders()?);
+        }
+        let mut gone = 0;
+        for group in planned.chunk_by(|a, b| a.id.lens == b.id.lens && a.id.run == b.id.run) {
+            let ids: Vec<_> = group.iter().map(|row| row.id.clone()).collect();
+            match archive.expire(&ids) {
+                Ok(rows) => {
+                    gone += rows.len();
+                    report.removed += rows.len() as u64;
+                    report.removed_bytes += rows.iter().map(|row| row.allocated).sum::<u64>();
+                    lenses.insert(group[0].id.lens.clone());
+                }
+                Err(error @ (ArchiveError::Frozen(_) | ArchiveError::Stopping)) => return Err(error),
+                // One folder that cannot be worked on does not keep the others from giving room.
+                Err(error) => report.trouble = Some(error.to_string()),
+            }
+        }
+        for lens in lenses {
+            while archive.remove_oldest_run_dir(&lens)? {}
+        }
+        Ok(if full && gone > 0 { Pace::GoOn } else { Pace::Rest })
+    }
+
+    fn measure(&self, space: Space, pace: Pace, report: &mut Report) {
+        let Shared { archive, limits, .. } = &*self.0;
+        let rooms = archive.catalog().rooms();
+        let sum = |of: fn(&LensRoom) -> u64| rooms.values().map(of).sum::<u64>();
+        report.used = sum(|room| room.used);
+        report.protected = sum(|room| room.protected);
+        report.protected_segments = sum(|room| room.protected_segments);
+        report.free = space.free;
+        report.budget = self.budget(report.used, space);
+        let over = limits.max_bytes.is_some_and(|max| report.used > max);
+        report.short = pace == Pace::Rest && (over || space.free < self.least_free(space));
+    }
+
+    /// What segments may take at present.
+    fn budget(&self, used: u64, space: Space) -> u64 {
+        let on_disk = (used.saturating_add(space.free)).saturating_sub(self.least_free(space));
+        self.0.limits.max_bytes.map_or(on_disk, |max| max.min(on_disk))
+    }
+
+    fn least_free(&self, space: Space) -> u64 {
+        self.0.limits.min_free_bytes.max(LEAST_FREE.min(space.total / 16))
+    }
+}
+
+impl Report {
+    fn note<T>(&mut self, done: Result<T, ArchiveError>) {
+        if let Err(error) = done {
+            self.trouble = Some(error.to_string());
+        }
+    }
+}
+
+/// A segment's place in the order of age.
+fn place(row: &Row) -> crate::index::Place {
+    (row.id.run, row.start, row.id.seq)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
