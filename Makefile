@@ -62,7 +62,7 @@ test: test-deps ## All that CI runs: format, clippy, unit, black-box and doc tes
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --all-features --no-fail-fast
 
 .PHONY: bench
-bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, clip, snapshot, segments or start
+bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, clip, snapshot, segments, start, reduce or upload
 	$(CARGO) build --release --workspace --all-features --bins --examples
 	target/release/bench $(ONLY)
 

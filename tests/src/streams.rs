@@ -37,6 +37,8 @@ pub enum Kind {
     Load4M,
     /// H.264 1920×1080 at 30 frames/s and 8 Mbit/s: the load of the clip benchmark.
     Load8M,
+    /// H.264 1920×1080 at 30 frames/s and 80 Mbit/s: a segment of 12 s has 100 MB and more, for uploads and reductions.
+    Bulk,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             Self::H264Heavy => "h264_heavy",
             Self::Load4M => "load_4m",
             Self::Load8M => "load_8m",
+            Self::Bulk => "bulk",
         }
     }
 
@@ -80,7 +83,7 @@ impl Kind {
     }
 
     fn is_load(self) -> bool {
-        matches!(self, Self::Load4M | Self::Load8M)
+        matches!(self, Self::Load4M | Self::Load8M | Self::Bulk)
     }
 }
 
@@ -109,12 +112,12 @@ impl Stream {
         static MAKING: Mutex<()> = Mutex::new(());
         let seconds = match kind {
             Kind::Load4M | Kind::Load8M => 64,
-            Kind::H264Heavy => 16,
+            Kind::H264Heavy | Kind::Bulk => 16,
             _ => 32,
         };
         let fps = match kind {
             Kind::H264Variable => 20,
-            Kind::Load8M => 30,
+            Kind::Load8M | Kind::Bulk => 30,
             _ => 25,
         };
         let (width, height) = if kind.is_load() { (1920, 1080) } else { (640, 360) };
@@ -143,7 +146,7 @@ impl Stream {
         let texture = match self.kind {
             Kind::Load4M => 60,
             Kind::Load8M => 20,
-            Kind::H264Heavy => 100,
+            Kind::H264Heavy | Kind::Bulk => 100,
             _ => 8,
         };
         for number in 0..self.frames {
@@ -195,6 +198,10 @@ fn coding(kind: Kind, fps: u32) -> Vec<String> {
             x264.push_str(":bframes=0");
             args.extend(["-b:v", "8M", "-maxrate", "8M", "-bufsize", "8M"]);
         }
+        Kind::Bulk => {
+            x264.push_str(":bframes=0");
+            args.extend(["-b:v", "80M", "-maxrate", "80M", "-bufsize", "80M"]);
+        }
     }
     if !args.contains(&"-b:v") {
         args.extend(["-crf", "26"]);
@@ -206,7 +213,7 @@ fn coding(kind: Kind, fps: u32) -> Vec<String> {
         args.extend(["-x265-params", &x265]);
     } else {
         // Keyframes of about 165 KB without CABAC, as the figures of the peers were taken with.
-        let preset = if kind == Kind::Load8M { "ultrafast" } else { "veryfast" };
+        let preset = if matches!(kind, Kind::Load8M | Kind::Bulk) { "ultrafast" } else { "veryfast" };
         args.extend(["-c:v", "libx264", "-preset", preset, "-pix_fmt", "yuv420p", "-x264-params", &x264]);
     }
     args.into_iter().map(str::to_owned).collect()

@@ -1,6 +1,6 @@
 //! `make bench`: one table of ours, the peer in the same run, the ratio and the limit.
 //!
-//! `bench [record|clip|snapshot|segments|start]…` runs all or the named parts. Every part starts its own daemon on a real
+//! `bench [record|clip|snapshot|segments|start|reduce|upload]…` runs all or the named parts. Every part starts its own daemon on a real
 //! disk (below the build output) and measures from outside: /proc, HTTP round trips, files. Peers run right after or in
 //! turns with MOS, because machines drift.
 
@@ -15,10 +15,12 @@ mod clip;
 mod peers;
 mod plenty;
 mod record;
+mod reduce;
 mod segments;
 mod snapshot;
 mod start;
 mod table;
+mod upload;
 
 use std::path::PathBuf;
 
@@ -29,17 +31,19 @@ type Part = (&'static str, fn(&mut Table));
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [Part; 5] = [
+    let parts: [Part; 7] = [
         ("record", record::run),
         ("clip", clip::run),
         ("snapshot", snapshot::run),
         ("segments", segments::run),
         ("start", start::run),
+        ("reduce", reduce::run),
+        ("upload", upload::run),
     ];
     for name in &wanted {
         assert!(
             parts.iter().any(|(part, _)| part == name),
-            "no part '{name}': record, clip, snapshot, segments, start"
+            "no part '{name}': record, clip, snapshot, segments, start, reduce, upload"
         );
     }
     let mut table = Table::default();
