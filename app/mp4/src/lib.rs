@@ -49,7 +49,7 @@ pub use layout::Header;
 pub use movie::{Movie, Track, TrackKind};
 pub use read::{ReadAt, ReadError, SegmentFile, State, UpTo, Verify};
 pub use recover::{Recovery, Step};
-pub use reduce::{Piece, Reduced, Reduction};
+pub use reduce::{Piece, Reduction};
 pub use summary::Summary;
 pub use table::{Sample, SampleTable};
 pub use time::{AUDIO_PRIMING_UNITS, MOVIE_TIMESCALE, Ticks, Timescale, VIDEO_TIMESCALE};

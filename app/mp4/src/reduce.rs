@@ -1,8 +1,8 @@
 //! Reducing an MP4 file of anybody: what no player needs is left out, every frame stays bit for bit.
 //!
 //! [`Reduction::plan`] reads the boxes of a file and gives the output as a list of [`Piece`]s: ranges of the input and bytes
-//! that replace some. [`Reduced`] reads that output from any offset without making it. Files of other programs are welcome
-//! and not trusted; this room opens and writes nothing.
+//! that replace some, so that whoever sends or writes the output reads it by offset without making it first. Files of other
+//! programs are welcome and not trusted; this room opens and writes nothing.
 //!
 //! What goes: `free` and `skip` boxes at any depth, and bytes of `mdat` that no sample refers to. What changes with it: sizes of
 //! the boxes around what went, and fields that hold a place in the file.
@@ -27,12 +27,10 @@ mod fragments;
 mod marks;
 mod outline;
 mod pieces;
-mod reader;
 mod samples;
 mod tree;
 
 pub use pieces::Piece;
-pub use reader::Reduced;
 
 use cuts::{Cuts, Ranges};
 use outline::{Outline, TopBox};
@@ -92,8 +90,6 @@ impl From<ReadError> for ReduceError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduction {
     pieces: Vec<Piece>,
-    /// Where each piece begins in the output.
-    starts: Vec<u64>,
     input_len: u64,
     len: u64,
     free_bytes: u64,

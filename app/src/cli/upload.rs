@@ -14,6 +14,7 @@ use super::{Failure, Outcome, Report, print, times};
 use crate::upload::job::{Job, JobState};
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "independent flags of a command line")]
 pub(super) struct UploadArgs {
     /// Files of the archive, as `mos segments` and `mos clip` print them
     #[arg(required = true, value_name = "PATH")]
@@ -39,6 +40,9 @@ pub(super) struct UploadArgs {
     /// Read the whole file back and compare it before it gets its final name, if the server cannot tell its hash
     #[arg(long)]
     read_back: bool,
+    /// Leave out of MP4 files what no player needs; every frame stays bit for bit
+    #[arg(long)]
+    reduce: bool,
     /// Do not wait for the end; `mos uploads` tells where it stands
     #[arg(long)]
     detach: bool,
@@ -62,6 +66,7 @@ pub(super) async fn execute(client: &Client, args: &UploadArgs) -> Outcome {
         "priority": args.priority,
         "max_rate": args.max_rate,
         "read_back": args.read_back,
+        "reduce": args.reduce,
     });
     let request = json!({ "paths": args.paths, "destination_uri": args.to, "options": options });
     let mut queued: Uploads = client.post("/v1/uploads", &request).await?;

@@ -4,6 +4,10 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mos_mp4::Reduction;
+
+use super::failure::{Failure, FailureKind};
+use crate::archive::Stored;
 use crate::archive::disk::DiskFile;
 
 /// One piece of what is sent.
@@ -44,6 +48,19 @@ impl Contents {
     pub fn whole(file: Arc<dyn DiskFile>) -> io::Result<Self> {
         let len = file.len()?;
         Self::of(file, [Piece::Range { offset: 0, len }])
+    }
+
+    /// A file as `mos-mp4` plans to reduce it. Reads the boxes that describe samples; not to be called where nothing may wait.
+    pub fn reduced(file: Arc<dyn DiskFile>) -> Result<Self, Failure> {
+        let plan = Reduction::plan(&Stored(file.as_ref())).map_err(|e| {
+            Failure::new(FailureKind::SourceError, format!("the file cannot be sent with `reduce`: {e}"))
+        })?;
+        log::debug!("{} of {} bytes are sent", plan.len(), plan.input_len());
+        let pieces = plan.pieces().iter().map(|piece| match piece {
+            mos_mp4::Piece::Copy { offset, len } => Piece::Range { offset: *offset, len: *len },
+            mos_mp4::Piece::Bytes(bytes) => Piece::Bytes(bytes.as_slice().into()),
+        });
+        Self::of(file, pieces).map_err(|e| Failure::unreadable(&e))
     }
 
     /// These pieces.

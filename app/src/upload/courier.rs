@@ -4,6 +4,7 @@
 //! It alone calls the backend. It never decides whose turn it is (`schedule.rs`) nor what is durable (`store.rs`).
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -151,7 +152,13 @@ async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) 
         }
     };
     let file = shared.outbox.open(&task.outgoing)?;
-    let contents = Contents::whole(file).map_err(|e| Failure::unreadable(&e))?;
+    let contents = if task.record.reduce && has_boxes(&task.record.path) {
+        // The same file gives the same plan, so a resumed upload goes on in the same bytes.
+        let planned = tokio::task::spawn_blocking(move || Contents::reduced(file)).await;
+        planned.map_err(|_| Failure::new(FailureKind::Internal, "a fault of the program; see the log"))??
+    } else {
+        Contents::whole(file).map_err(|e| Failure::unreadable(&e))?
+    };
     if session.as_ref().is_some_and(|(of, open)| **of != *access || open.is_closed())
         && let Some((_, old)) = session.take()
     {
@@ -180,4 +187,9 @@ async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) 
         }
     };
     open.send(&parcel, &report).await
+}
+
+/// Whether a path names an MP4 file, which is what segments and clips are.
+fn has_boxes(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|end| end.eq_ignore_ascii_case("mp4"))
 }

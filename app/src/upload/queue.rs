@@ -342,6 +342,7 @@ fn records(order: &Order, options: &UploadOptions, group: &str, queue: &mut Queu
             overwrite: options.overwrite,
             max_rate: options.max_rate,
             read_back: options.read_back,
+            reduce: options.reduce,
             clock: None,
         }
     };

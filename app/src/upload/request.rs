@@ -52,6 +52,9 @@ pub struct UploadOptions {
     /// Read the whole file back and compare it before it gets its final name, if the server cannot tell its hash.
     #[serde(default)]
     pub read_back: bool,
+    /// Leave out of MP4 files what no player needs, while they are sent; every frame stays bit for bit. Other files go whole.
+    #[serde(default)]
+    pub reduce: bool,
 }
 
 /// The credential of a job that goes on: `POST /uploads/{id}/retry`.

@@ -56,6 +56,9 @@ pub(super) struct Record {
     /// Read everything back before the rename.
     #[serde(default)]
     pub(super) read_back: bool,
+    /// Leave out what no player needs.
+    #[serde(default)]
+    pub(super) reduce: bool,
     /// What the wall clock was worth when times got into the name.
     #[serde(default)]
     pub(super) clock: Option<String>,
@@ -235,6 +238,7 @@ mod tests {
             overwrite: true,
             max_rate: Some(7),
             read_back: false,
+            reduce: true,
             clock: None,
         }
     }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mos_mp4::{Piece, ReadAt, Reduced, Reduction};
+use mos_mp4::{Piece, Reduction};
 
 mod seed;
 
@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn carry_out(file: &Vec<u8>, plan: &Reduction) -> Vec<u8> {
+fn carry_out(file: &[u8], plan: &Reduction) -> Vec<u8> {
     let mut made = Vec::new();
     let mut read_up_to = 0;
     for piece in plan.pieces() {
@@ -29,9 +29,6 @@ fn carry_out(file: &Vec<u8>, plan: &Reduction) -> Vec<u8> {
             Piece::Bytes(bytes) => made.extend_from_slice(bytes),
         }
     }
-    let reader = Reduced::new(file, plan.clone());
-    let mut read = vec![0; made.len()];
-    assert_eq!(reader.read_at(0, &mut read).expect("readable"), made.len());
-    assert_eq!(read, made);
+    assert_eq!(made.len() as u64, plan.len());
     made
 }

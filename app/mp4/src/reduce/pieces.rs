@@ -89,7 +89,7 @@ impl Edits {
     /// The input of `input_len` bytes with all edits, which must not overlap.
     pub(super) fn over(mut self, input_len: u64, free_bytes: u64) -> Reduction {
         self.list.sort_unstable_by_key(|(range, _)| range.start);
-        let mut made = Reduction { pieces: Vec::new(), starts: Vec::new(), input_len, len: 0, free_bytes };
+        let mut made = Reduction { pieces: Vec::new(), input_len, len: 0, free_bytes };
         let mut at = 0;
         for (range, bytes) in self.list {
             made.push(Piece::Copy { offset: at, len: range.start - at });
@@ -104,7 +104,6 @@ impl Edits {
 impl Reduction {
     fn push(&mut self, piece: Piece) {
         if !piece.is_empty() {
-            self.starts.push(self.len);
             self.len += piece.len();
             self.pieces.push(piece);
         }

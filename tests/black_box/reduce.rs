@@ -1,0 +1,56 @@
+//! Reducing what the daemon recorded: by the command, and while it is sent.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::cli::tool;
+use mos_tests::daemon::Setup;
+use mos_tests::sshd::Sshd;
+use mos_tests::streams::{Kind, Stream};
+
+/// Every packet with its times, as ffmpeg finds them.
+fn packets(file: &Path) -> String {
+    let mut ffmpeg = Command::new("ffmpeg");
+    let seen =
+        tool(ffmpeg.args(["-v", "error", "-i"]).arg(file).args(["-map", "0", "-c", "copy", "-f", "framemd5", "-"]));
+    String::from_utf8(seen).unwrap()
+}
+
+#[test]
+fn a_segment_is_reduced_by_the_command_and_on_its_way_to_the_same_bytes() {
+    let stream = Stream::get(Kind::H264);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new().storage("segment_seconds", "2").camera("road", &camera.url(0));
+    let daemon = setup.start();
+    let segment = daemon.await_closed("road", 1, Duration::from_secs(30)).remove(0);
+    let file = daemon.file(&segment);
+    let (input, output) = (file.to_str().unwrap(), setup.folder().join("reduced.mp4"));
+    let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+
+    let done = daemon.mos.run(&["reduce", input, output.to_str().unwrap(), "--json"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    let told = done.json();
+    assert!(told["media_bytes"].as_u64().unwrap() > 0, "the heads of the fragments are of no use any more: {told}");
+    assert_eq!(told["output_bytes"], length(&output));
+    assert_eq!(told["saved_bytes"], length(&file) - length(&output));
+    assert!(packets(&file).lines().count() > 30);
+    assert_eq!(packets(&output), packets(&file));
+
+    let sshd = Sshd::start();
+    let (key, identity) = (sshd.fingerprint(), sshd.identity());
+    let to = format!("{}sent.mp4", sshd.uri());
+    let how = ["--host-key", &key, "--identity", identity.to_str().unwrap(), "--reduce"];
+    let sent = daemon.mos.run(&[&["upload", input, "--to", &to][..], &how].concat());
+    assert_eq!(sent.code, 0, "{}", sent.err);
+    assert!(std::fs::read(sshd.upload().join("sent.mp4")).unwrap() == std::fs::read(&output).unwrap());
+
+    // What is broken is said to be, and nothing is left of it.
+    let (broken, none) = (setup.folder().join("broken.mp4"), setup.folder().join("none.mp4"));
+    std::fs::write(&broken, &std::fs::read(&file).unwrap()[..1000]).unwrap();
+    let refused = daemon.mos.run(&["reduce", broken.to_str().unwrap(), none.to_str().unwrap()]);
+    let said = refused.error();
+    assert!(said.contains("no sound MP4 file: at byte"), "{said}");
+    assert!(!none.exists());
+}
