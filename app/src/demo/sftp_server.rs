@@ -18,7 +18,8 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId};
-use russh_sftp::protocol::{Attrs, FileAttributes, Handle, OpenFlags, Packet, Status, StatusCode, Version};
+use russh_sftp::protocol::{Attrs, Data, FileAttributes, Handle, OpenFlags, Packet, Status, StatusCode, Version};
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -34,6 +35,10 @@ pub struct Seen {
     pub logins: AtomicU64,
     /// Files that were renamed into place.
     pub renames: AtomicU64,
+    /// Bytes of files that came.
+    pub written: AtomicU64,
+    /// Connections that the server broke off on purpose.
+    pub hang_ups: AtomicU64,
 }
 
 /// A way in which the server misbehaves.
@@ -50,8 +55,18 @@ pub(crate) enum Fault {
     FullAfter(u64),
     /// It closes the connection at the first write beyond this many bytes.
     HangsUpAfter(u64),
+    /// The same, but only once.
+    HangsUpOnceAfter(u64),
     /// It closes the connection when a key is offered.
     HangsUpAtLogin,
+    /// It renames, and closes the connection before it says so, once.
+    HangsUpAtRename,
+    /// Well-behaved, and it tells hashes.
+    TellsHashes,
+    /// It writes a wrong byte, and tells the hash of what it wrote.
+    CorruptsAndTells,
+    /// It writes a wrong byte.
+    Corrupts,
 }
 
 /// A running server; dropping it stops it.
@@ -293,6 +308,30 @@ impl Files {
         self.seen.renames.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+
+    async fn hang_up(&self) -> StatusCode {
+        self.seen.hang_ups.fetch_add(1, Ordering::Relaxed);
+        let by = russh::Disconnect::ByApplication;
+        let _ = self.hang_up.disconnect(by, String::new(), String::new()).await;
+        StatusCode::ConnectionLost
+    }
+
+    fn hung_up(&self) -> bool {
+        self.seen.hang_ups.load(Ordering::Relaxed) > 0
+    }
+
+    /// draft-ietf-secsh-filexfer-extensions-00 section 3: one SHA-256 over the first `len` bytes.
+    fn hash(&self, path: &str, len: u64) -> Result<Vec<u8>, StatusCode> {
+        let mut contents = fs::read(self.at(path)?).map_err(|e| code(&e))?;
+        contents.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        let mut data = Vec::new();
+        for text in ["check-file", "sha256"] {
+            data.extend_from_slice(&(text.len() as u32).to_be_bytes());
+            data.extend_from_slice(text.as_bytes());
+        }
+        data.extend_from_slice(&Sha256::digest(&contents));
+        Ok(data)
+    }
 }
 
 impl russh_sftp::server::Handler for Files {
@@ -308,6 +347,9 @@ impl russh_sftp::server::Handler for Files {
             version.extensions.insert(name.to_owned(), "1".to_owned());
         }
         version.extensions.insert("statvfs@openssh.com".to_owned(), "2".to_owned());
+        if matches!(self.fault, Fault::TellsHashes | Fault::CorruptsAndTells) {
+            version.extensions.insert("check-file".to_owned(), "1".to_owned());
+        }
         Ok(version)
     }
 
@@ -333,16 +375,24 @@ impl russh_sftp::server::Handler for Files {
 
     async fn write(&mut self, id: u32, handle: String, offset: u64, data: Vec<u8>) -> Result<Status, Self::Error> {
         let end = offset + data.len() as u64;
+        let mut data = data;
         match self.fault {
             Fault::FullAfter(bytes) if end > bytes => return Err(StatusCode::Failure),
-            Fault::HangsUpAfter(bytes) if end > bytes => {
-                let by = russh::Disconnect::ByApplication;
-                let _ = self.hang_up.disconnect(by, String::new(), String::new()).await;
-                return Err(StatusCode::ConnectionLost);
-            }
-            _ => self.file(&handle)?.write_all_at(&data, offset).map_err(|e| code(&e))?,
+            Fault::HangsUpAfter(bytes) if end > bytes => return Err(self.hang_up().await),
+            Fault::HangsUpOnceAfter(bytes) if end > bytes && !self.hung_up() => return Err(self.hang_up().await),
+            Fault::Corrupts | Fault::CorruptsAndTells if offset == 0 => data[0] ^= 1,
+            _ => {}
         }
+        self.file(&handle)?.write_all_at(&data, offset).map_err(|e| code(&e))?;
+        self.seen.written.fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(ok(id))
+    }
+
+    async fn read(&mut self, id: u32, handle: String, offset: u64, len: u32) -> Result<Data, Self::Error> {
+        let mut data = vec![0; len.min(1 << 18) as usize];
+        let read = self.file(&handle)?.read_at(&mut data, offset).map_err(|e| code(&e))?;
+        data.truncate(read);
+        if data.is_empty() { Err(StatusCode::Eof) } else { Ok(Data { id, data }) }
     }
 
     async fn stat(&mut self, id: u32, path: String) -> Result<Attrs, Self::Error> {
@@ -375,7 +425,11 @@ impl russh_sftp::server::Handler for Files {
         if self.at(&to)?.symlink_metadata().is_ok() {
             return Err(StatusCode::Failure);
         }
-        self.moved(&from, &to).map(|()| ok(id))
+        self.moved(&from, &to)?;
+        if self.fault == Fault::HangsUpAtRename && !self.hung_up() {
+            return Err(self.hang_up().await);
+        }
+        Ok(ok(id))
     }
 
     async fn extended(&mut self, id: u32, request: String, data: Vec<u8>) -> Result<Packet, Self::Error> {
@@ -384,6 +438,13 @@ impl russh_sftp::server::Handler for Files {
             ("fsync@openssh.com", [handle]) => {
                 self.file(handle)?.sync_all().map_err(|e| code(&e))?;
                 Ok(ok(id).into())
+            }
+            ("check-file-name", [path, algorithms, ..]) if algorithms == "sha256" => {
+                // After the two texts: start, length, block size.
+                let len =
+                    data.get(8 + path.len() + 6 + 8..).and_then(<[u8]>::first_chunk).map(|b| u64::from_be_bytes(*b));
+                let data = self.hash(path, len.unwrap_or(u64::MAX))?;
+                Ok(russh_sftp::protocol::ExtendedReply { id, data }.into())
             }
             ("statvfs@openssh.com", [_]) if matches!(self.fault, Fault::FullAfter(_)) => {
                 // PROTOCOL of OpenSSH, section 4.4: eleven 64-bit numbers; block size 4096, nothing free.

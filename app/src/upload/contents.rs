@@ -152,13 +152,15 @@ pub struct Part {
     pub acknowledged: u64,
     /// An earlier try, perhaps of an earlier life, may have got as far as the rename.
     pub maybe_placed: bool,
+    /// The present try goes on where an earlier one ended.
+    pub resumed: bool,
 }
 
 impl Known {
     /// Of a job of an earlier life nothing is known for sure.
     #[must_use]
     pub fn of_earlier_life() -> Self {
-        Self(Arc::new(Mutex::new(Part { acknowledged: 0, maybe_placed: true })))
+        Self(Arc::new(Mutex::new(Part { maybe_placed: true, ..Part::default() })))
     }
 
     /// What is known now.

@@ -16,6 +16,7 @@ use super::book::{Task, WayIn};
 use super::contents::Contents;
 use super::destination::Endpoint;
 use super::failure::{Failure, FailureKind};
+use super::gentle;
 use super::job::JobState;
 use super::meter::Meter;
 use super::queue::{Shared, hex};
@@ -152,6 +153,7 @@ async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) 
         }
     };
     let file = shared.outbox.open(&task.outgoing)?;
+    gentle::read_in_steps(file.as_ref());
     let contents = if task.record.reduce && has_boxes(&task.record.path) {
         // The same file gives the same plan, so a resumed upload goes on in the same bytes.
         let planned = tokio::task::spawn_blocking(move || Contents::reduced(file)).await;

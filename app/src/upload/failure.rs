@@ -26,6 +26,8 @@ pub enum FailureKind {
     TimedOut,
     /// The server holds another number of bytes than was sent.
     SizeMismatch,
+    /// The server holds other bytes than were sent.
+    HashMismatch,
     /// The server refuses or breaks the protocol.
     ServerError,
     /// The file could not be read, or changed while it was sent.
@@ -52,6 +54,7 @@ impl FailureKind {
             Self::ConnectionLost => "connection_lost",
             Self::TimedOut => "timed_out",
             Self::SizeMismatch => "size_mismatch",
+            Self::HashMismatch => "hash_mismatch",
             Self::ServerError => "server_error",
             Self::SourceError => "source_error",
             Self::NoDestination => "no_destination",

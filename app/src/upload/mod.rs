@@ -17,7 +17,9 @@
 //! 4. `done` is said only after the rename was acknowledged; whatever failed is `failed`.
 //! 5. Only files under `segments/`, `clips/` and `snapshots/` are sent, never an open segment, and never through a link.
 //! 6. Memory is bounded: jobs that wait, jobs that have ended, and bytes in flight have limits.
-//! 7. What was accepted is carried out or still there: a job ends as done or cancelled, or stands as failed or without
+//! 7. A sync of the recorder waits behind at most one read of 255 KiB: the file is read in such steps, one at a time, without
+//!    read-ahead and at the lowest priority, and no lock of the archive is held meanwhile.
+//! 8. What was accepted is carried out or still there: a job ends as done or cancelled, or stands as failed or without
 //!    credential until somebody decides. Faults of the road are tried again; a refused login, a forbidden path and another
 //!    host key are not.
 
@@ -27,6 +29,7 @@ mod courier;
 pub mod credential;
 pub mod destination;
 pub mod failure;
+mod gentle;
 pub mod host_key;
 pub mod job;
 mod meter;

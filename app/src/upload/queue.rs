@@ -18,6 +18,7 @@ use super::contents::Known;
 use super::courier;
 use super::destination::Destination;
 use super::failure::Refused;
+use super::gentle;
 use super::host_key::HostKeyPin;
 use super::job::{Job, JobId, JobState};
 use super::outbox::Outbox;
@@ -120,6 +121,7 @@ impl Uploads {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new().name("mos-upload".to_owned()).spawn(move || {
+            gentle::lower_disk_priority();
             runtime.block_on(courier::serve(&of_thread, stopped));
             // What is being written down is written to its end.
             runtime.shutdown_timeout(WRITE_DOWN);

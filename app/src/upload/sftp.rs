@@ -1,22 +1,31 @@
 //! Files over SFTP version 3 (draft-ietf-secsh-filexfer-02) with OpenSSH's extensions where the server offers them.
 //!
-//! A file is written as `.{name}.part-{job}` beside its final name, 64 writes of 32 KiB in flight (OpenSSH's channel window
-//! is 2 MiB; fewer leave a long road half empty). After the last acknowledgement it is synced (`fsync@openssh.com`), closed,
-//! its size is asked for, and it is renamed. SFTP's own rename fails if the target exists, which is what keeps an existing file
-//! safe even from a race; with `overwrite` it is `posix-rename@openssh.com`, which replaces it in one step, or, where the
-//! server lacks that, remove and rename, between which the name is absent for a moment.
+//! A file is written as `.{name}.part-{job}` beside its final name (`transfer.rs`). A partial file of an earlier try is looked
+//! at first and continued (`survey.rs`). After the last acknowledgement it is synced (`fsync@openssh.com`), its size is asked
+//! for, its hash too if the server can tell one (`check-file`), and it is renamed. SFTP's own rename fails if the target exists,
+//! which is what keeps an existing file safe even from a race; with `overwrite` it is `posix-rename@openssh.com`, which replaces
+//! it in one step, or, where the server lacks that, remove and rename, between which the name is absent for a moment.
+//!
+//! The answer to a rename may be lost with the connection. A later try that finds no partial file but a target with the very
+//! bytes of the job (all of them compared) says `done`.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+mod rate;
+mod survey;
+mod transfer;
+mod wire;
 
-use russh_sftp::client::error::Error as SftpError;
-use russh_sftp::client::{Config, RawSftpSession};
-use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet, StatusCode};
-use sha2::{Digest, Sha256};
-use tokio::task::JoinSet;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use russh_sftp::protocol::{
+    Close, Extended, FileAttributes, Fstat, Lstat, MkDir, Open, OpenFlags, Packet, Remove, Rename, StatusCode,
+};
 use tokio::time::timeout;
 
+use self::survey::{Blind, CHECK_FILE, Partial};
+use self::transfer::{Broken, LARGEST, Lane, Plan, SMALLEST};
+use self::wire::{Wire, WireError, shown, unexpected};
 use super::contents::Contents;
 use super::destination::{Destination, Endpoint};
 use super::failure::{Failure, FailureKind};
@@ -24,18 +33,13 @@ use super::job::JobId;
 use super::ssh::Connection;
 use super::{Access, Boxed, Delivered, Parcel, Progress, UploadBackend, UploadSession};
 
-/// Bytes of a write.
-const CHUNK: usize = 32 * 1024;
-/// Writes in flight.
-const IN_FLIGHT: usize = 64;
-/// How long a single request may take. A slow road with 2 MiB in flight ahead of it needs its time.
-const ANSWER_SECS: u64 = 60;
 /// How long clearing up after a failure may take.
 const CLEAR_UP: Duration = Duration::from_secs(5);
 
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 const FSYNC: &str = "fsync@openssh.com";
 const STATVFS: &str = "statvfs@openssh.com";
+const LIMITS: &str = "limits@openssh.com";
 
 /// The SFTP backend.
 #[derive(Debug, Default)]
@@ -50,37 +54,54 @@ impl UploadBackend for Sftp {
     }
 }
 
-/// One SFTP channel on one connection.
+/// SFTP on one connection: a channel for everything, and more while a long road needs them.
 struct Session {
-    connection: Connection,
-    sftp: Arc<RawSftpSession>,
+    connection: Arc<Connection>,
+    wire: Arc<Wire>,
     at: Endpoint,
-    offers: Offers,
+    /// The extensions that the server named.
+    extensions: HashSet<String>,
+    /// Largest write that the server takes.
+    largest: usize,
+    round_trip: Duration,
+    /// Directories that are known to be there.
+    folders: Mutex<HashSet<String>>,
+    /// The handle of the file that is being written, for whoever clears up.
+    open: Mutex<Option<String>>,
 }
 
-/// The extensions that the server named.
-#[derive(Clone, Copy, Debug, Default)]
-struct Offers {
-    posix_rename: bool,
-    fsync: bool,
-    statvfs: bool,
-}
+/// What a look at a name showed.
+type Attributes = Option<FileAttributes>;
 
 impl Session {
     async fn open(access: &Access) -> Result<Self, Failure> {
         let at = access.endpoint.clone();
-        let connection = Connection::open(access).await?;
-        let channel = connection.subsystem("sftp", &at).await?;
-        let config = Config { request_timeout_secs: ANSWER_SECS, ..Config::default() };
-        let sftp = RawSftpSession::new_with_config(channel.into_stream(), config);
-        let version = sftp.init().await.map_err(|e| fault(&at, connection.is_closed(), "starting SFTP", &e))?;
-        let has = |name| version.extensions.contains_key(name);
-        let offers = Offers { posix_rename: has(POSIX_RENAME), fsync: has(FSYNC), statvfs: has(STATVFS) };
-        Ok(Self { connection, sftp: Arc::new(sftp), at, offers })
+        let connection = Arc::new(Connection::open(access).await?);
+        let starting = |e: WireError| e.failure(&at, "starting SFTP");
+        let (wire, version) = Wire::open(connection.channel(&at).await?).await.map_err(starting)?;
+        let extensions: HashSet<String> = version.extensions.into_keys().collect();
+        let begun = Instant::now();
+        let largest = if extensions.contains(LIMITS) {
+            let ask = |id| Packet::from(Extended { id, request: LIMITS.to_owned(), data: Vec::new() });
+            largest_write(&wire.ask(ask).await.map_err(starting)?)
+        } else {
+            let _ = wire.ask(|id| Packet::from(Lstat { id, path: ".".to_owned() })).await.map_err(starting)?;
+            SMALLEST
+        };
+        Ok(Self {
+            connection,
+            wire: Arc::new(wire),
+            at,
+            extensions,
+            largest,
+            round_trip: begun.elapsed(),
+            folders: Mutex::default(),
+            open: Mutex::default(),
+        })
     }
 
-    fn fault(&self, what: impl fmt::Display, e: &SftpError) -> Failure {
-        fault(&self.at, self.connection.is_closed(), what, e)
+    fn offers(&self, extension: &str) -> bool {
+        self.extensions.contains(extension)
     }
 
     async fn deliver(
@@ -88,165 +109,312 @@ impl Session {
         parcel: &Parcel,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Delivered, Failure> {
-        let total = parcel.contents.len();
-        progress(Progress::Sent { bytes: 0, total });
-        self.make_parents(&parcel.to).await?;
         let remote = parcel.to.remote_path();
-        if !parcel.overwrite && self.exists(&remote).await? {
-            return Err(already_there(&self.at, &remote));
-        }
         let temporary = parcel.to.sibling(&temporary_name(parcel.to.file_name(), &parcel.job.0));
-        let sent = self.send_as(&temporary, parcel, total, progress).await;
-        let ended = match sent {
-            Ok((sha256, synced)) => match self.put_in_place(&temporary, &remote, parcel.overwrite).await {
-                Ok(()) => Ok(Delivered { remote_path: remote, bytes: total, sha256, synced }),
-                Err(e) => Err(e),
-            },
-            Err(e) => Err(e),
-        };
-        if ended.is_err() && !self.connection.is_closed() {
-            // Best effort: the failure that is reported is the first one.
-            let _ = timeout(CLEAR_UP, self.sftp.remove(temporary)).await;
+        let mut ended = self.deliver_as(parcel, &temporary, &remote, progress).await;
+        if matches!(&ended, Err(e) if e.kind == FailureKind::HashMismatch) && parcel.known.part().resumed {
+            // What an earlier try left was not what it seemed; once more from nothing.
+            self.clear_up(&temporary).await;
+            parcel.known.update(|part| *part = crate::upload::contents::Part::default());
+            ended = self.deliver_as(parcel, &temporary, &remote, progress).await;
+        }
+        if let Err(failure) = &ended
+            && (!failure.kind.is_road_fault() || failure.kind == FailureKind::ServerFull)
+            && failure.kind != FailureKind::DestinationExists
+        {
+            self.clear_up(&temporary).await;
+            parcel.known.update(|part| part.acknowledged = 0);
         }
         ended
     }
 
+    async fn deliver_as(
+        &self,
+        parcel: &Parcel,
+        temporary: &str,
+        remote: &str,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Delivered, Failure> {
+        let total = parcel.contents.len();
+        let delivered = |sha256, synced| Delivered { remote_path: remote.to_owned(), bytes: total, sha256, synced };
+        self.make_parents(&parcel.to).await?;
+        let (there, partial) = tokio::join!(self.look(remote), self.look(temporary));
+        let (there, partial) = (there?, partial?);
+        if let Some(there) = there {
+            if parcel.known.part().maybe_placed && partial.is_none() && there.size == Some(total) {
+                progress(Progress::Verifying);
+                if let Some(sha256) = self.holds_the_same(remote, &parcel.contents).await? {
+                    return Ok(delivered(sha256, false));
+                }
+            }
+            if !parcel.overwrite {
+                return Err(already_there(&self.at, remote));
+            }
+        }
+        let (handle, todo) = self.open_partial(parcel, temporary, partial).await?;
+        self.note_open(Some(handle.clone()));
+        let sha256 = self.send(parcel, temporary, &handle, todo, progress).await?;
+        progress(Progress::Verifying);
+        let synced = self.verify(parcel, temporary, &handle, sha256).await?;
+        self.note_open(None);
+        parcel.known.update(|part| part.maybe_placed = true);
+        self.command("closing the file", |id| Packet::from(Close { id, handle })).await?;
+        self.put_in_place(temporary, remote, parcel.overwrite).await?;
+        Ok(delivered(sha256, synced))
+    }
+
     /// Creates the directories of the file that are missing.
     async fn make_parents(&self, to: &Destination) -> Result<(), Failure> {
-        let dirs = to.parents();
-        let Some(innermost) = dirs.last() else { return Ok(()) };
-        if self.exists(innermost).await? {
+        let folders = to.parents();
+        let Some(innermost) = folders.last() else { return Ok(()) };
+        if lock(&self.folders).contains(innermost) {
             return Ok(());
         }
-        for dir in dirs {
-            if let Err(e) = self.sftp.mkdir(dir.as_str(), FileAttributes::default()).await {
-                // An existing directory and a forbidden one get the same answer from some servers.
-                if !self.exists(&dir).await? {
-                    return Err(self.fault(format_args!("creating the directory {}", shown(&dir)), &e));
+        if self.look(innermost).await?.is_none() {
+            for folder in &folders {
+                let (path, attrs) = (folder.clone(), FileAttributes::default());
+                if let Err(e) = self.wire.command(|id| Packet::from(MkDir { id, path, attrs })).await {
+                    // An existing directory and a forbidden one get the same answer from some servers.
+                    if self.look(folder).await?.is_none() {
+                        return Err(e.failure(&self.at, format_args!("creating the directory {}", shown(folder))));
+                    }
                 }
             }
         }
+        lock(&self.folders).insert(innermost.clone());
         Ok(())
     }
 
-    async fn exists(&self, path: &str) -> Result<bool, Failure> {
-        match self.sftp.lstat(path).await {
-            Ok(_) => Ok(true),
-            Err(SftpError::Status(s)) if s.status_code == StatusCode::NoSuchFile => Ok(false),
-            Err(e) => Err(self.fault(format_args!("looking for {}", shown(path)), &e)),
+    async fn look(&self, path: &str) -> Result<Attributes, Failure> {
+        match self.wire.ask(|id| Packet::from(Lstat { id, path: path.to_owned() })).await {
+            Ok(Packet::Attrs(attrs)) => Ok(Some(attrs.attrs)),
+            Ok(Packet::Status(s)) if s.status_code == StatusCode::NoSuchFile => Ok(None),
+            Ok(other) => Err(self.fault(&unexpected(other), format_args!("looking for {}", shown(path)))),
+            Err(e) => Err(self.fault(&e, format_args!("looking for {}", shown(path)))),
         }
     }
 
-    /// Writes, syncs and closes the temporary file and checks its size.
-    async fn send_as(
+    /// Opens the temporary file, and says what is missing in it.
+    async fn open_partial(
         &self,
-        temporary: &str,
         parcel: &Parcel,
-        total: u64,
-        progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<([u8; 32], bool), Failure> {
-        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE;
-        let opened = self.sftp.open(temporary, flags, FileAttributes::default()).await;
-        let handle = opened.map_err(|e| self.fault(format_args!("creating {}", shown(temporary)), &e))?.handle;
-        let written = self.write_all(&handle, &parcel.contents, total, progress).await;
-        let sha256 = match written {
-            Ok(sha256) => sha256,
-            Err(e) => {
-                if !self.connection.is_closed() {
-                    let _ = timeout(CLEAR_UP, self.sftp.close(handle)).await;
-                }
-                return Err(e);
-            }
-        };
-        progress(Progress::Verifying);
-        let synced = self.offers.fsync
-            && match self.sftp.fsync(handle.as_str()).await {
-                Ok(_) => true,
-                Err(SftpError::Status(s)) if s.status_code == StatusCode::OpUnsupported => false,
-                Err(e) => return Err(self.fault("syncing the file", &e)),
-            };
-        self.sftp.close(handle).await.map_err(|e| self.fault("closing the file", &e))?;
-        let there = self.sftp.stat(temporary).await.map_err(|e| self.fault("asking for the size", &e))?;
-        match there.attrs.size {
-            Some(size) if size == total => Ok((sha256, synced)),
-            size => {
-                let size = size.map_or_else(|| "an unknown number of".to_owned(), |s| s.to_string());
-                let message = format!("{} holds {size} bytes after {total} were sent and acknowledged", self.at);
-                Err(Failure::new(FailureKind::SizeMismatch, message))
+        temporary: &str,
+        partial: Attributes,
+    ) -> Result<(String, Vec<std::ops::Range<u64>>), Failure> {
+        let total = parcel.contents.len();
+        let size = partial.as_ref().and_then(|a| a.size).unwrap_or(0);
+        if size > 0 && size <= total {
+            let both = OpenFlags::READ | OpenFlags::WRITE;
+            // A server that lets nobody read gets everything anew.
+            if let Ok(handle) = open(&self.wire, temporary, both).await {
+                self.note_open(Some(handle.clone()));
+                let partial = Partial {
+                    wire: &self.wire,
+                    path: temporary,
+                    handle: &handle,
+                    contents: &parcel.contents,
+                    size,
+                    acknowledged: parcel.known.part().acknowledged,
+                    hashes: self.offers(CHECK_FILE),
+                };
+                let missing = partial.missing().await.map_err(|e| self.blind(e))?;
+                parcel.known.update(|part| part.resumed = true);
+                return Ok((handle, missing));
             }
         }
+        parcel.known.update(|part| part.acknowledged = 0);
+        let anew = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE;
+        let opened = open(&self.wire, temporary, anew).await;
+        let handle = opened.map_err(|e| self.fault(&e, format_args!("creating {}", shown(temporary))))?;
+        Ok((handle, survey::rest(0, total)))
     }
 
-    /// Keeps the pipe full until everything is acknowledged. Returns the SHA-256 of what was sent.
-    async fn write_all(
+    async fn send(
         &self,
+        parcel: &Parcel,
+        temporary: &str,
         handle: &str,
-        contents: &Contents,
-        total: u64,
+        todo: Vec<std::ops::Range<u64>>,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<[u8; 32], Failure> {
-        let mut writes: JoinSet<Result<u64, SftpError>> = JoinSet::new();
-        let mut hash = Sha256::new();
-        let (mut sent, mut acknowledged) = (0, 0);
-        while acknowledged < total {
-            while sent < total && writes.len() < IN_FLIGHT {
-                let mut data = vec![0; CHUNK.min(usize::try_from(total - sent).unwrap_or(CHUNK))];
-                contents.read_at(sent, &mut data).map_err(|e| Failure::unreadable(&e))?;
-                hash.update(&data);
-                let (sftp, handle, offset, len) = (self.sftp.clone(), handle.to_owned(), sent, data.len() as u64);
-                writes.spawn(async move { sftp.write(handle, offset, data).await.map(|_| len) });
-                sent += len;
+        let total = parcel.contents.len();
+        let plan = Plan {
+            contents: &parcel.contents,
+            todo,
+            largest: self.largest,
+            round_trip: self.round_trip,
+            max_rate: parcel.max_rate,
+            known: &parcel.known,
+        };
+        let first = Lane { wire: self.wire.clone(), handle: handle.to_owned() };
+        let another = || {
+            let (connection, at, path) = (self.connection.clone(), self.at.clone(), temporary.to_owned());
+            async move {
+                let channel = connection.channel(&at).await.ok()?;
+                let (wire, _) = Wire::open(channel).await.ok()?;
+                let handle = open(&wire, &path, OpenFlags::WRITE).await.ok()?;
+                Some(Lane { wire: Arc::new(wire), handle })
             }
-            match writes.join_next().await {
-                Some(Ok(Ok(len))) => acknowledged += len,
-                Some(Ok(Err(e))) => return Err(self.write_fault(&e, total).await),
-                Some(Err(_)) | None => {
-                    return Err(Failure::new(FailureKind::Internal, "a fault of the program ended the transfer"));
-                }
-            }
-            progress(Progress::Sent { bytes: acknowledged, total });
+        };
+        let report = |bytes| progress(Progress::Sent { bytes, total });
+        match transfer::run(plan, first, another, &report).await {
+            Ok(sha256) => Ok(sha256),
+            Err(Broken::Source(failure)) => Err(failure),
+            Err(Broken::Wire(e)) => Err(self.write_fault(&e, total).await),
         }
-        contents.check().map_err(|e| Failure::unreadable(&e))?;
-        Ok(hash.finalize().into())
+    }
+
+    /// Syncs, and compares size and hash as far as the server tells them. Whether it is synced.
+    async fn verify(&self, parcel: &Parcel, temporary: &str, handle: &str, sha256: [u8; 32]) -> Result<bool, Failure> {
+        let total = parcel.contents.len();
+        let sync = async {
+            if !self.offers(FSYNC) {
+                return Ok(false);
+            }
+            let data = one_string(handle);
+            let ask = |id| Packet::from(Extended { id, request: FSYNC.to_owned(), data });
+            match self.wire.command(ask).await {
+                Ok(()) => Ok(true),
+                Err(e) if e.code() == Some(StatusCode::OpUnsupported) => Ok(false),
+                Err(e) => Err(self.fault(&e, "syncing the file")),
+            }
+        };
+        // Both at once: the server answers in order.
+        let size = self.wire.ask(|id| Packet::from(Fstat { id, handle: handle.to_owned() }));
+        let (synced, size) = tokio::join!(sync, size);
+        let synced = synced?;
+        let size = match size {
+            Ok(Packet::Attrs(attrs)) => attrs.attrs.size,
+            Ok(other) => return Err(self.fault(&unexpected(other), "asking for the size")),
+            Err(e) => return Err(self.fault(&e, "asking for the size")),
+        };
+        if size != Some(total) {
+            let size = size.map_or_else(|| "an unknown number of".to_owned(), |s| s.to_string());
+            let message = format!("{} holds {size} bytes after {total} were sent and acknowledged", self.at);
+            return Err(Failure::new(FailureKind::SizeMismatch, message));
+        }
+        let mismatch = |how: &str| {
+            let message = format!("{} holds other bytes than were sent and acknowledged ({how})", self.at);
+            Err(Failure::new(FailureKind::HashMismatch, message))
+        };
+        let hash = if self.offers(CHECK_FILE) {
+            let hash = survey::hash_at_server(&self.wire, temporary, total).await;
+            hash.map_err(|e| self.fault(&e, "asking for the hash"))?
+        } else {
+            None
+        };
+        match hash {
+            Some(hash) if hash != sha256 => return mismatch("by its own hash"),
+            None if parcel.read_back && !self.reads_the_same(temporary, &parcel.contents).await? => {
+                return mismatch("they were read back");
+            }
+            _ => {}
+        }
+        Ok(synced)
+    }
+
+    /// The SHA-256 of the contents if the file at `path`, which has their length, holds the same bytes.
+    async fn holds_the_same(&self, path: &str, contents: &Contents) -> Result<Option<[u8; 32]>, Failure> {
+        let here = survey::hash_here(contents, contents.len()).await?;
+        let there = if self.offers(CHECK_FILE) {
+            let hash = survey::hash_at_server(&self.wire, path, contents.len()).await;
+            hash.map_err(|e| self.fault(&e, "asking for the hash"))?
+        } else {
+            None
+        };
+        let same = match there {
+            Some(there) => there == here,
+            None => self.reads_the_same(path, contents).await?,
+        };
+        Ok(same.then_some(here))
+    }
+
+    /// Reads all of a file back and compares it.
+    async fn reads_the_same(&self, path: &str, contents: &Contents) -> Result<bool, Failure> {
+        let opened = open(&self.wire, path, OpenFlags::READ).await;
+        let handle = opened.map_err(|e| self.fault(&e, format_args!("opening {} to read it back", shown(path))))?;
+        let total = contents.len();
+        let file =
+            Partial { wire: &self.wire, path, handle: &handle, contents, size: total, acknowledged: 0, hashes: false };
+        let step = SMALLEST as u64;
+        let all = (0..total).step_by(SMALLEST).map(|at| at..(at + step).min(total)).collect();
+        let differing = file.differing(all).await.map_err(|e| self.blind(e))?;
+        self.command("closing the file", |id| Packet::from(Close { id, handle })).await?;
+        Ok(differing.is_empty())
+    }
+
+    async fn put_in_place(&self, temporary: &str, remote: &str, overwrite: bool) -> Result<(), Failure> {
+        let what = || format!("renaming to {}", shown(remote));
+        if overwrite && self.offers(POSIX_RENAME) {
+            let data = [one_string(temporary), one_string(remote)].concat();
+            return self
+                .command(what(), |id| Packet::from(Extended { id, request: POSIX_RENAME.to_owned(), data }))
+                .await;
+        }
+        if overwrite && self.look(remote).await?.is_some() {
+            self.command(what(), |id| Packet::from(Remove { id, filename: remote.to_owned() })).await?;
+        }
+        let (oldpath, newpath) = (temporary.to_owned(), remote.to_owned());
+        match self.wire.command(|id| Packet::from(Rename { id, oldpath, newpath })).await {
+            Ok(()) => Ok(()),
+            Err(e @ WireError::Status(_)) if !overwrite && self.look(remote).await?.is_some() => {
+                log::debug!("the rename was refused: {e:?}");
+                Err(already_there(&self.at, remote))
+            }
+            Err(e) => Err(self.fault(&e, what())),
+        }
     }
 
     /// SFTP has no status for a full disk; ask for the room that is left.
-    async fn write_fault(&self, e: &SftpError, total: u64) -> Failure {
-        let plain = self.fault("writing", e);
-        if !matches!(e, SftpError::Status(s) if s.status_code == StatusCode::Failure) || !self.offers.statvfs {
+    async fn write_fault(&self, e: &WireError, total: u64) -> Failure {
+        let plain = self.fault(e, "writing");
+        if e.code() != Some(StatusCode::Failure) || !self.offers(STATVFS) {
             return plain;
         }
-        match self.sftp.statvfs(".").await {
-            Ok(room) if room.blocks_avail.saturating_mul(room.fragment_size) < total => {
+        let data = one_string(".");
+        let ask = |id| Packet::from(Extended { id, request: STATVFS.to_owned(), data });
+        match self.wire.ask(ask).await {
+            Ok(Packet::ExtendedReply(room)) if free(&room.data).is_some_and(|free| free < total) => {
                 Failure::new(FailureKind::ServerFull, format!("{} has no room for {total} bytes", self.at))
             }
             _ => plain,
         }
     }
 
-    async fn put_in_place(&self, temporary: &str, remote: &str, overwrite: bool) -> Result<(), Failure> {
-        let failed = |e: &SftpError| self.fault(format_args!("renaming to {}", shown(remote)), e);
-        if overwrite && self.offers.posix_rename {
-            return match self.sftp.extended(POSIX_RENAME, two_strings(temporary, remote)).await {
-                Ok(Packet::Status(s)) if s.status_code == StatusCode::Ok => Ok(()),
-                Ok(Packet::Status(s)) => Err(failed(&SftpError::Status(s))),
-                Ok(_) => Err(failed(&SftpError::UnexpectedPacket)),
-                Err(e) => Err(failed(&e)),
-            };
+    /// Closes what is open and removes the temporary file; best effort.
+    async fn clear_up(&self, temporary: &str) {
+        if self.connection.is_closed() || self.wire.is_over() {
+            return;
         }
-        if overwrite && self.exists(remote).await? {
-            self.sftp.remove(remote).await.map_err(|e| failed(&e))?;
-        }
-        match self.sftp.rename(temporary, remote).await {
-            Ok(_) => Ok(()),
-            Err(e @ SftpError::Status(_)) if !overwrite => {
-                if self.exists(remote).await? {
-                    Err(already_there(&self.at, remote))
-                } else {
-                    Err(failed(&e))
-                }
+        let open = lock(&self.open).take();
+        let clear = async {
+            if let Some(handle) = open {
+                let _ = self.wire.command(|id| Packet::from(Close { id, handle })).await;
             }
-            Err(e) => Err(failed(&e)),
+            let _ = self.wire.command(|id| Packet::from(Remove { id, filename: temporary.to_owned() })).await;
+        };
+        let _ = timeout(CLEAR_UP, clear).await;
+    }
+
+    async fn command(&self, what: impl std::fmt::Display, make: impl FnOnce(u32) -> Packet) -> Result<(), Failure> {
+        self.wire.command(make).await.map_err(|e| self.fault(&e, what))
+    }
+
+    fn note_open(&self, handle: Option<String>) {
+        *lock(&self.open) = handle;
+    }
+
+    fn fault(&self, e: &WireError, what: impl std::fmt::Display) -> Failure {
+        match e {
+            WireError::Garbled(_) if self.connection.is_closed() => WireError::Gone.failure(&self.at, what),
+            _ => e.failure(&self.at, what),
+        }
+    }
+
+    fn blind(&self, e: Blind) -> Failure {
+        match e {
+            Blind::Source(failure) => failure,
+            Blind::Wire(e) => self.fault(&e, "reading back what lies there"),
         }
     }
 }
@@ -261,21 +429,40 @@ impl UploadSession for Session {
     }
 
     fn discard<'a>(&'a mut self, to: &'a Destination, job: &'a JobId) -> Boxed<'a, ()> {
-        Box::pin(async move {
-            let _ = self.sftp.remove(to.sibling(&temporary_name(to.file_name(), &job.0))).await;
-        })
+        Box::pin(async move { self.clear_up(&to.sibling(&temporary_name(to.file_name(), &job.0))).await })
     }
 
     fn is_closed(&self) -> bool {
-        self.connection.is_closed()
+        self.connection.is_closed() || self.wire.is_over()
     }
 
     fn close(self: Box<Self>) -> Boxed<'static, ()> {
-        Box::pin(async move {
-            let _ = self.sftp.close_session();
-            self.connection.close().await;
-        })
+        Box::pin(async move { self.connection.close().await })
     }
+}
+
+async fn open(wire: &Wire, path: &str, pflags: OpenFlags) -> Result<String, WireError> {
+    let (filename, attrs) = (path.to_owned(), FileAttributes::default());
+    match wire.ask(|id| Packet::from(Open { id, filename, pflags, attrs })).await? {
+        Packet::Handle(opened) => Ok(opened.handle),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// `limits@openssh.com` answers four 64-bit numbers; the third is the longest write (PROTOCOL of OpenSSH, section 4.8).
+fn largest_write(answer: &Packet) -> usize {
+    let Packet::ExtendedReply(limits) = answer else { return SMALLEST };
+    match limits.data.get(16..24).and_then(|b| b.first_chunk()).map(|b| u64::from_be_bytes(*b)) {
+        Some(0) | None => SMALLEST,
+        Some(most) => usize::try_from(most).unwrap_or(LARGEST).clamp(1024, LARGEST),
+    }
+}
+
+/// `statvfs@openssh.com` answers eleven 64-bit numbers: the second is the fragment's size, the fifth how many are free for us
+/// (PROTOCOL of OpenSSH, section 4.4).
+fn free(data: &[u8]) -> Option<u64> {
+    let number = |n: usize| data.get(n * 8..n * 8 + 8)?.first_chunk().map(|b| u64::from_be_bytes(*b));
+    Some(number(1)?.saturating_mul(number(4)?))
 }
 
 /// `.{name}.part-{job}`, shortened in the middle so that it stays within the 255 bytes that file systems allow.
@@ -285,13 +472,11 @@ fn temporary_name(name: &str, job: &str) -> String {
     format!(".{}.part-{job}", &name[..cut])
 }
 
-/// Two SSH strings (RFC 4251 section 5).
-fn two_strings(a: &str, b: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(8 + a.len() + b.len());
-    for s in [a, b] {
-        out.extend_from_slice(&u32::try_from(s.len()).unwrap_or(u32::MAX).to_be_bytes());
-        out.extend_from_slice(s.as_bytes());
-    }
+/// An SSH string (RFC 4251 section 5).
+fn one_string(s: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + s.len());
+    out.extend_from_slice(&u32::try_from(s.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(s.as_bytes());
     out
 }
 
@@ -301,28 +486,6 @@ fn already_there(at: &Endpoint, remote: &str) -> Failure {
     Failure::new(FailureKind::DestinationExists, message)
 }
 
-fn fault(at: &Endpoint, closed: bool, what: impl fmt::Display, e: &SftpError) -> Failure {
-    let (kind, why) = match e {
-        SftpError::Status(s) => match s.status_code {
-            StatusCode::PermissionDenied => (FailureKind::PermissionDenied, "permission denied".to_owned()),
-            StatusCode::NoConnection | StatusCode::ConnectionLost => {
-                (FailureKind::ConnectionLost, "the connection is gone".to_owned())
-            }
-            code => (FailureKind::ServerError, format!("{code}: {}", shown(&s.error_message))),
-        },
-        SftpError::Timeout => (FailureKind::TimedOut, format!("no answer within {ANSWER_SECS} s")),
-        SftpError::IO(_) => (FailureKind::ConnectionLost, "the connection broke off".to_owned()),
-        _ if closed => (FailureKind::ConnectionLost, "the connection broke off".to_owned()),
-        // The session's own words for a stream that ended before the answer came.
-        SftpError::UnexpectedBehavior(text) if ["sender dropped", "session closed"].contains(&text.as_str()) => {
-            (FailureKind::ConnectionLost, "the connection broke off".to_owned())
-        }
-        other => (FailureKind::ServerError, shown(&other.to_string())),
-    };
-    Failure::new(kind, format!("{what} at {at} failed: {why}"))
-}
-
-/// A text from the other side, made fit for a line of ours.
-fn shown(text: &str) -> String {
-    text.chars().take(300).flat_map(char::escape_debug).collect()
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle, Msg};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{AlgorithmKind, Channel, ChannelMsg, Disconnect, Preferred, SshId, cipher};
+use russh::{AlgorithmKind, Channel, Disconnect, Preferred, SshId, cipher};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -58,27 +58,16 @@ impl Connection {
         Ok(Self { handle })
     }
 
-    /// Opens a channel to a subsystem, such as `sftp`.
-    pub(super) async fn subsystem(&self, name: &str, at: &Endpoint) -> Result<Channel<Msg>, Failure> {
-        let refused = || Failure::new(FailureKind::ServerError, format!("{at} does not offer {name} to this user"));
-        let open = async {
-            let mut channel = self.handle.channel_open_session().await.map_err(|e| match e {
-                russh::Error::ChannelOpenFailure(_) => refused(),
-                e => lost(at, &e),
-            })?;
-            channel.request_subsystem(true, name).await.map_err(|e| lost(at, &e))?;
-            loop {
-                match channel.wait().await {
-                    Some(ChannelMsg::Success) => return Ok(channel),
-                    Some(ChannelMsg::Failure | ChannelMsg::Close | ChannelMsg::Eof) => return Err(refused()),
-                    Some(_) => {}
-                    None => {
-                        return Err(Failure::new(FailureKind::ConnectionLost, format!("{at} closed the connection")));
-                    }
-                }
+    /// Opens a channel.
+    pub(super) async fn channel(&self, at: &Endpoint) -> Result<Channel<Msg>, Failure> {
+        match timeout(ANSWER, self.handle.channel_open_session()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(russh::Error::ChannelOpenFailure(_))) => {
+                Err(Failure::new(FailureKind::ServerError, format!("{at} opens no channel for this user")))
             }
-        };
-        timeout(ANSWER, open).await.unwrap_or_else(|_| Err(late(at, "opening a channel")))
+            Ok(Err(e)) => Err(lost(at, &e)),
+            Err(_) => Err(late(at, "opening a channel")),
+        }
     }
 
     /// Whether the other side is gone.
@@ -87,7 +76,7 @@ impl Connection {
     }
 
     /// Says goodbye.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(&self) {
         let _ = self.handle.disconnect(Disconnect::ByApplication, "", "").await;
     }
 }
@@ -132,8 +121,9 @@ async fn handshake(
     let _ = tcp.set_nodelay(true);
     let config = Arc::new(client::Config {
         client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-mos_", env!("CARGO_PKG_VERSION")))),
-        keepalive_interval: Some(Duration::from_secs(10)),
-        keepalive_max: 3,
+        // Acknowledgements count as signs of life; on a thin road they come every few seconds.
+        keepalive_interval: Some(Duration::from_secs(15)),
+        keepalive_max: 4,
         preferred: Preferred {
             key: Cow::Owned(kinds),
             // AES-GCM first: every board has AES instructions, and it is the fastest measured.

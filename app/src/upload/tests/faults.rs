@@ -93,7 +93,7 @@ fn nobody_there_is_unreachable() {
     assert_eq!(kind(&rig.halt_of(&request(&path, &uri, &pin, &identity))), FailureKind::Unreachable);
 }
 
-/// Invariant 7.
+/// Invariant 8.
 #[test]
 fn stopping_ends_no_job() {
     let rig = Rig::new();

@@ -7,7 +7,7 @@ use crate::upload::failure::{FailureKind, Refused};
 use crate::upload::job::{JobId, JobState, Priority};
 use crate::upload::queue::RetryRequest;
 
-/// Invariants 2 and 7: the key is gone, the job is not.
+/// Invariants 2 and 8: the key is gone, the job is not.
 #[test]
 fn a_job_with_a_callers_key_waits_for_it_after_a_restart() {
     let rig = Rig::new();
@@ -57,7 +57,7 @@ fn a_job_with_a_callers_key_waits_for_it_after_a_restart() {
     assert_eq!(rig.uploads.get(&id).unwrap().state, JobState::Cancelled);
 }
 
-/// Invariant 7: a refused login stands until somebody gives a better key; then the same job goes on.
+/// Invariant 8: a refused login stands until somebody gives a better key; then the same job goes on.
 #[test]
 fn a_failed_job_keeps_its_file_and_can_be_retried_with_another_key() {
     let rig = Rig::new();

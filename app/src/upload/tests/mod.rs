@@ -4,5 +4,7 @@
 mod faults;
 mod lives;
 mod refusals;
+mod resume;
 mod rig;
+mod road;
 mod sshd;

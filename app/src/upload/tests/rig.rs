@@ -175,6 +175,10 @@ impl Sshd {
         format!("sftp://{}@{}{}", self.user, self.address, path.display())
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn identity(&self) -> &str {
         &self.identity
     }
