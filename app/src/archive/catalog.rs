@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::clock_file::Mapping;
 use super::error::ArchiveError;
-use super::gaps::{GapCause, GapRecord};
+use super::gaps::{Gap, GapCause, GapRecord};
 use super::ids::{RunId, SegmentId};
 use crate::index::{Index, Place, Totals, snapshot};
 
@@ -380,6 +380,11 @@ impl Catalog {
     /// Adds what a segment's header says of its run, unless more is known.
     pub(crate) fn learn_run(&self, run: RunId, info: RunInfo) {
         self.both(None).0.runs.entry(run).or_insert(info);
+    }
+
+    /// See [`Cold::gaps_at_end`].
+    pub(crate) fn gaps_at_end(&self, id: &SegmentId, is_last: bool, missing: &[(Mono, Mono)]) -> Vec<Gap> {
+        self.both(None).0.gaps_at_end(id, is_last, missing)
     }
 
     /// See [`Cold::account_for_holes`].

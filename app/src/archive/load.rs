@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use mos_hal::clock::Mono;
+
 use super::catalog::{Cold, Row, RunInfo, SegmentState};
 use super::error::{ArchiveError, at};
 use super::gaps::{GapRecord, append_to_past};
@@ -158,7 +160,7 @@ impl Inner {
             let gone: Vec<_> = dirs.filter(|key| !there.contains(key)).collect();
             let mut rows = Vec::new();
             for (lens, run) in gone {
-                let all = (mos_hal::clock::Mono(i64::MIN), mos_hal::clock::Mono(i64::MAX));
+                let all = (Mono(i64::MIN), Mono(i64::MAX));
                 rows.extend(index.overlapping(&lens, run, all, usize::MAX)?);
             }
             rows
@@ -304,10 +306,31 @@ impl Inner {
         Ok(())
     }
 
+    /// Notes what is missing at the end of a segment that is to be closed.
+    fn account_for_end(
+        &self,
+        dir: &RunDir,
+        id: &SegmentId,
+        info: RunInfo,
+        missing: &[(Mono, Mono)],
+    ) -> Result<(), ArchiveError> {
+        self.catalog.learn_run(id.run, info);
+        let is_last = dir.seqs.last().is_none_or(|last| last.0 <= id.seq.0.saturating_add(1));
+        let gaps = self.catalog.gaps_at_end(id, is_last, missing);
+        let records: Vec<GapRecord> = gaps.into_iter().map(|gap| GapRecord::Gap { gap, seq: None }).collect();
+        if !records.is_empty() {
+            append_to_past(self.disk.as_ref(), &dir.path, &dir.lens, &records)?;
+            for record in records {
+                self.catalog.note(&dir.lens, dir.run, record);
+            }
+        }
+        Ok(())
+    }
+
     fn recover_one(&self, dir: &RunDir, id: &SegmentId, protected: bool, frozen: bool) -> Result<(), ArchiveError> {
         let disk = self.disk.as_ref();
         let path = id.media_path();
-        match recover(disk, id)? {
+        match recover(disk, id, &|info, missing| self.account_for_end(dir, id, info, missing))? {
             Outcome::Closed(row, info) | Outcome::Newer(row, info) => {
                 self.catalog.learn_run(id.run, info);
                 self.catalog.put(&Row { protected, ..row })

@@ -25,6 +25,7 @@ mod reserve;
 pub(crate) mod run;
 pub mod segment;
 pub mod sync;
+mod tail;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -24,6 +24,7 @@ use super::disk::{Disk, DiskFile, OpenMode};
 use super::error::{ArchiveError, at};
 use super::ids::SegmentId;
 use super::quarantine;
+use super::tail::open_places;
 
 /// Most fragments of a file that a power cut can tear: one per tick is written before the sync that makes it durable.
 const UNSYNCED_FRAGMENTS: usize = 2;
@@ -116,8 +117,11 @@ pub(crate) fn glance(disk: &dyn Disk, id: &SegmentId) -> Result<Glance, ArchiveE
     Ok(Glance::Closed(row, info))
 }
 
+/// Told before a file is closed: its run, and the places at its end that pictures are missing from.
+pub(crate) type BeforeClose<'a> = dyn Fn(RunInfo, &[(Mono, Mono)]) -> Result<(), ArchiveError> + 'a;
+
 /// Judges a file by every byte of it, and closes it as far as it is intact. An error leaves it for the next start.
-pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId) -> Result<Outcome, ArchiveError> {
+pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, account: &BeforeClose<'_>) -> Result<Outcome, ArchiveError> {
     let path = id.media_path();
     let file = disk.open(&path, OpenMode::ReadWrite).map_err(at("open", &path))?;
     file.evict().map_err(at("evict", &path))?;
@@ -151,6 +155,10 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId) -> Result<Outcome, Archiv
         // Not a torn end but damage in the middle: what lies behind it is not to be lost.
         let copy = quarantine::keep_copy(disk, file.as_ref(), &path)?;
         log::warn!("{id} is damaged in the middle: the whole of it is kept as {}", copy.display());
+    }
+    if matches!(plan.finding, Finding::Unclosed | Finding::HalfClosed | Finding::DamagedMoov) {
+        // Once it is closed nobody looks at its end again.
+        account(run_info(&stored.identity), &open_places(&stored))?;
     }
     for step in &plan.steps {
         apply(file.as_ref(), step).map_err(at("recover", &path))?;

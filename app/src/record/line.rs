@@ -22,7 +22,7 @@ use super::intake::{Intake, Item, is_entry};
 use super::log_limit::{LogLimit, and_more};
 use super::repair::{Admitted, Repair, TimeFault};
 use super::repeat::Repeat;
-use super::segment_file::{Plan, SegmentFile, Timed, audio_of, video_of};
+use super::segment_file::{Plan, Reach, SegmentFile, Timed, audio_of, video_of};
 use super::splitter::{Point, Splitter, Verdict};
 use super::status::LensRecording;
 use super::timing::Learner;
@@ -596,7 +596,7 @@ impl Line {
         self.warn("write", error);
         let units = current.file.units();
         self.drop_for(cause, units.pending);
-        self.absence.lost_from(current.file.written_end(), cause);
+        self.lost_behind(current.file.written(), cause);
         self.await_entry();
         self.back_off();
         if error.is_disk_full() {
@@ -606,7 +606,7 @@ impl Line {
             self.leaving.push(Leaving { file, waits_for_sound: false, tries: 0 });
         } else {
             self.drop_for(cause, units.written);
-            self.absence.lost_from(current.file.durable_end(), cause);
+            self.lost_behind(current.file.durable(), cause);
         }
     }
 
@@ -618,15 +618,29 @@ impl Line {
         self.drop_for(cause, units.pending + units.written);
         self.status.abandoned += 1;
         self.warn("sync", &format!("cannot sync {}: {error}", file.id()));
+        let durable = file.durable();
         match &self.current {
             // The lens goes on in the next segment already.
-            Some(_) => self.absence.lost_between(file.durable_end(), file.written_end(), cause),
-            None if units.written > 0 => self.absence.lost_from(file.durable_end(), cause),
+            Some(_) => {
+                for (from, to) in &durable.open {
+                    self.absence.lost_between(*from, *to, cause);
+                }
+                self.absence.lost_between(durable.end, file.written().end, cause);
+            }
+            None if units.written > 0 => self.lost_behind(durable, cause),
             None => {}
         }
         if self.current.is_none() {
             self.await_entry();
         }
+    }
+
+    /// Nothing behind what reaches so far is there.
+    fn lost_behind(&mut self, reach: &Reach, cause: GapCause) {
+        for (from, to) in &reach.open {
+            self.absence.lost_between(*from, *to, cause);
+        }
+        self.absence.lost_from(reach.end, cause);
     }
 
     fn back_off(&mut self) {

@@ -93,10 +93,12 @@ impl Repair {
         let mut apart: heapless::Vec<i64, RECENT> = self.recent.windows(2).map(|w| w[1] - w[0]).collect();
         apart.sort_unstable();
         // The median: pauses and losses do not make the frames' distance longer.
-        let seen = |least: usize| apart.get(apart.len() / 2).filter(|_| apart.len() >= least).copied();
+        let seen = apart.get(apart.len() / 2).filter(|_| apart.len() >= RECENT / 2).copied();
+        // Of few, some are not there yet that belong between them.
+        let least = || apart.first().filter(|_| apart.len() >= 2).copied();
         // What is seen goes before what is told: cameras halve their rate at night and tell the old one.
         let told = told.filter(|d| (100_000..FAR).contains(d));
-        seen(RECENT / 2).or(told).or_else(|| seen(2)).unwrap_or(DEFAULT_STEP).clamp(TICK, JUMP)
+        seen.or(told).or_else(least).unwrap_or(DEFAULT_STEP).clamp(TICK, JUMP)
     }
 
     /// Judges the next unit in decoding order.

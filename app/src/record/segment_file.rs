@@ -65,10 +65,19 @@ pub(crate) struct SegmentFile {
     audio: Option<Lane>,
     max_pts: Mono,
     step: i64,
-    written_end: Mono,
-    durable_end: Mono,
+    written: Reach,
+    durable: Reach,
     units: Units,
     closing: bool,
+}
+
+/// How far what is safe to some degree goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    /// Where its last frame in output order ends.
+    pub(crate) end: Mono,
+    /// Spans before that whose frames are decoded later and are not in it.
+    pub(crate) open: Vec<(Mono, Mono)>,
 }
 
 struct Lane {
@@ -118,8 +127,8 @@ impl SegmentFile {
             audio: audio_scale.map(|scale| Lane::new(AUDIO_TRACK, scale, DecodeTimes::new(0, 1024, 0))),
             max_pts: plan.start,
             step: plan.step,
-            written_end: plan.shown_from,
-            durable_end: plan.shown_from,
+            written: Reach { end: plan.shown_from, open: Vec::new() },
+            durable: Reach { end: plan.shown_from, open: Vec::new() },
             units: Units::default(),
             closing: false,
         })
@@ -141,14 +150,14 @@ impl SegmentFile {
         self.units
     }
 
-    /// Where what was written ends.
-    pub(crate) fn written_end(&self) -> Mono {
-        self.written_end
+    /// How far it is written.
+    pub(crate) fn written(&self) -> &Reach {
+        &self.written
     }
 
-    /// Where what survives a power cut ends.
-    pub(crate) fn durable_end(&self) -> Mono {
-        self.durable_end
+    /// How far it survives a power cut.
+    pub(crate) fn durable(&self) -> &Reach {
+        &self.durable
     }
 
     /// Where the footage ends, written or not.
@@ -210,7 +219,7 @@ impl SegmentFile {
         self.open.append(&parts, end, frames)?;
         fragment.enter(&mut self.movie, at, &tracks).map_err(|e| self.refused(&e))?;
         self.fragments += 1;
-        self.written_end = end;
+        self.written = Reach { end, open: self.open_places() };
         self.units.written += self.units.pending;
         self.units.pending = 0;
         self.video.written();
@@ -223,8 +232,8 @@ impl SegmentFile {
     /// Tells where the last frame's time ends: at the next segment's first frame, or a frame's distance later.
     pub(crate) fn end_at(&mut self, next: Option<Mono>) {
         let last = next.map_or(self.step, |n| n.since(self.max_pts).max(0));
-        self.written_end = Mono(self.max_pts.0 + last);
-        self.open.end_at(self.written_end);
+        self.written.end = Mono(self.max_pts.0 + last);
+        self.open.end_at(self.written.end);
         let last = u32::try_from(VIDEO_TIMESCALE.ticks(last)).unwrap_or(u32::MAX).max(1);
         if let Some(track) = self.movie.track_mut(VIDEO_TRACK) {
             track.table.set_last_duration(last);
@@ -263,7 +272,7 @@ impl SegmentFile {
         let progress = self.open.after_sync(report);
         let stored = match progress {
             Progress::Durable | Progress::ReadyToCommit | Progress::Closed => {
-                self.durable_end = self.written_end;
+                self.durable.clone_from(&self.written);
                 std::mem::take(&mut self.units.written)
             }
             Progress::Untouched | Progress::Failed(_) => 0,

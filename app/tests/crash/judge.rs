@@ -101,7 +101,7 @@ fn run(batch: &[(u64, PathBuf)]) -> String {
     for (n, (_, path)) in batch.iter().enumerate() {
         command
             .args(["-map", &format!("{n}:v:0"), "-vf", "scale=8:4:flags=area,format=gray", "-fps_mode", "passthrough"])
-            .args(["-f", "rawvideo"])
+            .args(["-enc_time_base", "1:90000", "-f", "rawvideo"])
             .arg(raw_path(path));
     }
     let out = command.output().expect("ffmpeg is installed");

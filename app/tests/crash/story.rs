@@ -114,7 +114,7 @@ impl Story {
             // Silent until it is opened anew, which is tried after ten seconds.
             let at = dice.within(2 * S, 5 * S);
             self.deeds.push((at, Deed::Mood(lens, Mood::Silent)));
-            self.window(Some(lens), at - 100 * MS, at + 14 * S, vec![GapCause::CameraStalled], true);
+            self.window(Some(lens), at - 200 * MS, at + 14 * S, vec![GapCause::CameraStalled], true);
             return;
         }
         let (mood, then) = match dice.within(0, 3) {
@@ -124,9 +124,10 @@ impl Story {
         };
         self.deeds.push((at, Deed::BreakOff(lens, mood)));
         self.deeds.push((back, Deed::Mood(lens, Mood::Up)));
-        // Attempts at about 1, 3, 7 and 15 s, each up to a fifth later; then up to a group of pictures.
+        // Attempts at about 1, 3, 7 and 15 s, each up to a fifth later; then up to a group of pictures. Before it, frames
+        // that are decoded late are missing.
         let to = back + 12 * S;
-        self.window(Some(lens), at - 100 * MS, to, vec![GapCause::CameraBrokeOff, then], true);
+        self.window(Some(lens), at - 200 * MS, to, vec![GapCause::CameraBrokeOff, then], true);
     }
 
     fn disk_error(&mut self, dice: &mut Dice) {

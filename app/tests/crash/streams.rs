@@ -26,7 +26,7 @@ pub(crate) const BLOCKS: usize = COLUMNS * ROWS;
 pub(crate) struct Coded {
     pub(crate) kind: FrameKind,
     pub(crate) pts: i64,
-    /// When the encoder has it ready: the latest capture time up to it in decoding order.
+    /// When the encoder has it ready: one after the other, so that the disk's work falls between reordered frames too.
     pub(crate) ready: i64,
     pub(crate) data: Bytes,
 }
@@ -171,10 +171,13 @@ fn packets(path: &Path, file: &[u8], track: &str, scale: i64, kind: impl Fn(&[u8
         }
     }
     let first = rows.iter().map(|r| r.0).min().unwrap();
-    let mut ready = i64::MIN;
+    let last = rows.iter().map(|r| r.0).max().unwrap();
+    let pace = (last - first) * 1_000_000_000 / scale / (rows.len() as i64 - 1);
+    let mut ready = -pace;
     let coded = |(pts, pos, size): (i64, usize, usize)| {
         let pts = ((i128::from(pts - first) * 1_000_000_000 + i128::from(scale) / 2) / i128::from(scale)) as i64;
-        ready = ready.max(pts);
+        // At an even pace, in decoding order, and none before its capture.
+        ready = pts.max(ready + pace);
         let data = Bytes::copy_from_slice(&file[pos..pos + size]);
         Coded { kind: kind(&data), pts, ready, data }
     };

@@ -11,6 +11,8 @@ use super::world::{End, Life, MS, S, Window1, World};
 
 /// Two frames and what rounding to ticks and microseconds adds.
 const EDGE: i64 = 85 * MS;
+/// What may lie between two frames, or a frame and a gap, that follow one another: half a frame, and rounding.
+const SEAM: i64 = 22 * MS;
 /// The loss that a power cut may cost while a sync takes at most 300 ms.
 const LIMIT: i64 = S;
 
@@ -256,8 +258,10 @@ fn accounts(
         first.is_some_and(|f| l.ended - f.delivered > TOO_SHORT)
     };
     let mut at = world.lives.iter().enumerate().find(accountable).map_or(0, |(_, l)| l.began);
+    // The recorder itself takes a moment to start.
+    at += EDGE - SEAM;
     for (start, end) in spans {
-        if start > at + EDGE && !lost_to_an_unknown_step(world, at, start) {
+        if start > at + SEAM && !lost_to_an_unknown_step(world, at, start) {
             complaints.push(format!("{id}: {}..{} is neither footage nor gap", ms(at), ms(start)));
         }
         at = at.max(end);

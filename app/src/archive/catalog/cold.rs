@@ -46,7 +46,9 @@ impl Cold {
         // Of a segment that recovery saved after all, only the rest is missing.
         if let Some(known) = self.gaps.get_mut(&(row.id.lens.clone(), row.id.run)) {
             for gap in &mut known.gaps {
-                if gap.start >= row.start && gap.start < row.end && gap.cause == GapCause::DiskError {
+                // A gap that ends within it is a hole that it has.
+                let to_the_end = gap.start >= row.start && gap.start < row.end && gap.end >= row.end;
+                if to_the_end && gap.cause == GapCause::DiskError {
                     gap.start = row.end.min(gap.end);
                 }
             }
@@ -207,6 +209,15 @@ impl Cold {
             (Some(_), Some(_)) => GapCause::PowerLoss,
             _ => GapCause::Unknown,
         }
+    }
+
+    /// Gaps for what is `missing` at the end of a segment that its run did not close, as far as none is known.
+    pub(crate) fn gaps_at_end(&self, id: &SegmentId, is_last: bool, missing: &[(Mono, Mono)]) -> Vec<Gap> {
+        // A segment that is given up in the middle of a run is one that could not be written.
+        let cause = if is_last { self.end_of(&id.lens, id.run) } else { GapCause::DiskError };
+        let known = self.gaps.get(&(id.lens.clone(), id.run)).map_or(&[][..], |k| &k.gaps);
+        let is_new = |(from, to): &&(Mono, Mono)| !known.iter().any(|g| g.start < *to && g.end > *from);
+        missing.iter().filter(is_new).map(|(start, end)| Gap { start: *start, end: *end, cause }).collect()
     }
 
     /// Accounts for every hole in the loaded runs that no gap explains. `lost` names segments that were there, at least in

@@ -1,0 +1,77 @@
+//! The end of a segment that nobody closed: pictures that are missing between pictures that are there.
+//!
+//! A stream with B-frames delivers a picture before those that are shown in front of it. When the recorder or the power dies
+//! between them, the file ends with a picture whose predecessors in the order of display are neither in it nor behind its
+//! end. Promises to name exactly those places. Pure.
+
+use mos_hal::clock::Mono;
+use mos_hal::media::VideoCodec;
+use mos_hal::nal;
+use mos_mp4::read::SegmentFile;
+use mos_mp4::{SampleEntry, Ticks};
+
+/// Samples at the end that are looked at: several times the largest decoded picture buffer (ITU-T H.264 A.3.1).
+const LOOKED_AT: usize = 64;
+
+/// From the end of one picture to the next one, for each place that is still empty, in the run's monotonic time.
+pub(crate) fn open_places(file: &SegmentFile) -> Vec<(Mono, Mono)> {
+    let Some(track) = file.movie.video() else { return Vec::new() };
+    let first = track.table.len().saturating_sub(LOOKED_AT);
+    let times: Vec<Ticks> = track.table.iter_from(first).map(|sample| sample.pts()).collect();
+    let at = |ticks| Mono(file.identity.mono_start.saturating_add(track.timescale.nanos(ticks)));
+    let told = track.entries.first().map_or(0, reorder);
+    places(&times, told).into_iter().map(|(from, to)| (at(from), at(to))).collect()
+}
+
+/// Pictures that may be decoded before one that is shown in front of them, as the parameter sets tell.
+fn reorder(entry: &SampleEntry) -> usize {
+    let SampleEntry::Video { codec, config, .. } = entry else { return 0 };
+    let codec = match codec {
+        mos_mp4::VideoCodec::H264 => VideoCodec::H264,
+        mos_mp4::VideoCodec::H265 => VideoCodec::H265,
+    };
+    nal::picture(codec, config).and_then(|picture| picture.reorder).map_or(0, usize::from)
+}
+
+/// The same in ticks, of times in decoding order.
+fn places(times: &[Ticks], told: usize) -> Vec<(Ticks, Ticks)> {
+    let later = |(n, time): (usize, &Ticks)| times[..n].iter().filter(|t| *t > time).count();
+    let depth = times.iter().enumerate().map(later).max().unwrap_or(0).max(told);
+    let mut shown = times.to_vec();
+    shown.sort_unstable();
+    let mut apart: Vec<Ticks> = shown.windows(2).map(|w| w[1] - w[0]).collect();
+    apart.sort_unstable();
+    // The median, as pauses do not make the frames' distance longer; of few frames the least.
+    let Some(step) = apart.get(if apart.len() < 8 { 0 } else { apart.len() / 2 }).copied() else { return Vec::new() };
+    let end = &shown[shown.len().saturating_sub(depth + 1)..];
+    let pairs = end.windows(2).filter(|w| 2 * (w[1] - w[0]) > 3 * step);
+    pairs.map(|w| (w[0] + step, w[1])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    /// Decoding order of groups of four with a pyramid, cut after `n`, as output places.
+    fn cut_after(n: usize) -> Vec<i64> {
+        let order = (0..10).flat_map(|group| [4, 2, 1, 3].map(|i| group * 4 + i));
+        std::iter::once(0).chain(order).take(n).map(|i| i * 3600).collect()
+    }
+
+    #[test]
+    fn what_reordering_owes_is_named_exactly() {
+        let steps = |places: Vec<(i64, i64)>| places.iter().map(|(a, b)| (a / 3600, b / 3600)).collect::<Vec<_>>();
+        assert_eq!(steps(places(&cut_after(21), 2)), []);
+        assert_eq!(steps(places(&cut_after(22), 2)), [(21, 24)]);
+        assert_eq!(steps(places(&cut_after(23), 2)), [(21, 22), (23, 24)]);
+        assert_eq!(steps(places(&cut_after(24), 2)), [(23, 24)]);
+    }
+
+    #[test]
+    fn without_reordering_a_pause_is_a_pause() {
+        let times: Vec<i64> = (0..20).map(|n| n * 3600 + if n > 17 { 9000 } else { 0 }).collect();
+        assert_eq!(places(&times, 0), []);
+        assert_eq!(places(&[], 2), []);
+        assert_eq!(places(&[0], 2), []);
+    }
+}
