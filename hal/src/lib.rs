@@ -16,4 +16,5 @@ pub mod platform;
 pub mod power;
 pub mod source;
 mod sources;
+pub mod storage;
 pub mod timeline;

@@ -37,6 +37,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mos_hal::clock::{BootId, Clock};
 use mos_hal::media::LensId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use self::beside::Beside;
 pub(crate) use self::catalog::RunSpan;
@@ -282,6 +284,17 @@ impl Archive {
     /// Holds blocks in reserve for a full disk, if `free` bytes allow it; see [`reserve`].
     pub(crate) fn lay_in_reserve(&self, free: u64) {
         reserve::lay_in(self.inner.disk.as_ref(), free);
+    }
+
+    /// Reads a note in the archive's root; `None` if there is none, or it is torn.
+    pub(crate) fn read_note<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        line::unseal(&run::read_whole(self.inner.disk.as_ref(), path).ok()?)
+    }
+
+    /// Replaces a note in the archive's root; durable on return.
+    pub(crate) fn write_note<T: Serialize>(&self, path: &Path, note: &T) -> Result<(), ArchiveError> {
+        let text = line::seal(note) + "\n";
+        run::write_whole(self.inner.disk.as_ref(), &path.with_extension("tmp"), path, text.as_bytes())
     }
 
     /// Most bytes that protected segments may take.

@@ -56,7 +56,7 @@ impl Machine {
 
     /// Retention as it goes on until it rests, with no clip or snapshot in use.
     pub(crate) fn tend(&self, archive: &Archive, limits: &Limits) -> Report {
-        let retention = Retention::new(archive.clone(), self.clock.clone(), limits.clone());
+        let retention = Retention::new(archive.clone(), self.clock.clone(), limits.clone(), None);
         while retention.step(&BTreeSet::new) == Pace::GoOn {}
         retention.report()
     }

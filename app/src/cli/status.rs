@@ -5,7 +5,7 @@ use clap::Args;
 use super::client::Client;
 use super::print::{self, Table};
 use super::{Outcome, Report, times};
-use crate::http::{HealthView, LensView};
+use crate::http::{HealthView, LensView, StorageView};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -26,6 +26,10 @@ pub(super) async fn execute(client: &Client, args: &StatusArgs) -> Outcome {
     let total = print::size(storage.total_bytes);
     let (last, worst) = (storage.last_sync_ms, storage.worst_sync_ms);
     print::line(&format!("{}: {stored} segments, {used}; {free} of {total} free", storage.root))?;
+    print::line(&room(storage))?;
+    if let Some(device) = device(storage) {
+        print::line(&device)?;
+    }
     print::line(&format!("syncs take {last:.1} ms, the slowest took {worst:.1} ms"))?;
     if !storage.listed {
         print::line("segments of earlier runs are still being listed")?;
@@ -38,6 +42,52 @@ pub(super) async fn execute(client: &Client, args: &StatusArgs) -> Outcome {
         print::line(&format!("! {problem}"))?;
     }
     Ok(())
+}
+
+/// What segments may take, how far that reaches, and how much of it is protected.
+fn room(storage: &StorageView) -> String {
+    let forecast = &storage.forecast;
+    let holds = forecast.holds_seconds.map(|time| format!(", {} at the present rate", days(time)));
+    let full = forecast.full_in_seconds.filter(|time| *time > 0).map(|time| format!(", full in {}", days(time)));
+    let (budget, protected) = (print::size(storage.budget_bytes), print::size(storage.protected_bytes));
+    format!(
+        "segments may take {budget}{}{}; {} are protected, {protected} of at most {}",
+        holds.unwrap_or_default(),
+        full.unwrap_or_default(),
+        storage.protected_segments,
+        print::size(storage.protected_max_bytes)
+    )
+}
+
+/// The device as far as it tells something, and what is written.
+fn device(storage: &StorageView) -> Option<String> {
+    let mut parts = Vec::new();
+    let forecast = &storage.forecast;
+    if let Some(device) = &storage.device {
+        parts.push(format!("{} ({})", device.name, device.kind));
+        match device.life_used_a_percent.max(device.life_used_b_percent) {
+            Some(used) if used > 100 => parts.push("beyond the end of its life".to_owned()),
+            Some(used) => parts.push(format!("at most {used} % of its life used")),
+            None => parts.push("tells nothing of its wear".to_owned()),
+        }
+        parts.extend(device.pre_eol.as_ref().map(|eol| format!("reserve {eol}")));
+    }
+    if let Some(footage) = forecast.footage_bytes_per_day {
+        parts.push(format!("{} of footage a day", print::size(footage)));
+    }
+    if let Some(all) = forecast.device_bytes_per_day {
+        parts.push(format!("{} written in all", print::size(all)));
+    }
+    parts.extend(forecast.wear_end_in_seconds.map(|end| format!("lasts {} at least", days(end))));
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn days(seconds: u64) -> String {
+    match seconds {
+        0..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn lenses(lenses: &[LensView]) -> Outcome {

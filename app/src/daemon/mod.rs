@@ -17,6 +17,7 @@ use mos_hal::clock::{Clock, SystemClock};
 use mos_hal::media::LensId;
 use mos_hal::platform::Platform;
 use mos_hal::power::SigPwr;
+use mos_hal::storage::StorageDevice;
 use sd_notify::NotifyState;
 
 use crate::archive::disk::{Disk, RealDisk};
@@ -120,7 +121,11 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
     let uploads = Uploads::start(&root, archive.clone(), &Settings::default()).map_err(system("start uploads"))?;
     let loading = Mutex::new(Loading::Busy);
-    let retention = Retention::new(archive.clone(), clock, limits(&config, protection));
+    let device = StorageDevice::of(&root).unwrap_or_else(|e| {
+        log::warn!("the device that carries {} cannot be told: {e}", root.display());
+        None
+    });
+    let retention = Retention::new(archive.clone(), clock, limits(&config, protection), device);
     let services =
         Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, retention, loading });
     let beside = keep_house(services.clone())?;

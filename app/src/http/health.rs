@@ -13,10 +13,12 @@ use super::Services;
 use super::fault::Fault;
 use super::routes::Routes;
 use super::segments::blocking;
-use crate::archive::{self, GapCause, Mapping};
+use super::storage::{StorageView, storage};
+use crate::alarms::Alarm;
+use crate::archive::{GapCause, Mapping};
 use crate::capture::LensStatus;
 use crate::error::ErrorBody;
-use crate::record::{LensRecording, RecorderStatus};
+use crate::record::LensRecording;
 
 /// Room below which the storage is as good as full, in bytes.
 const NO_ROOM: u64 = 4 << 20;
@@ -28,6 +30,8 @@ pub struct HealthView {
     pub status: String,
     /// What is wrong, a sentence each.
     pub problems: Vec<String>,
+    /// What is wrong as far as it has a name of its own; GetEvents tells of every change.
+    pub alarms: Vec<Alarm>,
     /// The program's version.
     pub version: String,
     /// This life of the recorder.
@@ -38,36 +42,6 @@ pub struct HealthView {
     pub storage: StorageView,
     /// Every configured lens, in the order of the configuration.
     pub lenses: Vec<LensView>,
-}
-
-/// The storage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct StorageView {
-    /// The archive's root.
-    pub root: String,
-    /// Bytes of the whole file system.
-    pub total_bytes: u64,
-    /// Bytes that may still be written.
-    pub free_bytes: u64,
-    /// Bytes of allocated blocks of all stored segments.
-    pub segment_bytes: u64,
-    /// Stored segments that are not open.
-    pub segments: u64,
-    /// Whether all segments of earlier runs are listed.
-    pub listed: bool,
-    /// Whether recovery of what earlier runs left open is over.
-    pub recovered: bool,
-    /// Files that nobody knows or can read, set aside in `quarantine/`.
-    pub quarantine: u64,
-    /// Why the index was rebuilt from the files at this start, if it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub index_rebuilt: Option<String>,
-    /// Syncs take so long that a power cut may cost more than a second.
-    pub durability_degraded: bool,
-    /// How long the last group commit took, milliseconds.
-    pub last_sync_ms: f64,
-    /// How long the slowest one of this run took, milliseconds.
-    pub worst_sync_ms: f64,
 }
 
 /// A configured lens.
@@ -148,6 +122,8 @@ fn health(services: &Services) -> HealthView {
     if storage.durability_degraded {
         problems.push("syncs are slow: a power cut may cost more than a second".to_owned());
     }
+    let alarms = services.retention.alarms().list();
+    problems.extend(alarms.iter().map(|alarm| alarm.message.clone()));
     problems.extend(services.load_error());
     problems.extend(archive.frozen.iter().map(|why| format!("nothing is deleted: {why}")));
     problems.extend(
@@ -156,30 +132,12 @@ fn health(services: &Services) -> HealthView {
     HealthView {
         status: if problems.is_empty() { "ok" } else { "degraded" }.to_owned(),
         problems,
+        alarms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         run: services.archive.run().0,
         clock_quality: quality(mapping.quality).to_owned(),
         storage,
         lenses,
-    }
-}
-
-fn storage(services: &Services, recorder: &RecorderStatus, archive: &archive::Health) -> StorageView {
-    let space = services.archive.space().ok();
-    let counts = services.archive.catalog().counts();
-    StorageView {
-        root: services.root.display().to_string(),
-        total_bytes: space.map_or(0, |space| space.total),
-        free_bytes: space.map_or(0, |space| space.free),
-        segment_bytes: counts.stored.allocated,
-        segments: counts.stored.segments,
-        listed: archive.listed,
-        recovered: archive.loaded,
-        quarantine: archive.quarantined,
-        index_rebuilt: archive.index_rebuilt.clone(),
-        durability_degraded: recorder.durability_degraded,
-        last_sync_ms: recorder.last_sync.as_secs_f64() * 1e3,
-        worst_sync_ms: recorder.worst_sync.as_secs_f64() * 1e3,
     }
 }
 

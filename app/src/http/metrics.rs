@@ -15,6 +15,7 @@ use super::Services;
 use super::fault::Fault;
 use super::routes::Routes;
 use super::segments::blocking;
+use super::storage_metrics::StorageFigures;
 use crate::archive::disk::Space;
 use crate::archive::{Counts, Health};
 use crate::capture::{CaptureState, LensStatus};
@@ -43,6 +44,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
         space: services.archive.space().ok(),
         archive: services.archive.health(),
         counts: services.archive.catalog().counts(),
+        storage: StorageFigures::of(services),
     };
     let mut registry = Registry::with_prefix("mos");
     registry.register_collector(Box::new(figures));
@@ -59,6 +61,7 @@ struct Figures {
     space: Option<Space>,
     archive: Health,
     counts: Counts,
+    storage: StorageFigures,
 }
 
 type CaptureFigure = fn(&LensStatus) -> f64;
@@ -70,7 +73,8 @@ impl Collector for Figures {
         self.recorded(&mut encoder)?;
         self.states(&mut encoder)?;
         self.syncs(&mut encoder)?;
-        self.storage(&mut encoder)
+        self.stored(&mut encoder)?;
+        self.storage.encode(&mut encoder)
     }
 }
 
@@ -186,7 +190,7 @@ impl Figures {
         gauge(encoder, "durability_degraded", help, i64::from(self.recorder.durability_degraded))
     }
 
-    fn storage(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn stored(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(space) = self.space {
             gauge(encoder, "storage_free_bytes", "Bytes that may still be written", saturated(space.free))?;
             gauge(encoder, "storage_total_bytes", "Bytes of the file system", saturated(space.total))?;
@@ -210,10 +214,10 @@ impl Figures {
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
+pub(super) fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
 
-fn saturated(value: u64) -> i64 {
+pub(super) fn saturated(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -7,6 +7,7 @@
 
 mod capture;
 mod clips;
+mod events;
 mod extract;
 pub mod fault;
 mod file;
@@ -18,6 +19,8 @@ mod routes;
 mod segments;
 pub mod serve;
 mod snapshots;
+mod storage;
+mod storage_metrics;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -39,10 +42,11 @@ use routes::Routes;
 
 pub use capture::{DeviceList, DeviceView, ModeView};
 pub use clips::{ClipView, SpanView};
-pub use health::{HealthView, LensView, StorageView};
+pub use health::{HealthView, LensView};
 pub use openapi::document;
 pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
 pub use snapshots::SnapshotView;
+pub use storage::{DeviceStateView, ForecastView, StorageView};
 pub use uploads::UploadList;
 
 /// Bytes that a request's body may have.
@@ -133,6 +137,7 @@ fn all() -> Routes {
     let mut routes = Routes::default();
     capture::routes(&mut routes);
     clips::routes(&mut routes);
+    events::routes(&mut routes);
     health::routes(&mut routes);
     metrics::routes(&mut routes);
     openapi::routes(&mut routes);

@@ -19,6 +19,7 @@ use super::routes::Routes;
         super::clips::extract_clip_of_lens,
         super::clips::get_clip,
         super::clips::get_clip_file,
+        super::events::get_events,
         super::health::get_health,
         super::metrics::get_metrics,
         super::segments::get_segments,
@@ -99,5 +100,6 @@ mod tests {
         assert_eq!(of("POST", "/segments/{id}/snapshot"), "Snapshot");
         assert_eq!(of("POST", "/uploads"), "Upload");
         assert_eq!(of("GET", "/capture/devices"), "ListDevices");
+        assert_eq!(of("GET", "/events"), "GetEvents");
     }
 }

@@ -38,14 +38,18 @@ struct Rig {
 
 impl Rig {
     fn recorded(seconds: i64) -> Self {
+        Self::with_protection(seconds, u64::MAX)
+    }
+
+    /// Recorded with a quota of protection, and the alarm at a half of it.
+    fn with_protection(seconds: i64, protected_max_bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::new(BootId([7; 16]), UtcMicros(BEGIN)));
         let disk = Arc::new(RealDisk::open(&folder.path().join("archive")).unwrap());
         let root = disk.root().to_owned();
         let as_clock: Arc<dyn Clock> = clock.clone();
-        let archive =
-            Archive::open(disk, as_clock.clone(), &ArchiveOptions { sync_threads: 0, ..ArchiveOptions::default() })
-                .unwrap();
+        let options = ArchiveOptions { sync_threads: 0, protected_max_bytes, ..ArchiveOptions::default() };
+        let archive = Archive::open(disk, as_clock.clone(), &options).unwrap();
         archive.load().unwrap();
         let options = RecorderOptions { segment_length: Duration::from_secs(2), ..RecorderOptions::default() };
         let lens = LensId::new("road").unwrap();
@@ -65,12 +69,14 @@ impl Rig {
             recorder.step();
         }
         let platform = mos_hal::platform::probe();
+        let limits =
+            retention::Limits { protected_alarm_bytes: protected_max_bytes / 2, ..retention::Limits::default() };
         let services = Services {
             capture: CaptureControlService::new(platform.clone(), &as_clock, Vec::new(), DropMode::InPlace),
             clips: Clips::new(archive.clone()),
             snapshots: Snapshots::new(archive.clone(), platform.codecs()),
             uploads: Uploads::start(&root, archive.clone(), &Settings::default()).unwrap(),
-            retention: Retention::new(archive.clone(), as_clock, retention::Limits::default()),
+            retention: Retention::new(archive.clone(), as_clock, limits, None),
             loading: Mutex::new(Loading::Done),
             archive,
             root,
@@ -266,6 +272,54 @@ fn clips_are_cut_described_and_handed_out() {
         for path in ["/v1/clips/clip-9-9", "/v1/clips/clip-9-9/file", "/v1/clips/..%2Frun", "/v1/snapshots/x/file"] {
             assert_eq!(kind(client.get::<Value>(path).await), Kind::NotFound, "{path}");
         }
+    });
+}
+
+#[test]
+fn the_quota_of_protection_is_an_alarm_an_event_a_metric_and_a_refusal() {
+    let one = Rig::recorded(7).services.archive.catalog().counts().stored;
+    let rig = Rig::with_protection(7, one.allocated / one.segments * 5 / 4);
+    rig.served(async |client| {
+        let retention = &rig.services.retention;
+        let mut events = UnixStream::connect(rig.socket()).await.unwrap();
+        events.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut heard = String::new();
+        let mut hear = async |what: &str| {
+            let mut part = [0; 4096];
+            while !heard.contains(what) {
+                let n = events.read(&mut part).await.unwrap();
+                assert!(n > 0, "{heard}");
+                heard.push_str(std::str::from_utf8(&part[..n]).unwrap());
+            }
+        };
+        hear("text/event-stream").await;
+        let protect = |id: &str| format!("/v1/segments/{id}/protection");
+        let _: Value = client.put(&protect("road-1-0"), &json!({})).await.unwrap();
+        retention.step(&BTreeSet::new);
+        hear("\"kind\":\"protected_alarm\",\"raised\":true").await;
+        hear("\"kind\":\"protected_quota\",\"raised\":true").await;
+        let refused = client.put::<_, Value>(&protect("road-1-1"), &json!({})).await;
+        assert_eq!(kind(refused), Kind::ProtectedQuota);
+        let stream = UnixStream::connect(rig.socket()).await.unwrap();
+        let request = "PUT /v1/segments/road-1-1/protection HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let answer = raw(stream, request).await;
+        assert!(answer.starts_with("HTTP/1.1 507") && answer.contains("protected_quota"), "{answer}");
+        let _: Value = client.put(&protect("road-1-0"), &json!({})).await.unwrap();
+        let health: HealthView = client.get("/v1/health").await.unwrap();
+        assert_eq!(
+            (health.status.as_str(), health.alarms.len(), health.storage.protected_segments),
+            ("degraded", 2, 1)
+        );
+        let metrics = client.text("/v1/metrics").await.unwrap();
+        let bytes = format!("mos_protected_bytes {}", health.storage.protected_bytes);
+        for line in ["mos_alarm{kind=\"protected_quota\"} 1", "mos_protected_segments 1", &bytes] {
+            assert!(metrics.contains(line), "{line} is not in {metrics}");
+        }
+        let _: Value = client.delete(&protect("road-1-0")).await.unwrap();
+        retention.step(&BTreeSet::new);
+        hear("\"kind\":\"protected_quota\",\"raised\":false").await;
+        let health: HealthView = client.get("/v1/health").await.unwrap();
+        assert_eq!(health.alarms, []);
     });
 }
 

@@ -16,6 +16,7 @@
 //! Called by the archive's housekeeping thread, once a second; anybody may ask for the [`Report`].
 
 pub(crate) mod age;
+pub mod forecast;
 pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
@@ -27,12 +28,15 @@ use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
 use mos_hal::media::LensId;
+use mos_hal::storage::{PreEol, StorageDevice, StorageKind, StorageState};
 
+use crate::alarms::{AlarmKind, Alarms};
 use crate::archive::disk::Space;
 use crate::archive::{Archive, ArchiveError, LensRoom, Row, quarantine};
 use crate::outputs::{self, Outputs};
 
 use self::age::{Ages, Trust};
+use self::forecast::{Forecast, Rates, Wear, time_for};
 use self::plan::{Queue, Share};
 
 /// What may stay, and how long.
@@ -95,6 +99,23 @@ pub struct Report {
     pub clock_doubted: Option<&'static str>,
     /// What could not be removed and why, lately.
     pub trouble: Option<String>,
+    /// The device that carries the archive, if a single one does.
+    pub device: Option<Device>,
+    /// Bytes of footage that became durable in this run.
+    pub written: u64,
+    /// How fast it is written, and what follows from it.
+    pub forecast: Forecast,
+}
+
+/// The device that carries the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The kernel's name.
+    pub name: String,
+    /// What it is.
+    pub kind: StorageKind,
+    /// What it tells.
+    pub state: StorageState,
 }
 
 /// Whether there is more to do at once.
@@ -111,6 +132,8 @@ const STEP_MOST: usize = 64;
 /// Even if nothing is asked for, so many bytes stay free, or a sixteenth of the file system if that is less: the recorder
 /// needs room for what it writes next.
 const LEAST_FREE: u64 = 16 << 20;
+/// How often the device is asked how it is.
+const DEVICE_EVERY: Duration = Duration::from_secs(30);
 /// How often clips, snapshots and torn files are looked after.
 const OUTPUTS_EVERY: Duration = Duration::from_secs(10);
 
@@ -122,6 +145,7 @@ struct Shared {
     archive: Archive,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    alarms: Alarms,
     work: Mutex<Work>,
     report: Mutex<Report>,
 }
@@ -130,18 +154,35 @@ struct Work {
     outputs: Outputs,
     trust: Trust,
     outputs_due: Option<Mono>,
+    wear: Wear,
+    device_due: Option<Mono>,
+    rates: Rates,
     /// Lenses whose folders have been looked after since the start.
     tidied: bool,
 }
 
 impl Retention {
-    /// A planner that has done nothing yet.
+    /// A planner that has done nothing yet, for an archive that lies on `device`.
     #[must_use]
-    pub fn new(archive: Archive, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+    pub fn new(archive: Archive, clock: Arc<dyn Clock>, limits: Limits, device: Option<StorageDevice>) -> Self {
         let outputs = Outputs::new(archive.clone(), clock.clone(), limits.outputs);
-        let work = Work { outputs, trust: Trust::default(), outputs_due: None, tidied: false };
-        let report = Mutex::default();
-        Self(Arc::new(Shared { archive, clock, limits, work: Mutex::new(work), report }))
+        let work = Work {
+            outputs,
+            trust: Trust::default(),
+            outputs_due: None,
+            wear: Wear::new(device),
+            device_due: None,
+            rates: Rates::default(),
+            tidied: false,
+        };
+        let alarms = Alarms::new(clock.clone());
+        Self(Arc::new(Shared { archive, clock, limits, alarms, work: Mutex::new(work), report: Mutex::default() }))
+    }
+
+    /// What needs attention now.
+    #[must_use]
+    pub fn alarms(&self) -> &Alarms {
+        &self.0.alarms
     }
 
     /// How the room was at the last step.
@@ -193,6 +234,8 @@ impl Retention {
             Err(error) => report.trouble = Some(error.to_string()),
         }
         report.outputs = work.outputs.stock();
+        self.foretell(now, &mut work, &mut report);
+        self.raise(&report);
         if let Some(trouble) = report.trouble.as_ref().filter(|t| self.report().trouble.as_ref() != Some(t)) {
             log::warn!("no room can be made: {trouble}");
         }
@@ -254,6 +297,64 @@ impl Retention {
         report.budget = self.budget(report.used, space);
         let over = limits.max_bytes.is_some_and(|max| report.used > max);
         report.short = pace == Pace::Rest && (over || space.free < self.least_free(space));
+    }
+
+    /// How fast the archive is written, and what follows from it.
+    fn foretell(&self, now: Mono, work: &mut Work, report: &mut Report) {
+        if work.device_due.is_none_or(|due| now >= due) {
+            work.device_due = Some(now + DEVICE_EVERY);
+            work.wear.look(&self.0.archive, now);
+            let written = self.0.archive.catalog().counts().written;
+            work.rates.note(now, written, work.wear.state.as_ref().and_then(|state| state.written));
+        }
+        let device = work.wear.device().zip(work.wear.state.clone());
+        report.device =
+            device.map(|(device, state)| Device { name: device.name().to_owned(), kind: device.kind(), state });
+        report.written = self.0.archive.catalog().counts().written;
+        let (footage_per_day, device_per_day) = work.rates.per_day();
+        report.forecast = Forecast {
+            footage_per_day,
+            device_per_day,
+            holds: time_for(report.budget.saturating_sub(report.protected), footage_per_day),
+            full_in: time_for(report.budget.saturating_sub(report.used), footage_per_day),
+            wear_end_in: work.wear.left().and_then(|left| time_for(left, device_per_day)),
+        };
+    }
+
+    /// R8.
+    fn raise(&self, report: &Report) {
+        let Shared { alarms, limits, archive, .. } = &*self.0;
+        let quota = archive.protected_max_bytes();
+        let (used, alarm) = (report.protected, limits.protected_alarm_bytes);
+        let segments = archive.catalog().counts().stored;
+        let typical = segments.allocated.checked_div(segments.segments).unwrap_or(0);
+        let full = used > 0 && used.saturating_add(typical) > quota;
+        let near = used >= alarm && used > 0;
+        alarms.set(
+            AlarmKind::ProtectedAlarm,
+            near.then(|| {
+                format!("{used} bytes are protected, of at most {quota}; unprotect what is not needed any more")
+            }),
+        );
+        alarms.set(
+            AlarmKind::ProtectedQuota,
+            full.then(|| format!("Protect is refused: {used} of {quota} bytes are protected; unprotect some segments")),
+        );
+        alarms.set(
+            AlarmKind::StorageShort,
+            report.short.then(|| {
+                let (used, free) = (report.used, report.free);
+                let why = report.trouble.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+                format!("segments take {used} bytes, {free} bytes are free, and nothing more may be removed{why}")
+            }),
+        );
+        let worn = report.device.as_ref().and_then(|device| {
+            let beyond = device.state.life().is_some_and(|life| life.percent_at_most() >= 100);
+            let reserve = device.state.pre_eol.is_some_and(|eol| eol > PreEol::Normal);
+            let name = &device.name;
+            (beyond || reserve).then(|| format!("the device {name} is near the end of its life: replace it"))
+        });
+        alarms.set(AlarmKind::StorageWorn, worn);
     }
 
     /// What segments may take at present.

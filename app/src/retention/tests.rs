@@ -86,7 +86,7 @@ fn r2_the_limit_holds_for_what_is_being_written_too() {
     let archive = machine.start();
     let road = lens("road");
     let one = used_by(&archive, &record(&archive, &road, now(&machine), 40));
-    let retention = Retention::new(archive.clone(), machine.clock.clone(), bytes(one * 8));
+    let retention = Retention::new(archive.clone(), machine.clock.clone(), bytes(one * 8), None);
     for n in 1..30 {
         let mut take = Take::begin(&archive, &road, now(&machine) + FRAGMENT * 40 * n).unwrap();
         for fragment in 0..40 {
@@ -170,7 +170,7 @@ fn later(days: i64) -> UtcMicros {
 
 /// Steps at the begin and once the clock has settled; tells how many segments are left.
 fn left_after(machine: &Machine, archive: &Archive, limits: &Limits) -> usize {
-    let retention = Retention::new(archive.clone(), machine.clock.clone(), limits.clone());
+    let retention = Retention::new(archive.clone(), machine.clock.clone(), limits.clone(), None);
     for _ in 0..3 {
         while retention.step(&BTreeSet::new) == Pace::GoOn {}
         machine.clock.advance(Duration::from_mins(11));
@@ -227,7 +227,7 @@ fn r5_a_clock_that_jumps_by_years_deletes_nothing() {
             let archive = machine.start();
             let limits = age(HOUR * 24 * 7);
             assert_eq!(left_after(&machine, &archive, &limits), 3);
-            let retention = Retention::new(archive.clone(), machine.clock.clone(), limits);
+            let retention = Retention::new(archive.clone(), machine.clock.clone(), limits, None);
             retention.step(&BTreeSet::new);
             machine.clock.step_utc(later(1 + years * 365), ClockQuality::Gnss);
             archive.set_mapping(machine.mapping());
