@@ -6,6 +6,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 INPUT ?=
 CUTS ?= 10000
+N ?= 1000
+SEED ?= 1
 ONLY ?=
 SECONDS_PER_TARGET ?= 60
 
@@ -69,6 +71,11 @@ bench: test-deps ## One table of ours, the peer in the same run, the ratio and t
 .PHONY: crash
 crash: test-deps ## The power-cut test with CUTS=n cuts (10000)
 	CUTS=$(CUTS) $(CARGO) test --release -p mos --test crash -- --nocapture
+
+.PHONY: road
+road: test-deps ## N=n uploads (1000) over bad roads, from SEED=n (1); the tests run a short form
+	$(CARGO) build --release --workspace --all-features --bins
+	N=$(N) SEED=$(SEED) $(CARGO) test --release -p mos-tests --test road -- --nocapture
 
 .PHONY: fuzz
 fuzz: deps ## Fuzz the MP4 reader and what builds on it (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60

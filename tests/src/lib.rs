@@ -16,6 +16,7 @@ pub mod disk;
 pub mod judge;
 pub mod picture;
 pub mod proc;
+pub mod road;
 pub mod sshd;
 pub mod streams;
 

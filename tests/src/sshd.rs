@@ -1,7 +1,7 @@
 //! A throw-away OpenSSH server on loopback with keys of its own.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +22,12 @@ impl Sshd {
     /// Starts a server that knows one client key.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("internal-sftp")
+    }
+
+    /// Starts one whose subsystem `sftp` is this command.
+    #[must_use]
+    pub fn start_with(subsystem: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("mos-sshd-").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
         for name in ["host_key", "client_key", "other_key"] {
@@ -33,7 +39,7 @@ impl Sshd {
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nLogLevel VERBOSE\n\
-             Subsystem sftp internal-sftp\n",
+             MaxStartups 1000\nSubsystem sftp {subsystem}\n",
             at("host_key"),
             at("authorized_keys")
         );
@@ -60,8 +66,20 @@ impl Sshd {
     /// The URI of that folder for the user who runs the test.
     #[must_use]
     pub fn uri(&self) -> String {
+        self.uri_by(self.port, &self.upload())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The URI of a folder for somebody who reaches it by another port.
+    #[must_use]
+    pub fn uri_by(&self, port: u16, folder: &Path) -> String {
         let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).unwrap().unwrap().name;
-        format!("sftp://{user}@127.0.0.1:{}{}/", self.port, self.upload().display())
+        format!("sftp://{user}@127.0.0.1:{port}{}/", folder.display())
     }
 
     /// The fingerprint of the server's host key: `SHA256:…`.

@@ -260,7 +260,7 @@ impl Session {
         match transfer::run(plan, first, another, &report).await {
             Ok(sha256) => Ok(sha256),
             Err(Broken::Source(failure)) => Err(failure),
-            Err(Broken::Wire(e)) => Err(self.write_fault(&e, total).await),
+            Err(Broken::Wire(e)) => Err(self.write_fault(&e, temporary, total).await),
         }
     }
 
@@ -365,13 +365,13 @@ impl Session {
         }
     }
 
-    /// SFTP has no status for a full disk; ask for the room that is left.
-    async fn write_fault(&self, e: &WireError, total: u64) -> Failure {
+    /// SFTP has no status for a full disk; ask for the room that is left where the file lies.
+    async fn write_fault(&self, e: &WireError, temporary: &str, total: u64) -> Failure {
         let plain = self.fault(e, "writing");
         if e.code() != Some(StatusCode::Failure) || !self.offers(STATVFS) {
             return plain;
         }
-        let data = one_string(".");
+        let data = one_string(temporary);
         let ask = |id| Packet::from(Extended { id, request: STATVFS.to_owned(), data });
         match self.wire.ask(ask).await {
             Ok(Packet::ExtendedReply(room)) if free(&room.data).is_some_and(|free| free < total) => {
