@@ -21,9 +21,9 @@ pub(crate) fn run(table: &mut Table) {
     let daemon = setup.start();
     let (mut ours, mut our_cpu, mut theirs, mut their_cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let before = daemon.process().cpu_seconds();
+        let before = daemon.process().cpu_ns();
         ours.push(milliseconds(|| upload(&daemon, &sshd, &file, &format!("ours-{round}.mp4"))) / 1e3);
-        our_cpu.push(daemon.process().cpu_seconds() - before);
+        our_cpu.push((daemon.process().cpu_ns() - before) as f64 / 1e9);
         let (seconds, cpu) = sftp(&sshd, &file, &format!("theirs-{round}.mp4"));
         theirs.push(seconds);
         their_cpu.push(cpu);
