@@ -1,8 +1,11 @@
 //! Uploads to a real OpenSSH server: pinned, confined, verified; every refusal has its kind.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use mos_tests::camera::Camera;
+use mos_tests::cli::tool;
 use mos_tests::daemon::{Setup, id};
 use mos_tests::sshd::Sshd;
 use mos_tests::streams::{Kind, Stream};
@@ -75,4 +78,92 @@ fn only_the_right_server_gets_only_what_may_be_sent() {
     });
     assert_eq!(post(json!([daemon.file(&open).to_str().unwrap()])).error(409), "open", "{}", id(&open));
     assert_eq!(arrived(), 2);
+}
+
+/// Bytes that no shift or swap leaves alike.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A destination of the configuration with an encrypted key, whose passphrase is in the environment.
+fn with_depot(setup: Setup, sshd: &Sshd, key: &Path) -> Setup {
+    tool(Command::new("cp").arg(sshd.identity()).arg(key));
+    tool(Command::new("ssh-keygen").args(["-q", "-p", "-P", "", "-N", "open sesame", "-f"]).arg(key));
+    let uri = sshd.uri();
+    let (login, path) = uri.trim_start_matches("sftp://").split_once('/').unwrap();
+    let (user, address) = login.split_once('@').unwrap();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let depot = format!(
+        "[context]\nvehicle_id = \"bus 7\"\n[[destination]]\nname = \"depot\"\nhost = \"{host}\"\nport = {port}\n\
+         user = \"{user}\"\npath = \"/{path}{{vehicle_id}}/{{name}}\"\nhost_key = \"{}\"\nkey_file = \"{}\"\n\
+         passphrase_env = \"DEPOT_PASSPHRASE\"\n",
+        sshd.fingerprint(),
+        key.display()
+    );
+    setup.sections(&depot).environment("DEPOT_PASSPHRASE", "open sesame")
+}
+
+#[test]
+fn a_killed_daemon_goes_on_where_the_server_has_what_it_sent() {
+    let sshd = Sshd::start();
+    let setup = Setup::new();
+    let key = setup.folder().join("depot_key");
+    let setup = with_depot(setup, &sshd, &key);
+    let contents = bytes(32_000_000);
+    let daemon = setup.start();
+    std::fs::write(setup.archive().join("clips/a.mp4"), &contents).unwrap();
+    let sent =
+        daemon.mos.run(&["upload", "clips/a.mp4", "--to", "depot", "--max-rate", "10000000", "--detach", "--json"]);
+    let id = sent.json()["uploads"][0]["id"].as_str().unwrap().to_owned();
+    let acknowledged = wait_for("the middle of the transfer", Duration::from_mins(1), || {
+        let job = daemon.client.get(&format!("/v1/uploads/{id}")).ok();
+        job["bytes"].as_u64().filter(|bytes| *bytes > 20_000_000)
+    });
+    daemon.kill();
+    let folder = sshd.upload().join("bus%207");
+    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].file_name().unwrap().to_str().unwrap().starts_with(".a.mp4.part-"), "{left:?}");
+    let there = std::fs::metadata(&left[0]).unwrap().len();
+    assert!(there >= acknowledged, "{there} bytes lie there, {acknowledged} were acknowledged");
+
+    // Retention and Remove leave the file alone, and nobody has to ask for the rest.
+    let daemon = setup.start();
+    let resumed = wait_for("the transfer going on", Duration::from_mins(1), || {
+        let job = daemon.client.get(&format!("/v1/uploads/{id}")).ok();
+        job["bytes"].as_u64()
+    });
+    assert!(resumed >= acknowledged, "it went on at {resumed}, though {acknowledged} had been acknowledged");
+    let events = daemon.client.get(&format!("/v1/uploads/{id}/events")).text();
+    let last = events.lines().rfind(|l| l.starts_with("data:")).unwrap();
+    assert!(last.contains("\"done\""), "{events}");
+    assert!(std::fs::read(folder.join("a.mp4")).unwrap() == contents);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+
+    // The list shows it; a new one can be called off.
+    let sent = daemon.mos.run(&["upload", "clips/a.mp4", "--to", "depot", "--max-rate", "1024", "--detach", "--json"]);
+    assert_eq!(sent.code, 0, "{}", sent.err);
+    let second = sent.json()["uploads"][0]["id"].as_str().unwrap().to_owned();
+    // The name is taken, which is a failure that stands until somebody decides.
+    wait_for("the failure", Duration::from_secs(30), || {
+        let job = daemon.client.get(&format!("/v1/uploads/{second}")).ok();
+        (job["state"] == "failed" && job["kind"] == "destination_exists").then_some(())
+    });
+    let list = daemon.mos.run(&["uploads", "--json"]).json();
+    let states: Vec<_> = list["uploads"].as_array().unwrap().iter().map(|job| job["state"].clone()).collect();
+    assert_eq!(states, ["done", "failed"]);
+    let cancelled = daemon.mos.run(&["uploads", "cancel", &second]);
+    assert_eq!(cancelled.code, 0, "{}", cancelled.err);
+    let _ = daemon.mos.run(&["uploads", "cancel", &second]).error();
+    let _ = daemon.mos.run(&["uploads", "retry", "no-such-upload"]).error();
+    assert!(daemon.mos.run(&["uploads"]).out.contains("cancelled"));
+    let log = daemon.log();
+    assert!(!log.contains("open sesame"), "the passphrase is in the log");
 }

@@ -23,6 +23,7 @@ pub struct Setup {
     root: PathBuf,
     storage: Vec<String>,
     cameras: Vec<String>,
+    sections: String,
     environment: Vec<(String, String)>,
 }
 
@@ -33,7 +34,14 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("mos-test-").tempdir().unwrap();
         let root = folder.path().join("archive");
         let storage = vec!["segment_seconds = 4".to_owned(), "max_bytes = \"4GiB\"".to_owned()];
-        Self { folder, root, storage, cameras: Vec::new(), environment: vec![("RUST_LOG".into(), "info".into())] }
+        Self {
+            folder,
+            root,
+            storage,
+            cameras: Vec::new(),
+            sections: String::new(),
+            environment: vec![("RUST_LOG".into(), "info".into())],
+        }
     }
 
     /// Adds a camera.
@@ -54,6 +62,13 @@ impl Setup {
     pub fn storage(mut self, key: &str, value: &str) -> Self {
         self.storage.retain(|line| !line.starts_with(&format!("{key} =")));
         self.storage.push(format!("{key} = {value}"));
+        self
+    }
+
+    /// Adds sections to the configuration; `text` is TOML.
+    #[must_use]
+    pub fn sections(mut self, text: &str) -> Self {
+        self.sections.push_str(text);
         self
     }
 
@@ -92,11 +107,12 @@ impl Setup {
     /// Writes the configuration file.
     pub fn write(&self) {
         let text = format!(
-            "[storage]\nroot = \"{}\"\n{}\n\n[http]\nunix_socket = \"{}\"\n\n{}",
+            "[storage]\nroot = \"{}\"\n{}\n\n[http]\nunix_socket = \"{}\"\n\n{}\n{}",
             self.root.display(),
             self.storage.join("\n"),
             self.socket().display(),
-            self.cameras.join("\n")
+            self.cameras.join("\n"),
+            self.sections
         );
         std::fs::write(self.config(), text).unwrap();
     }

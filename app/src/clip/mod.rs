@@ -110,6 +110,21 @@ impl Clip {
     }
 }
 
+/// What a clip tells about itself, by its id.
+pub(crate) fn described(archive: &Archive, id: &str) -> Result<Clip, ClipFailure> {
+    let absent = || ClipFailure::NoClip(id.to_owned());
+    let clip_id = ClipId::parse(id).ok_or_else(absent)?;
+    let path = clip_id.path();
+    let file = match archive.disk().open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
+        Err(e) => return Err(at("open", &path)(e).into()),
+    };
+    let note = Note::read(file.as_ref()).map_err(at("read", &path))?.ok_or_else(absent)?;
+    let bytes = file.len().map_err(at("read", &path))?;
+    note.into_clip(clip_id, bytes).ok_or_else(absent)
+}
+
 /// The service.
 pub struct Clips {
     archive: Archive,
@@ -155,17 +170,7 @@ impl Clips {
 
     /// A clip that was cut, in this run or an earlier one.
     pub fn get(&self, id: &str) -> Result<Clip, ClipFailure> {
-        let absent = || ClipFailure::NoClip(id.to_owned());
-        let clip_id = ClipId::parse(id).ok_or_else(absent)?;
-        let path = clip_id.path();
-        let file = match self.archive.disk().open(&path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
-            Err(e) => return Err(at("open", &path)(e).into()),
-        };
-        let note = Note::read(file.as_ref()).map_err(at("read", &path))?.ok_or_else(absent)?;
-        let bytes = file.len().map_err(at("read", &path))?;
-        note.into_clip(clip_id, bytes).ok_or_else(absent)
+        described(&self.archive, id)
     }
 
     fn cut(&self, lens: &LensId, sources: &Sources, asked: Span, edges: Edges) -> Result<Clip, ClipFailure> {

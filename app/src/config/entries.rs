@@ -30,21 +30,22 @@ pub(super) struct Entry {
     pub(super) place: Place,
 }
 
-/// One section, or one camera.
+/// One section, or one of several.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     pub(super) place: Place,
-    pub(super) entries: BTreeMap<&'static str, Entry>,
+    pub(super) entries: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug)]
 pub(super) struct Document {
     file: PathBuf,
     sections: BTreeMap<Section, Table>,
-    cameras: Vec<Table>,
+    /// Cameras and destinations.
+    several: BTreeMap<Section, Vec<Table>>,
 }
 
-/// Which camera a variable means.
+/// Which of several a variable means.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Selector {
     Index(usize),
@@ -62,7 +63,7 @@ impl Document {
             place: line(e.span().map_or(0, |span| span.start)),
             reason: e.message().lines().collect::<Vec<_>>().join(", "),
         })?;
-        let mut document = Self { file: file.to_owned(), sections: BTreeMap::new(), cameras: Vec::new() };
+        let mut document = Self { file: file.to_owned(), sections: BTreeMap::new(), several: BTreeMap::new() };
         for (name, value) in root.get_ref() {
             let place = line(name.span().start);
             let Some(section) = Section::find(name.get_ref()) else {
@@ -75,13 +76,15 @@ impl Document {
                 found: None,
                 accepted: shape.to_owned(),
             };
-            if section == Section::Camera {
-                let tables = value.get_ref().as_array().ok_or_else(|| wrong("[[camera]], once for each camera"))?;
+            if section.id_key().is_some() {
+                let shape = format!("[[{0}]], once for each {0}", section.name());
+                let tables = value.get_ref().as_array().ok_or_else(|| wrong(&shape))?;
                 for (index, table) in tables.iter().enumerate() {
                     let place = line(table.span().start);
-                    let table = table.get_ref().as_table().ok_or_else(|| wrong("[[camera]], once for each camera"))?;
-                    let prefix = format!("camera[{index}]");
-                    document.cameras.push(read_table(section, &prefix, table, place, &line)?);
+                    let table = table.get_ref().as_table().ok_or_else(|| wrong(&shape))?;
+                    let prefix = format!("{}[{index}]", section.name());
+                    let table = read_table(section, &prefix, table, place, &line)?;
+                    document.several.entry(section).or_default().push(table);
                 }
             } else {
                 let table = value.get_ref().as_table().ok_or_else(|| wrong(&format!("[{}]", section.name())))?;
@@ -93,7 +96,7 @@ impl Document {
 
     /// Lays the variables that are settings over the file.
     pub(super) fn overlay(&mut self, variables: impl IntoIterator<Item = (String, String)>) -> Result<(), ConfigError> {
-        let mut of_cameras = BTreeMap::new();
+        let mut of_several = BTreeMap::new();
         for (name, value) in variables {
             let Some((section, key)) = name.strip_prefix("MOS_").and_then(|rest| rest.split_once("__")) else {
                 continue;
@@ -105,22 +108,21 @@ impl Document {
             let Some(section) = Section::find(&section.to_ascii_lowercase()) else {
                 return Err(unknown(section_names()));
             };
-            let (selector, key) = match section {
-                Section::Camera => {
-                    let (selector, key) = key.rsplit_once("__").ok_or_else(|| unknown(camera_variables(section)))?;
-                    (Some(selector), key)
-                }
-                _ => (None, key),
+            let (selector, key) = if section.id_key().is_some() {
+                let (selector, key) = key.rsplit_once("__").ok_or_else(|| unknown(variables_of(section)))?;
+                (Some(selector), key)
+            } else {
+                (None, key)
             };
             let Some(key) = section.key(&key.to_ascii_lowercase()) else {
                 return Err(unknown(match selector {
-                    Some(_) => camera_variables(section),
-                    None => section.keys().join(", "),
+                    Some(_) => variables_of(section),
+                    None => section.accepted_keys(),
                 }));
             };
             let entry = Entry { value: Value::Variable(value), place: Place::Variable(name.clone()) };
             if let Some(selector) = selector {
-                of_cameras.insert((Selector::read(selector), key), entry);
+                of_several.insert((section, Selector::read(selector), key), entry);
             } else {
                 let place = entry.place.clone();
                 let table = self.sections.entry(section);
@@ -128,32 +130,37 @@ impl Document {
                 table.entries.insert(key, entry);
             }
         }
-        // Places come before ids in this order, so that an added camera can be meant by its id as well.
-        for ((selector, key), entry) in of_cameras {
-            self.camera(&selector, &entry.place)?.entries.insert(key, entry);
+        // Places come before ids in this order, so that an added one can be meant by its id as well.
+        for ((section, selector, key), entry) in of_several {
+            self.one_of(section, &selector, &entry.place)?.entries.insert(key, entry);
         }
         Ok(())
     }
 
-    fn camera(&mut self, selector: &Selector, place: &Place) -> Result<&mut Table, ConfigError> {
-        let count = self.cameras.len();
+    fn one_of(&mut self, section: Section, selector: &Selector, place: &Place) -> Result<&mut Table, ConfigError> {
+        let tables = self.several.entry(section).or_default();
+        let count = tables.len();
         let index = match selector {
             Selector::Index(index) if *index == count => {
-                self.cameras.push(Table { place: place.clone(), entries: BTreeMap::new() });
+                tables.push(Table { place: place.clone(), entries: BTreeMap::new() });
                 Some(count)
             }
             Selector::Index(index) => (*index < count).then_some(*index),
-            Selector::Id(id) => self.cameras.iter().position(|camera| camera.id() == Some(id)),
+            Selector::Id(id) => tables.iter().position(|table| table.id(section) == Some(id)),
         };
-        match index.and_then(|index| self.cameras.get_mut(index)) {
-            Some(camera) => Ok(camera),
+        let kind = section.name();
+        match index.and_then(|index| tables.get_mut(index)) {
+            Some(table) => Ok(table),
             None => Err(ConfigError::UnknownKey {
                 place: place.clone(),
                 key: match selector {
-                    Selector::Index(index) => format!("camera[{index}]"),
-                    Selector::Id(id) => format!("camera '{id}'"),
+                    Selector::Index(index) => format!("{kind}[{index}]"),
+                    Selector::Id(id) => format!("{kind} '{id}'"),
                 },
-                accepted: format!("a place from 0 to {count}, or the id of a camera in the file"),
+                accepted: format!(
+                    "a place from 0 to {count}, or the {} of a {kind} in the file",
+                    section.id_key().unwrap_or_default()
+                ),
             }),
         }
     }
@@ -162,20 +169,31 @@ impl Document {
         Fields::new(section.name().to_owned(), self.sections.get(&section), Place::File(self.file.clone()))
     }
 
-    pub(super) fn cameras(&self) -> impl Iterator<Item = Fields<'_>> {
-        self.cameras.iter().enumerate().map(|(index, table)| {
-            let name = match table.id() {
-                Some(id) if mos_hal::media::LensId::new(id).is_ok() => format!("camera '{id}'"),
-                _ => format!("camera[{index}]"),
+    /// All of `section`, in the order of the file.
+    pub(super) fn all(&self, section: Section) -> impl Iterator<Item = Fields<'_>> {
+        self.several.get(&section).into_iter().flatten().enumerate().map(move |(index, table)| {
+            let name = match table.id(section) {
+                Some(id) if is_plain(id) => format!("{} '{id}'", section.name()),
+                _ => format!("{}[{index}]", section.name()),
             };
             Fields::new(name, Some(table), table.place.clone())
         })
     }
+
+    /// The keys of a section that has any.
+    pub(super) fn keys(&self, section: Section) -> impl Iterator<Item = &str> {
+        self.sections.get(&section).into_iter().flat_map(|table| table.entries.keys().map(String::as_str))
+    }
+}
+
+/// Whether an id can be shown: what it is instead may be anything, even a password on the wrong line.
+fn is_plain(id: &str) -> bool {
+    id.len() <= 32 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
 impl Table {
-    fn id(&self) -> Option<&str> {
-        match self.entries.get("id").map(|entry| &entry.value) {
+    fn id(&self, section: Section) -> Option<&str> {
+        match self.entries.get(section.id_key()?).map(|entry| &entry.value) {
             Some(Value::Text(id) | Value::Variable(id)) => Some(id),
             _ => None,
         }
@@ -188,9 +206,10 @@ impl Selector {
     }
 }
 
-fn camera_variables(section: Section) -> String {
+fn variables_of(section: Section) -> String {
     let keys = section.keys().iter().map(|key| key.to_ascii_uppercase()).collect::<Vec<_>>();
-    format!("MOS_CAMERA__<place or id>__ and one of {}", keys.join(", "))
+    let (kind, id) = (section.name().to_ascii_uppercase(), section.id_key().unwrap_or_default());
+    format!("MOS_{kind}__<place or {id}>__ and one of {}", keys.join(", "))
 }
 
 fn read_table(
@@ -207,7 +226,7 @@ fn read_table(
             return Err(ConfigError::UnknownKey {
                 place,
                 key: format!("{prefix}.{}", name.get_ref()),
-                accepted: section.keys().join(", "),
+                accepted: section.accepted_keys(),
             });
         };
         entries.insert(key, Entry { value: read_value(value), place });

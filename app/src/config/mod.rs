@@ -6,8 +6,10 @@
 //!
 //! The variable of a key is `MOS_`, the section, `__`, the key: `MOS_STORAGE__ROOT`. A camera is meant by its place in the
 //! file or by its id: `MOS_CAMERA__0__SOURCE`, `MOS_CAMERA__ROAD__SOURCE`; the place after the last one adds a camera.
+//! Destinations likewise, by place or name.
 //! Variables without `__` belong to the commands (`MOS_SOCKET`, `MOS_URL`, `MOS_TOKEN`) and are not settings.
 
+mod destinations;
 mod entries;
 mod error;
 mod schema;
@@ -26,6 +28,8 @@ pub use error::{ConfigError, Place};
 pub use schema::{KEYS, Section};
 
 use crate::retention::plan::Share;
+use crate::upload::named::NamedDestination;
+use crate::upload::template::Values;
 use entries::Document;
 use values::Fields;
 
@@ -40,6 +44,10 @@ pub struct Config {
     pub log: Log,
     /// `[[camera]]`, in the order of the file; ids differ.
     pub cameras: Vec<Camera>,
+    /// `[[destination]]`, in the order of the file; names differ.
+    pub destinations: Vec<NamedDestination>,
+    /// `[context]`: values for tokens in names at a destination.
+    pub context: Values,
 }
 
 /// `[storage]`: where media lies and how much of it.
@@ -157,6 +165,8 @@ pub fn parse(
         http: http(&document.section(Section::Http))?,
         log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
         cameras: cameras(&document)?,
+        context: destinations::context(&document)?,
+        destinations: destinations::read(&document)?,
     })
 }
 
@@ -241,7 +251,7 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
     let mut cameras = Vec::new();
     let mut places: HashMap<LensId, Place> = HashMap::new();
     let mut shared = 0;
-    for fields in document.cameras() {
+    for fields in document.all(Section::Camera) {
         let accepted = "1 to 32 of a-z, 0-9 and _, starting with a letter or digit";
         let id = fields.text("id")?.ok_or_else(|| fields.missing("id", accepted))?;
         let id = LensId::new(id).map_err(|_| fields.bad("id", accepted))?;

@@ -1,5 +1,7 @@
 //! Which keys there are. `app/mos.toml` documents each of them; a test holds it to that.
 
+use crate::upload::template::{OF_FILES, is_token};
+
 /// A table of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
@@ -9,8 +11,12 @@ pub enum Section {
     Http,
     /// `[log]`.
     Log,
+    /// `[context]`: any tokens of names at a destination.
+    Context,
     /// `[[camera]]`, any number of times.
     Camera,
+    /// `[[destination]]`, any number of times.
+    Destination,
 }
 
 /// A section with the keys that it takes.
@@ -34,7 +40,25 @@ pub const KEYS: &[(Section, &[&str])] = &[
     ),
     (Section::Http, &["unix_socket", "listen", "token", "token_file"]),
     (Section::Log, &["level"]),
+    (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "audio", "share"]),
+    (
+        Section::Destination,
+        &[
+            "name",
+            "host",
+            "port",
+            "user",
+            "path",
+            "host_key",
+            "key_file",
+            "key_env",
+            "passphrase_env",
+            "password_env",
+            "agent",
+            "max_rate",
+        ],
+    ),
 ];
 
 impl Section {
@@ -45,7 +69,9 @@ impl Section {
             Self::Storage => "storage",
             Self::Http => "http",
             Self::Log => "log",
+            Self::Context => "context",
             Self::Camera => "camera",
+            Self::Destination => "destination",
         }
     }
 
@@ -60,8 +86,31 @@ impl Section {
     }
 
     /// Its own spelling of a key, if it has that key.
-    pub(super) fn key(self, name: &str) -> Option<&'static str> {
-        self.keys().iter().copied().find(|key| *key == name)
+    pub(super) fn key(self, name: &str) -> Option<String> {
+        let known = match self {
+            Self::Context => is_token(name) && !OF_FILES.contains(&name),
+            _ => self.keys().contains(&name),
+        };
+        known.then(|| name.to_owned())
+    }
+
+    /// What is accepted as a key, for people.
+    pub(super) fn accepted_keys(self) -> String {
+        match self {
+            Self::Context => {
+                format!("1 to 32 of a-z, 0-9 and _, but none of {}, which files bring along", OF_FILES.join(", "))
+            }
+            _ => self.keys().join(", "),
+        }
+    }
+
+    /// The key by which one of several is known, if there may be several.
+    pub(super) fn id_key(self) -> Option<&'static str> {
+        match self {
+            Self::Camera => Some("id"),
+            Self::Destination => Some("name"),
+            _ => None,
+        }
     }
 }
 
@@ -75,7 +124,7 @@ pub(super) fn section_names() -> String {
     let names: Vec<String> = KEYS
         .iter()
         .map(|(section, _)| match section {
-            Section::Camera => "[[camera]]".to_owned(),
+            several if several.id_key().is_some() => format!("[[{}]]", several.name()),
             other => format!("[{}]", other.name()),
         })
         .collect();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::upload::named::CredentialSource;
 
 const SMALLEST: &str = r#"
 [storage]
@@ -40,7 +41,10 @@ fn the_example_parses_and_mentions_every_key() {
     let text = include_str!("../../mos.toml");
     read(text, &[]).unwrap();
     for (section, keys) in KEYS {
-        let header = if *section == Section::Camera { "[[camera]]".into() } else { format!("[{}]", section.name()) };
+        let header = match section {
+            Section::Camera | Section::Destination => format!("[[{}]]", section.name()),
+            _ => format!("[{}]", section.name()),
+        };
         let body = text.split(&header).nth(1).unwrap_or_else(|| panic!("no {header} in the example"));
         let body = body.split("\n[").next().unwrap();
         for key in *keys {
@@ -62,6 +66,65 @@ fn the_example_is_valid_with_every_key_switched_on() {
         .collect();
     let config = read(&on.join("\n"), &[]).unwrap();
     assert!(config.http.tcp.is_some());
+    assert_eq!(config.context["vehicle_id"], "bus-7");
+    assert_eq!(config.destinations[0].uri(), "sftp://fleet@192.0.2.20/incoming/{vehicle_id}/{lens}/{start_ts}.mp4");
+}
+
+const DEPOT: &str = r#"
+[context]
+vehicle_id = "bus 7"
+[[destination]]
+name = "depot"
+host = "vault.example"
+user = "fleet"
+path = "/in/{vehicle_id}/"
+host_key = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+"#;
+
+#[test]
+fn a_destination_has_all_that_a_connection_needs() {
+    let with = |lines: &str| read(&format!("{SMALLEST}{DEPOT}{lines}"), &[]);
+    let sources = [
+        ("key_file = \"/k\"", CredentialSource::KeyFile { path: "/k".into(), passphrase: None }),
+        (
+            "key_env = \"K\"\npassphrase_env = \"P\"",
+            CredentialSource::KeyVariable { key: "K".into(), passphrase: Some("P".into()) },
+        ),
+        ("password_env = \"P\"", CredentialSource::PasswordVariable("P".into())),
+        ("agent = \"/run/agent\"", CredentialSource::Agent(Some("/run/agent".into()))),
+        ("agent = \"env\"", CredentialSource::Agent(None)),
+    ];
+    for (lines, source) in sources {
+        assert_eq!(with(lines).unwrap().destinations[0].credential, source, "{lines}");
+    }
+    for (lines, key) in [
+        ("", "key_file"),
+        ("key_file = \"/k\"\nagent = \"env\"", "key_file"),
+        ("key_file = \"k\"", "key_file"),
+        ("password_env = \"P\"\npassphrase_env = \"Q\"", "passphrase_env"),
+        ("agent = \"nowhere\"", "agent"),
+        ("key_file = \"/k\"\nport = 0", "port"),
+        ("key_file = \"/k\"\nmax_rate = 1", "max_rate"),
+        ("key_file = \"/k\"\npassword = \"p\"", "password"),
+    ] {
+        assert!(with(lines).unwrap_err().to_string().contains(key), "{lines}");
+    }
+    let changed = |from: &str, to: &str| {
+        let text = format!("{SMALLEST}{}key_file = \"/k\"\n", DEPOT.replace(from, to));
+        read(&text, &[]).unwrap_err().to_string()
+    };
+    assert!(changed("{vehicle_id}", "{vehicle}").contains("{vehicle}"));
+    assert!(changed("/in/", "/in/../").contains("'..'"));
+    assert!(changed("\"/in/", "\"in/").contains("does not start"));
+    assert!(changed("vault.example", "-oProxy").contains("host"));
+    assert!(changed("SHA256:AAA", "MD5:AAA").contains("host_key"));
+    assert!(changed("depot", "De pot").contains("name"));
+    assert!(changed("vehicle_id = \"bus 7\"", "lens = \"x\"").contains("files bring along"));
+    assert!(changed("\"bus 7\"", "\"\"").contains("1 to 128"));
+    let set = [("MOS_DESTINATION__DEPOT__HOST", "other.example"), ("MOS_CONTEXT__ROUTE", "12")];
+    let config = read(&format!("{SMALLEST}{DEPOT}key_file = \"/k\""), &set).unwrap();
+    assert_eq!(config.destinations[0].endpoint.host, "other.example");
+    assert_eq!(config.context.into_iter().collect::<Vec<_>>().len(), 2);
 }
 
 #[test]
@@ -127,7 +190,8 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [[camera]]"
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [context], [[camera]], \
+         [[destination]]"
     );
     assert_eq!(
         refusal("\n[storage]\nsegment_seconds = 5\n", &[]),

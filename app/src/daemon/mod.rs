@@ -31,7 +31,7 @@ use crate::outputs;
 use crate::record::{Recorder, RecorderOptions};
 use crate::retention::{self, Retention};
 use crate::snapshot::Snapshots;
-use crate::upload::queue::{Settings, Uploads};
+use crate::upload::queue::{Roads, Settings, Uploads};
 use signals::StopSignals;
 use supervise::Recording;
 
@@ -119,7 +119,9 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let recorder = recording.recorder.clone();
     let clips = Clips::new(archive.clone());
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
-    let uploads = Uploads::start(&root, archive.clone(), &Settings::default()).map_err(system("start uploads"))?;
+    let roads = Roads { destinations: config.destinations.clone(), context: config.context.clone() };
+    let settings = Settings { roads, ..Settings::default() };
+    let uploads = Uploads::start(&root, archive.clone(), &settings).map_err(system("start uploads"))?;
     let loading = Mutex::new(Loading::Busy);
     let device = StorageDevice::of(&root).unwrap_or_else(|e| {
         log::warn!("the device that carries {} cannot be told: {e}", root.display());

@@ -26,6 +26,8 @@ use super::store::Record;
 pub(super) enum WayIn {
     /// With what came with the call; in memory only.
     Given(Arc<Access>),
+    /// With the credential of this destination of the configuration.
+    Named(String),
     /// It came with a call of an earlier life.
     Forgotten,
 }
@@ -79,6 +81,7 @@ impl Entry {
             group: record.group.clone(),
             path: record.path.clone(),
             destination: to.to_string(),
+            clock: record.clock.clone(),
             priority: record.priority,
             state,
         };

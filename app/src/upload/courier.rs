@@ -145,6 +145,7 @@ async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) 
     shared.book().progress(task.number, JobState::Connecting);
     let access = match &task.way_in {
         WayIn::Given(access) => access.clone(),
+        WayIn::Named(name) => named_access(shared, name).await?,
         WayIn::Forgotten => {
             return Err(Failure::new(
                 FailureKind::CredentialUnavailable,
@@ -189,6 +190,19 @@ async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) 
         }
     };
     open.send(&parcel, &report).await
+}
+
+/// The way in to a destination of the configuration, with the credential as it is now.
+async fn named_access(shared: &Shared, name: &str) -> Result<Arc<Access>, Failure> {
+    let Some(destination) = shared.roads.named(name).cloned() else {
+        let message = format!("there is no [[destination]] '{name}' in the configuration any more");
+        return Err(Failure::new(FailureKind::NoDestination, message));
+    };
+    // A key that is encrypted takes its time to open.
+    match tokio::task::spawn_blocking(move || destination.access()).await {
+        Ok(access) => access.map(Arc::new),
+        Err(_) => Err(Failure::new(FailureKind::Internal, "a fault of the program; see the log")),
+    }
 }
 
 /// Whether a path names an MP4 file, which is what segments and clips are.

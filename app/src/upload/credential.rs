@@ -50,6 +50,8 @@ pub enum Credential {
     Key(std::sync::Arc<PrivateKey>),
     /// A password.
     Password(Secret),
+    /// Whatever keys the SSH agent at this socket holds, one after another. Only for destinations of the configuration.
+    Agent(std::path::PathBuf),
 }
 
 impl fmt::Debug for Credential {
@@ -57,6 +59,7 @@ impl fmt::Debug for Credential {
         f.write_str(match self {
             Self::Key(_) => "Key(..)",
             Self::Password(_) => "Password(..)",
+            Self::Agent(_) => "Agent(..)",
         })
     }
 }

@@ -89,6 +89,13 @@ impl Destination {
         to
     }
 
+    /// The same path at another server.
+    #[must_use]
+    pub fn at(self, endpoint: &Endpoint) -> Self {
+        let Endpoint { host, port, user } = endpoint.clone();
+        Self { host, port, user, ..self }
+    }
+
     /// The server and the account.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
@@ -129,14 +136,20 @@ impl Destination {
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sftp://{}@{}", percent_encode(&self.user), bracketed(&self.host))?;
-        if self.port != 22 {
-            write!(f, ":{}", self.port)?;
-        }
+        f.write_str(&self.endpoint().uri())?;
         f.write_str(if self.path.absolute { "/" } else { "/~/" })?;
         let parts: Vec<String> = self.path.parts.iter().map(|p| percent_encode(p)).collect();
         f.write_str(&parts.join("/"))?;
         f.write_str(if self.path.is_dir && !parts.is_empty() { "/" } else { "" })
+    }
+}
+
+impl Endpoint {
+    /// `sftp://user@host[:port]`.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        let port = if self.port == 22 { String::new() } else { format!(":{}", self.port) };
+        format!("sftp://{}@{}{port}", percent_encode(&self.user), bracketed(&self.host))
     }
 }
 
@@ -174,7 +187,7 @@ impl RemotePath {
     }
 }
 
-fn host_and_port(text: &str) -> Result<(String, u16), Refused> {
+pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), Refused> {
     let bad_host = || Refused::Destination("the host is missing or no name or address".to_owned());
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -103,6 +103,9 @@ pub struct Job {
     pub path: String,
     /// Where to, without credentials: `sftp://user@host:port/path`.
     pub destination: String,
+    /// What the wall clock was worth when times of the file got into its name: `unset`, `rtc`, `ntp` or `gnss`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<String>,
     /// Who goes first.
     pub priority: Priority,
     /// Where it stands.

@@ -33,6 +33,7 @@ mod gentle;
 pub mod host_key;
 pub mod job;
 mod meter;
+pub mod named;
 pub mod outbox;
 pub mod queue;
 mod request;
@@ -40,6 +41,8 @@ mod schedule;
 pub mod sftp;
 mod ssh;
 mod store;
+mod subject;
+pub mod template;
 #[cfg(test)]
 mod tests;
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::{Failure, FailureKind, Refused};
+use super::subject;
+use super::template::Values;
 use crate::archive::disk::{DiskFile, OpenMode};
 use crate::archive::ids::SegmentId;
 use crate::archive::paths::confine;
@@ -25,6 +27,8 @@ pub struct Outgoing {
     pub path: PathBuf,
     /// The name that it gets at the destination unless the URI names one.
     pub name: String,
+    /// The values of its tokens.
+    pub values: Values,
     _pin: Option<Pin>,
 }
 
@@ -52,13 +56,17 @@ impl Outbox {
         if text.split('/').any(|part| part.starts_with('.')) {
             return Err(refuse("names with a leading dot are unfinished files, which are not sent"));
         }
-        let (name, pin) = match segment_of(&path) {
-            Some(id) => (format!("{id}.mp4"), Some(self.pin(&id, asked)?)),
+        let segment = segment_of(&path);
+        let (name, pin) = match &segment {
+            Some(id) => (format!("{id}.mp4"), Some(self.pin(id, asked)?)),
             None if path.starts_with("segments") => return Err(refuse("of segments/ only the segments are sent")),
             None => (path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()), None),
         };
         match self.archive.disk().open(&path, OpenMode::Read) {
-            Ok(_) => Ok(Outgoing { path, name, _pin: pin }),
+            Ok(_) => {
+                let values = subject::values(&self.archive, &path, &name, segment.as_ref());
+                Ok(Outgoing { path, name, values, _pin: pin })
+            }
             Err(e) => Err(match e.raw_os_error() {
                 Some(libc::ENOENT | libc::ENOTDIR) => Refused::NotFound { path: shown() },
                 Some(libc::ELOOP | libc::EXDEV) => refuse("links are not followed"),
@@ -73,7 +81,7 @@ impl Outbox {
     pub fn retake(&self, path: &Path) -> Outgoing {
         let pin = segment_of(path).and_then(|id| self.archive.pins().pin(&id).ok());
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        Outgoing { path: path.to_owned(), name, _pin: pin }
+        Outgoing { path: path.to_owned(), name, values: Values::new(), _pin: pin }
     }
 
     /// Opens what was taken.

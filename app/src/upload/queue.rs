@@ -28,7 +28,7 @@ use super::store::{Record, Store, StoreError, Stored};
 use super::{Access, UploadBackend};
 use crate::archive::Archive;
 
-pub use super::request::{RetryRequest, Submitted, UploadOptions, UploadRequest};
+pub use super::request::{RetryRequest, Roads, Submitted, UploadOptions, UploadRequest};
 
 /// How long the end may wait for the disk.
 const WRITE_DOWN: Duration = Duration::from_secs(5);
@@ -55,6 +55,8 @@ impl Default for Limits {
 pub struct Settings {
     /// Bounds.
     pub limits: Limits,
+    /// Destinations and values of the configuration.
+    pub roads: Roads,
 }
 
 /// The upload service. Dropping it stops it as [`Uploads::stop`] does.
@@ -69,6 +71,7 @@ pub(super) struct Shared {
     pub(super) archive: Archive,
     pub(super) outbox: Outbox,
     pub(super) backend: Arc<dyn UploadBackend>,
+    pub(super) roads: Roads,
     limits: Limits,
     queue: Mutex<Queue>,
     book: Mutex<Book>,
@@ -108,6 +111,7 @@ impl Uploads {
             outbox: Outbox::new(root, archive.clone()),
             archive,
             backend,
+            roads: settings.roads.clone(),
             limits,
             queue: Mutex::new(Queue { store: None, life, made: 0, stopped: false }),
             book: Mutex::new(Book::new(schedule, limits.ended)),
@@ -135,7 +139,7 @@ impl Uploads {
         if request.paths.len() > limit {
             return Err(Refused::QueueFull { waiting: self.shared.book().live() });
         }
-        let order = request::order(request, &self.shared.outbox)?;
+        let order = request::order(request, &self.shared.outbox, &self.shared.roads)?;
         let mut queue = self.shared.queue();
         if queue.stopped {
             return Err(Refused::Stopping);
@@ -151,7 +155,7 @@ impl Uploads {
         let mut book = self.shared.book();
         let mut uploads = Vec::with_capacity(records.len());
         for ((number, record), (outgoing, to)) in numbers.into_iter().zip(records).zip(order.files) {
-            let way_in = WayIn::Given(order.access.clone());
+            let way_in = order.way_in.clone();
             uploads.push(book.enter(Entry::new(number, record, to, way_in, Some(outgoing), JobState::Queued)));
         }
         drop(book);
@@ -200,6 +204,10 @@ impl Uploads {
             Some(entry) => (entry.state(), entry.record.clone(), entry.to.clone(), entry.way_in.clone()),
             None => return Err(Refused::NoJob { id: id.0.clone() }),
         };
+        if let (WayIn::Named(name), true) = (&way_in, credential.is_some() || request.host_key.is_some()) {
+            let why = format!("destination '{name}' has its own host key and credential; give none");
+            return Err(Refused::Credential(why));
+        }
         match state {
             JobState::Done { .. } | JobState::Cancelled => return Err(Refused::Over { id: id.0.clone() }),
             JobState::Connecting | JobState::Transferring { .. } | JobState::Verifying => {
@@ -213,6 +221,7 @@ impl Uploads {
         }
         let pin = HostKeyPin::parse(&record.host_key, &endpoint)?;
         let way_in = match (credential, way_in) {
+            (_, WayIn::Named(name)) => WayIn::Named(name),
             (Some(credential), _) => WayIn::Given(Arc::new(Access { endpoint, pin, credential })),
             (None, WayIn::Given(old)) if old.pin == pin => WayIn::Given(old),
             (None, WayIn::Given(old)) => {
@@ -287,10 +296,18 @@ impl Shared {
                 return None;
             }
         };
+        let (to, way_in) = match &record.named {
+            None => (to, WayIn::Forgotten),
+            // The server may have moved; the name stays as it was resolved.
+            Some(name) => match self.roads.named(name) {
+                Some(destination) => (to.at(&destination.endpoint), WayIn::Named(name.clone())),
+                None => (to, WayIn::Named(name.clone())),
+            },
+        };
         let over = end.as_ref().is_some_and(JobState::is_over);
         let outgoing = (!over).then(|| self.outbox.retake(Path::new(&record.path)));
-        let state = end.unwrap_or(JobState::NeedsCredentials);
-        let mut entry = Entry::new(number, record, to, WayIn::Forgotten, outgoing, state);
+        let begin = if record.named.is_some() { JobState::Queued } else { JobState::NeedsCredentials };
+        let mut entry = Entry::new(number, record, to, way_in, outgoing, end.unwrap_or(begin));
         entry.known = Known::of_earlier_life();
         Some(entry)
     }
@@ -338,14 +355,14 @@ fn records(order: &Order, options: &UploadOptions, group: &str, queue: &mut Queu
             group: group.to_owned(),
             path: outgoing.path.display().to_string(),
             destination: to.to_string(),
-            host_key: order.access.pin.stored(),
-            named: None,
+            host_key: order.pin.stored(),
+            named: order.named.clone(),
             priority: options.priority,
             overwrite: options.overwrite,
-            max_rate: options.max_rate,
+            max_rate: order.max_rate,
             read_back: options.read_back,
             reduce: options.reduce,
-            clock: None,
+            clock: outgoing.values.get("clock").filter(|_| order.timed).cloned(),
         }
     };
     order.files.iter().map(record).collect()

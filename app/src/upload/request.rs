@@ -7,12 +7,15 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Access;
+use super::book::WayIn;
 use super::credential::{Credential, Secret};
 use super::destination::Destination;
 use super::failure::Refused;
 use super::host_key::HostKeyPin;
 use super::job::{Job, Priority};
+use super::named::NamedDestination;
 use super::outbox::{Outbox, Outgoing};
+use super::template::{self, Values};
 
 /// What a caller asks for: `POST /uploads`.
 #[derive(Clone, Deserialize, utoipa::ToSchema)]
@@ -21,7 +24,8 @@ pub struct UploadRequest {
     /// Files under `segments/`, `clips/` or `snapshots/`, absolute or relative to the archive's root.
     pub paths: Vec<String>,
     /// `sftp://user@host[:port]/path`; ending with `/` it is a directory, else the name of the one file.
-    /// `/~/path` is relative to the login directory. It may not hold a password.
+    /// `/~/path` is relative to the login directory. It may not hold a password. The path may hold tokens such as `{lens}`.
+    /// Or the name of a `[[destination]]` of the configuration, which has its own path, host key and credential.
     pub destination_uri: String,
     /// How.
     #[serde(default)]
@@ -89,6 +93,22 @@ impl fmt::Debug for RetryRequest {
     }
 }
 
+/// What the configuration says about destinations.
+#[derive(Clone, Debug, Default)]
+pub struct Roads {
+    /// `[[destination]]`.
+    pub destinations: Vec<NamedDestination>,
+    /// `[context]`: values of tokens.
+    pub context: Values,
+}
+
+impl Roads {
+    /// The destination of that name.
+    pub(super) fn named(&self, name: &str) -> Option<&NamedDestination> {
+        self.destinations.iter().find(|destination| destination.name == name)
+    }
+}
+
 /// The jobs that one call made, one per path, in the order of the paths.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct Submitted {
@@ -100,45 +120,91 @@ pub struct Submitted {
 
 /// A call that was understood: what is sent, where to, and how to get in.
 pub(super) struct Order {
-    pub(super) access: Arc<Access>,
+    pub(super) way_in: WayIn,
+    pub(super) pin: HostKeyPin,
+    pub(super) named: Option<String>,
+    pub(super) max_rate: Option<u64>,
     pub(super) files: Vec<(Outgoing, Destination)>,
+    /// Times of the files got into their names.
+    pub(super) timed: bool,
 }
 
-/// Understands a call and takes its files out of the archive's reach.
-pub(super) fn order(request: &UploadRequest, outbox: &Outbox) -> Result<Order, Refused> {
-    let to = Destination::parse(&request.destination_uri)?;
-    let endpoint = to.endpoint();
+/// Understands a call and pins its files.
+pub(super) fn order(request: &UploadRequest, outbox: &Outbox, roads: &Roads) -> Result<Order, Refused> {
     let options = &request.options;
-    let pin = HostKeyPin::parse(options.host_key.as_deref().unwrap_or_default(), &endpoint)?;
-    let credential = given(options.identity.as_ref(), options.passphrase.as_ref(), options.password.as_ref())?
-        .ok_or_else(|| {
-            Refused::Credential(
-                "an upload to a URI needs the private key that the server knows; the daemon lends none of its own"
-                    .to_owned(),
-            )
-        })?;
-    let access = Arc::new(Access { endpoint, pin, credential });
     if options.max_rate.is_some_and(|rate| rate < 1024) {
         return Err(Refused::Options("max_rate must be at least 1024 bytes per second".to_owned()));
     }
     if request.paths.is_empty() {
         return Err(Refused::Path { path: String::new(), why: "name at least one file".to_owned() });
     }
-    if request.paths.len() > 1 && !to.is_dir() {
-        let why = "several files need a directory as their destination: end the URI with '/'";
-        return Err(Refused::Destination(why.to_owned()));
+    if request.destination_uri.contains("://") {
+        let uri = &request.destination_uri;
+        // Before any file is touched: who cannot get in is told so whatever he names.
+        let plain = template::tokens(uri)?.is_empty();
+        let endpoint = Destination::parse(if plain { uri } else { template::authority(uri) })?.endpoint();
+        let pin = HostKeyPin::parse(options.host_key.as_deref().unwrap_or_default(), &endpoint)?;
+        let credential = given(options.identity.as_ref(), options.passphrase.as_ref(), options.password.as_ref())?;
+        let credential = credential.ok_or_else(|| {
+            Refused::Credential(
+                "an upload to a URI needs the private key that the server knows; the daemon lends none of its own"
+                    .to_owned(),
+            )
+        })?;
+        let (files, timed) = files(request, uri, outbox, roads)?;
+        let way_in = WayIn::Given(Arc::new(Access { endpoint, pin: pin.clone(), credential }));
+        return Ok(Order { way_in, pin, named: None, max_rate: options.max_rate, files, timed });
+    }
+    let name = &request.destination_uri;
+    let Some(destination) = roads.named(name) else {
+        let known: Vec<&str> = roads.destinations.iter().map(|d| d.name.as_str()).collect();
+        let known =
+            if known.is_empty() { "there are none".to_owned() } else { format!("there are {}", known.join(", ")) };
+        return Err(Refused::Destination(format!(
+            "give sftp://user@host[:port]/path or the name of a [[destination]] of the configuration; {known}"
+        )));
+    };
+    if options.host_key.is_some() || options.identity.is_some() || options.password.is_some() {
+        let why = format!("destination '{name}' has its own host key and credential; give none");
+        return Err(Refused::Credential(why));
+    }
+    let (files, timed) = files(request, &destination.uri(), outbox, roads)?;
+    let max_rate = match (options.max_rate, destination.max_rate) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    };
+    let way_in = WayIn::Named(name.clone());
+    Ok(Order { way_in, pin: destination.pin.clone(), named: Some(name.clone()), max_rate, files, timed })
+}
+
+/// The files of a call with their destinations; whether times got into these.
+fn files(
+    request: &UploadRequest,
+    uri: &str,
+    outbox: &Outbox,
+    roads: &Roads,
+) -> Result<(Vec<(Outgoing, Destination)>, bool), Refused> {
+    let tokens = template::tokens(uri)?;
+    if tokens.is_empty() {
+        let to = Destination::parse(uri)?;
+        if request.paths.len() > 1 && !to.is_dir() {
+            let why = "several files need a directory or tokens in their destination: end the URI with '/'";
+            return Err(Refused::Destination(why.to_owned()));
+        }
     }
     let mut names = HashSet::new();
     let mut files = Vec::with_capacity(request.paths.len());
     for path in &request.paths {
         let outgoing = outbox.take(path)?;
-        let to = to.of_file(&outgoing.name);
+        let mut values = roads.context.clone();
+        values.extend(outgoing.values.clone());
+        let to = Destination::parse(&template::resolve(uri, &values)?)?.of_file(&outgoing.name);
         if !names.insert(to.remote_path()) {
             return Err(Refused::SameName { name: to.file_name().to_owned() });
         }
         files.push((outgoing, to));
     }
-    Ok(Order { access, files })
+    Ok((files, tokens.iter().any(|token| matches!(*token, "start_ts" | "end_ts" | "start" | "date"))))
 }
 
 /// The credential that came with a call, if one did.

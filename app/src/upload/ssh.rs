@@ -4,10 +4,14 @@
 //! only then is the user's name or a credential sent (RFC 4253 section 8, RFC 4252 section 4).
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use russh::AgentAuthError;
 use russh::client::{self, AuthResult, Handle, Msg};
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{AlgorithmKind, Channel, Disconnect, Preferred, SshId, cipher};
 use tokio::net::TcpStream;
@@ -168,17 +172,60 @@ async fn login(handle: &mut Handle<Gate>, access: &Access) -> Result<(), Failure
             let answer = handle.authenticate_password(user, password.expose());
             ("the password".to_owned(), timeout(ANSWER, answer).await)
         }
+        Credential::Agent(socket) => return login_by_agent(handle, at, socket).await,
     };
     match answer {
         Err(_) => Err(late(at, "the login")),
         Ok(Err(e)) => Err(lost(at, &e)),
-        Ok(Ok(AuthResult::Success)) => Ok(()),
+        Ok(Ok(answer)) => judged(handle, at, &answer, &proof),
+    }
+}
+
+/// Offers the keys of an agent one after another; the agent signs, the keys stay with it.
+async fn login_by_agent(handle: &mut Handle<Gate>, at: &Endpoint, socket: &Path) -> Result<(), Failure> {
+    let unavailable = |why: String| {
+        let message = format!("the SSH agent at {} cannot be used: {why}", socket.display());
+        Failure::new(FailureKind::CredentialUnavailable, message)
+    };
+    let agent =
+        timeout(ANSWER, AgentClient::connect_uds(socket)).await.map_err(|_| unavailable("no answer".to_owned()))?;
+    let mut agent = agent.map_err(|e| unavailable(e.to_string()))?;
+    let keys = timeout(ANSWER, agent.request_identities()).await.map_err(|_| unavailable("no answer".to_owned()))?;
+    let keys = keys.map_err(|e| unavailable(e.to_string()))?;
+    let mut last = Err(unavailable("it holds no key of a kind that is supported".to_owned()));
+    for key in keys {
+        let AgentIdentity::PublicKey { key, .. } = key else { continue };
+        let proof = format!("the agent's key {}", key.fingerprint(HashAlg::Sha256));
+        let answer = handle.authenticate_publickey_with(at.user.clone(), key, None, &mut agent);
+        last = match timeout(ANSWER, answer).await {
+            Err(_) => return Err(late(at, "the login")),
+            Ok(Err(AgentAuthError::Send(_))) => {
+                return Err(Failure::new(
+                    FailureKind::ConnectionLost,
+                    format!("the connection to {at} broke off during the login"),
+                ));
+            }
+            Ok(Err(AgentAuthError::Key(e))) => Err(unavailable(e.to_string())),
+            Ok(Ok(answer)) => judged(handle, at, &answer, &proof),
+        };
+        match &last {
+            Err(refused) if refused.kind != FailureKind::ConnectionLost => {}
+            _ => break,
+        }
+    }
+    last
+}
+
+/// What the server's answer to a login means.
+fn judged(handle: &Handle<Gate>, at: &Endpoint, answer: &AuthResult, proof: &str) -> Result<(), Failure> {
+    match answer {
+        AuthResult::Success => Ok(()),
         // The library's answer to a connection that ended before the server's.
-        Ok(Ok(AuthResult::Failure { remaining_methods, .. })) if remaining_methods.is_empty() && handle.is_closed() => {
+        AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && handle.is_closed() => {
             Err(Failure::new(FailureKind::ConnectionLost, format!("the connection to {at} broke off during the login")))
         }
-        Ok(Ok(AuthResult::Failure { .. })) => {
-            let message = format!("{at} does not accept {proof} for user '{}'", access.endpoint.user.escape_default());
+        AuthResult::Failure { .. } => {
+            let message = format!("{at} does not accept {proof} for user '{}'", at.user.escape_default());
             Err(Failure::new(FailureKind::AuthFailed, message))
         }
     }

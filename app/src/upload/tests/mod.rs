@@ -3,6 +3,7 @@
 
 mod faults;
 mod lives;
+mod named;
 mod refusals;
 mod resume;
 mod rig;

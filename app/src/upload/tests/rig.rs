@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::archive::disk::RealDisk;
 use crate::archive::{Archive, ArchiveOptions};
+use crate::upload::destination::Endpoint;
 use crate::upload::job::{Job, JobId, JobState};
 use crate::upload::queue::{Limits, Settings, UploadOptions, UploadRequest, Uploads};
 
@@ -35,14 +36,18 @@ impl Rig {
     }
 
     pub(super) fn with_limits(limits: Limits) -> Self {
+        Self::with(&Settings { limits, ..Settings::default() })
+    }
+
+    pub(super) fn with(settings: &Settings) -> Self {
         let dir = TempDir::with_prefix("mos-upload-").unwrap();
         let (root, inbox) = (dir.path().join("archive"), dir.path().join("inbox"));
         fs::create_dir(&root).unwrap();
         fs::create_dir(&inbox).unwrap();
-        Self::on(dir, root, inbox, limits)
+        Self::on(dir, root, inbox, settings)
     }
 
-    fn on(dir: TempDir, root: PathBuf, inbox: PathBuf, limits: Limits) -> Self {
+    fn on(dir: TempDir, root: PathBuf, inbox: PathBuf, settings: &Settings) -> Self {
         // A child that another test has just forked holds a copy of the lock until it is another program.
         let disk = loop {
             match RealDisk::open(&root) {
@@ -52,7 +57,7 @@ impl Rig {
         };
         let clock = Arc::new(SystemClock::new().unwrap());
         let archive = Archive::open(disk, clock, &ArchiveOptions::default()).unwrap();
-        let uploads = Uploads::start(&root, archive.clone(), &Settings { limits }).unwrap();
+        let uploads = Uploads::start(&root, archive.clone(), settings).unwrap();
         Self { uploads, archive, root, inbox, dir }
     }
 
@@ -78,9 +83,14 @@ impl Rig {
 
     /// The next life of the daemon: everything that is only in memory is gone.
     pub(super) fn restart(self) -> Self {
+        self.restart_with(&Settings::default())
+    }
+
+    /// The same with another configuration.
+    pub(super) fn restart_with(self, settings: &Settings) -> Self {
         let Self { uploads, archive, root, inbox, dir } = self;
         drop((uploads, archive));
-        Self::on(dir, root, inbox, Limits::default())
+        Self::on(dir, root, inbox, settings)
     }
 
     /// The only job of a call, when it has ended, or when a fault of the road holds it up.
@@ -169,6 +179,10 @@ impl Sshd {
         };
         let identity = client.to_openssh(LineEnding::LF).unwrap().to_string();
         Self { address, user, identity, ed25519, ecdsa, log, children, stopping, thread: Some(thread) }
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint { host: self.address.ip().to_string(), port: self.address.port(), user: self.user.clone() }
     }
 
     pub(super) fn uri(&self, path: &Path) -> String {
