@@ -15,6 +15,46 @@ const SIZE: usize = 24 << 20;
 /// What may be on its way when a life ends, and is sent again.
 const AGAIN: u64 = 3 << 20;
 
+/// An MP4 file of one sample, with `free` bytes in front of its media.
+fn movie(free: usize) -> Vec<u8> {
+    let boxed = |kind: &[u8; 4], body: &[u8]| [&(8 + body.len() as u32).to_be_bytes()[..], kind, body].concat();
+    let words = |words: &[usize]| words.iter().flat_map(|w| (*w as u32).to_be_bytes()).collect::<Vec<_>>();
+    let media = bytes(&name(8, SIZE));
+    let ftyp = boxed(b"ftyp", b"isom\0\0\0\0");
+    let free = if free > 0 { boxed(b"free", &vec![0; free - 8]) } else { Vec::new() };
+    let tables = [
+        boxed(b"stsc", &words(&[0, 1, 1, 1, 1])),
+        boxed(b"stsz", &words(&[0, 0, 1, SIZE])),
+        boxed(b"stco", &words(&[0, 1, ftyp.len() + free.len() + 8])),
+    ];
+    let stbl = boxed(b"stbl", &tables.concat());
+    let moov = boxed(b"moov", &boxed(b"trak", &boxed(b"mdia", &boxed(b"minf", &stbl))));
+    [ftyp, free, boxed(b"mdat", &media), moov].concat()
+}
+
+#[test]
+fn a_kill_of_a_reduced_upload_goes_on_in_the_same_bytes() {
+    let (sshd, setup) = (Sshd::start(), Setup::new());
+    let ends = Ends { server: sshd.address(), impostor: sshd.address() };
+    let road = Road::open(ends, Fates::all(Fate::Throttle { kilobytes_per_second: 8000 }));
+    let clips = setup.archive().join("clips");
+    std::fs::create_dir_all(&clips).unwrap();
+    std::fs::write(clips.join("movie.mp4"), movie(5_000_000)).unwrap();
+    let daemon = setup.start();
+    let to = (road.port(), &*sshd.upload());
+    let id = submit(&daemon, &sshd, to, "clips/movie.mp4", &json!({"reduce": true}));
+    wait_for("half of it", Duration::from_mins(2), || (road.bytes_up() > SIZE as u64 / 2).then_some(()));
+    let _ = daemon.kill();
+    let daemon = setup.start();
+    let _ = daemon.client.post(&format!("/v1/uploads/{id}/retry"), &json!({"identity": key(&sshd)})).ok();
+    let done = || (job(&daemon, &id)["state"] == "done").then_some(());
+    wait_for("the end of the upload", Duration::from_mins(2), done);
+    assert!(std::fs::read(sshd.upload().join("movie.mp4")).unwrap() == movie(0));
+    assert_eq!(names(&sshd.upload()).1, Vec::<String>::new());
+    let again = road.bytes_up() - SIZE as u64;
+    assert!(again < AGAIN, "{again} bytes more than the file has went up");
+}
+
 #[test]
 fn a_kill_at_any_point_goes_on_by_offset() {
     let (sshd, setup) = (Sshd::start(), Setup::new());

@@ -356,6 +356,25 @@ fn d1_several_mdats_of_all_header_forms_are_kept_apart() {
 }
 
 #[test]
+fn d1_samples_that_two_tracks_share_are_kept_for_both() {
+    let (_, file) = &FILES.all[0];
+    let trak = boxes(file).into_iter().find(|b| &b.kind == b"trak").unwrap();
+    let mut twin = file[trak.start..trak.end].to_vec();
+    let tkhd = boxes(&twin).into_iter().find(|b| &b.kind == b"tkhd").unwrap();
+    assert_eq!(twin[tkhd.body], 0, "version 0: the id is behind two times of 32 bits");
+    twin[tkhd.body + 12..tkhd.body + 16].copy_from_slice(&9_u32.to_be_bytes());
+    let twin = Insert { at: trak.start, len: twin.len() as u64, bytes: twin };
+    let shared = grow(file, &[twin]).to_vec();
+    let mut inserts = free_everywhere(&shared);
+    inserts.extend(chunk_places(&shared).into_iter().map(|at| Insert::junk(at, 99)));
+    let grown = grow(&shared, &inserts).to_vec();
+    assert_eq!(reduced(&grown), shared);
+    let seen = seen_bytes(&shared);
+    assert_eq!(seen.0.lines().filter(|l| l.starts_with("#media_type")).count(), 5);
+    assert_eq!(seen_bytes(&grown), seen);
+}
+
+#[test]
 fn a_free_box_at_the_end_is_cut_off() {
     let (_, file) = &FILES.all[1];
     let mut longer = file.clone();

@@ -55,7 +55,7 @@ impl Contents {
         let plan = Reduction::plan(&Stored(file.as_ref())).map_err(|e| {
             Failure::new(FailureKind::SourceError, format!("the file cannot be sent with `reduce`: {e}"))
         })?;
-        log::debug!("{} of {} bytes are sent", plan.len(), plan.input_len());
+        log::info!("{} of {} bytes are sent: {} saved", plan.len(), plan.input_len(), plan.input_len() - plan.len());
         let pieces = plan.pieces().iter().map(|piece| match piece {
             mos_mp4::Piece::Copy { offset, len } => Piece::Range { offset: *offset, len: *len },
             mos_mp4::Piece::Bytes(bytes) => Piece::Bytes(bytes.as_slice().into()),
