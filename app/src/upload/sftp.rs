@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use russh_sftp::protocol::{
     Close, Extended, FileAttributes, Fstat, Lstat, MkDir, Open, OpenFlags, Packet, Remove, Rename, StatusCode,
 };
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use self::survey::{Blind, CHECK_FILE, Partial};
@@ -61,13 +62,19 @@ struct Session {
     at: Endpoint,
     /// The extensions that the server named.
     extensions: HashSet<String>,
-    /// Largest write that the server takes.
-    largest: usize,
-    round_trip: Duration,
+    measures: OnceCell<Measures>,
     /// Directories that are known to be there.
     folders: Mutex<HashSet<String>>,
     /// The handle of the file that is being written, for whoever clears up.
     open: Mutex<Option<String>>,
+}
+
+/// What is asked for once on each connection.
+#[derive(Clone, Copy, Debug)]
+struct Measures {
+    /// Largest write that the server takes.
+    largest: usize,
+    round_trip: Duration,
 }
 
 /// What a look at a name showed.
@@ -80,24 +87,23 @@ impl Session {
         let starting = |e: WireError| e.failure(&at, "starting SFTP");
         let (wire, version) = Wire::open(connection.channel(&at).await?).await.map_err(starting)?;
         let extensions: HashSet<String> = version.extensions.into_keys().collect();
-        let begun = Instant::now();
-        let largest = if extensions.contains(LIMITS) {
-            let ask = |id| Packet::from(Extended { id, request: LIMITS.to_owned(), data: Vec::new() });
-            largest_write(&wire.ask(ask).await.map_err(starting)?)
-        } else {
-            let _ = wire.ask(|id| Packet::from(Lstat { id, path: ".".to_owned() })).await.map_err(starting)?;
-            SMALLEST
+        let (wire, measures) = (Arc::new(wire), OnceCell::new());
+        Ok(Self { connection, wire, at, extensions, measures, folders: Mutex::default(), open: Mutex::default() })
+    }
+
+    /// Largest write and round trip; asked for beside other requests, so that it costs no time of its own.
+    async fn measures(&self) -> Result<Measures, Failure> {
+        let ask = async {
+            let begun = Instant::now();
+            let answer = if self.offers(LIMITS) {
+                self.wire.ask(|id| Packet::from(Extended { id, request: LIMITS.to_owned(), data: Vec::new() })).await
+            } else {
+                self.wire.ask(|id| Packet::from(Lstat { id, path: ".".to_owned() })).await
+            };
+            let answer = answer.map_err(|e| self.fault(&e, "asking for limits"))?;
+            Ok(Measures { largest: largest_write(&answer), round_trip: begun.elapsed() })
         };
-        Ok(Self {
-            connection,
-            wire: Arc::new(wire),
-            at,
-            extensions,
-            largest,
-            round_trip: begun.elapsed(),
-            folders: Mutex::default(),
-            open: Mutex::default(),
-        })
+        self.measures.get_or_try_init(|| ask).await.copied()
     }
 
     fn offers(&self, extension: &str) -> bool {
@@ -137,9 +143,13 @@ impl Session {
     ) -> Result<Delivered, Failure> {
         let total = parcel.contents.len();
         let delivered = |sha256, synced| Delivered { remote_path: remote.to_owned(), bytes: total, sha256, synced };
-        self.make_parents(&parcel.to).await?;
-        let (there, partial) = tokio::join!(self.look(remote), self.look(temporary));
-        let (there, partial) = (there?, partial?);
+        // All at once: on a long road each round trip counts.
+        let (parent, there, partial, measures) =
+            tokio::join!(self.lacks_parent(&parcel.to), self.look(remote), self.look(temporary), self.measures());
+        if parent? {
+            self.make_parents(&parcel.to).await?;
+        }
+        let (there, partial, measures) = (there?, partial?, measures?);
         if let Some(there) = there {
             if parcel.known.part().maybe_placed && partial.is_none() && there.size == Some(total) {
                 progress(Progress::Verifying);
@@ -153,35 +163,54 @@ impl Session {
         }
         let (handle, todo) = self.open_partial(parcel, temporary, partial).await?;
         self.note_open(Some(handle.clone()));
-        let sha256 = self.send(parcel, temporary, &handle, todo, progress).await?;
+        let sha256 = self.send(parcel, temporary, (&handle, todo), measures, progress).await?;
         progress(Progress::Verifying);
         let synced = self.verify(parcel, temporary, &handle, sha256).await?;
         self.note_open(None);
         parcel.known.update(|part| part.maybe_placed = true);
-        self.command("closing the file", |id| Packet::from(Close { id, handle })).await?;
-        self.put_in_place(temporary, remote, parcel.overwrite).await?;
+        let close = self.command("closing the file", |id| Packet::from(Close { id, handle }));
+        let place = self.put_in_place(temporary, remote, parcel.overwrite);
+        if synced {
+            // On its disk already, so closing has nothing to tell; the server takes both in order.
+            let (closed, placed) = tokio::join!(close, place);
+            placed?;
+            if let Err(e) = closed {
+                log::debug!("{e}");
+            }
+        } else {
+            close.await?;
+            place.await?;
+        }
         Ok(delivered(sha256, synced))
+    }
+
+    /// Whether the directory of the file has to be made.
+    async fn lacks_parent(&self, to: &Destination) -> Result<bool, Failure> {
+        match to.parents().last() {
+            Some(parent) if !lock(&self.folders).contains(parent) => {
+                let lacks = self.look(parent).await?.is_none();
+                if !lacks {
+                    lock(&self.folders).insert(parent.clone());
+                }
+                Ok(lacks)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Creates the directories of the file that are missing.
     async fn make_parents(&self, to: &Destination) -> Result<(), Failure> {
         let folders = to.parents();
-        let Some(innermost) = folders.last() else { return Ok(()) };
-        if lock(&self.folders).contains(innermost) {
-            return Ok(());
-        }
-        if self.look(innermost).await?.is_none() {
-            for folder in &folders {
-                let (path, attrs) = (folder.clone(), FileAttributes::default());
-                if let Err(e) = self.wire.command(|id| Packet::from(MkDir { id, path, attrs })).await {
-                    // An existing directory and a forbidden one get the same answer from some servers.
-                    if self.look(folder).await?.is_none() {
-                        return Err(e.failure(&self.at, format_args!("creating the directory {}", shown(folder))));
-                    }
+        for folder in &folders {
+            let (path, attrs) = (folder.clone(), FileAttributes::default());
+            if let Err(e) = self.wire.command(|id| Packet::from(MkDir { id, path, attrs })).await {
+                // An existing directory and a forbidden one get the same answer from some servers.
+                if self.look(folder).await?.is_none() {
+                    return Err(self.fault(&e, format_args!("creating the directory {}", shown(folder))));
                 }
             }
         }
-        lock(&self.folders).insert(innermost.clone());
+        lock(&self.folders).extend(folders.last().cloned());
         Ok(())
     }
 
@@ -224,7 +253,12 @@ impl Session {
         }
         parcel.known.update(|part| part.acknowledged = 0);
         let anew = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE;
-        let opened = open(&self.wire, temporary, anew).await;
+        let mut opened = open(&self.wire, temporary, anew).await;
+        if matches!(&opened, Err(e) if e.code() == Some(StatusCode::NoSuchFile)) {
+            // The directory was there before, and has gone since.
+            self.make_parents(&parcel.to).await?;
+            opened = open(&self.wire, temporary, anew).await;
+        }
         let handle = opened.map_err(|e| self.fault(&e, format_args!("creating {}", shown(temporary))))?;
         Ok((handle, survey::rest(0, total)))
     }
@@ -233,16 +267,16 @@ impl Session {
         &self,
         parcel: &Parcel,
         temporary: &str,
-        handle: &str,
-        todo: Vec<std::ops::Range<u64>>,
+        (handle, todo): (&str, Vec<std::ops::Range<u64>>),
+        measures: Measures,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<[u8; 32], Failure> {
         let total = parcel.contents.len();
         let plan = Plan {
             contents: &parcel.contents,
             todo,
-            largest: self.largest,
-            round_trip: self.round_trip,
+            largest: measures.largest,
+            round_trip: measures.round_trip,
             max_rate: parcel.max_rate,
             known: &parcel.known,
         };

@@ -55,6 +55,22 @@ fn several_files_of_one_call_share_a_connection() {
     assert_eq!(sshd.connections(), 1);
 }
 
+/// Over one connection, on which the directory was known to be there.
+#[test]
+fn a_directory_that_has_gone_is_made_again() {
+    let rig = Rig::new();
+    let sshd = Sshd::start(&rig.scratch("sshd"), "");
+    let there = rig.inbox.join("today");
+    for name in ["a.mp4", "b.mp4"] {
+        let (path, contents) = rig.clip(name, 1000);
+        let job = rig.end_of(&request(&path, &sshd.uri(&there.join("")), &sshd.pin(), sshd.identity()));
+        assert!(matches!(job.state, JobState::Done { .. }), "{job:?}");
+        assert_eq!(fs::read(there.join(name)).unwrap(), contents);
+        fs::remove_dir_all(&there).unwrap();
+    }
+    assert_eq!(sshd.connections(), 1);
+}
+
 /// Invariant 1: any of the server's keys may be pinned, by fingerprint or by known_hosts line.
 #[test]
 fn every_kind_of_pin_lets_the_right_server_in() {
