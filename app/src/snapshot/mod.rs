@@ -4,9 +4,11 @@
 //! - S1: read are the segment's tables and the keyframe's own bytes, nothing else of the file.
 //! - S2: the picture is whole under its name or not there at all; its contents are durable when it is answered.
 //! - S3: the segment stays while it is read; an open one is read up to its last durable fragment.
+//! - S4: a picture describes itself: lens, segment and capture time are in a comment of the file (`note.rs`).
 //!
 //! Anybody may call it, from a thread that may block. How a picture is decoded is the platform's affair.
 
+pub(crate) mod note;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,8 @@ use mos_hal::platform::{CodecError, Codecs, Jpeg, JpegOptions};
 use mos_mp4::movie::Movie;
 use mos_mp4::{Sample, SampleEntry, SegmentFile, VIDEO_TIMESCALE};
 
+use self::note::Note;
+use crate::archive::clock_file::quality_name;
 use crate::archive::disk::{DiskFile, OpenMode};
 use crate::archive::error::at;
 use crate::archive::ids::{RunId, SegmentId, number};
@@ -162,25 +166,35 @@ impl Snapshots {
 
         let taken = Mono(content.identity.mono_start.saturating_add(VIDEO_TIMESCALE.nanos(sample.pts())));
         let id_of_picture = SnapshotId { run: self.archive.run(), number: self.next.fetch_add(1, Ordering::Relaxed) };
-        self.store(id_of_picture, &jpeg)?;
+        let mapping = reader.segment.mapping();
+        let note = Note {
+            lens: id.lens.to_string(),
+            segment: id.to_string(),
+            ts: mapping.utc_of(taken).0,
+            clock: quality_name(mapping.quality).to_owned(),
+        };
+        let bytes = self.store(id_of_picture, &jpeg, &note)?;
         Ok(Snapshot {
             id: id_of_picture,
             segment: id.clone(),
             path: id_of_picture.path(),
-            bytes: jpeg.data.len() as u64,
+            bytes,
             width: jpeg.width,
             height: jpeg.height,
-            ts: reader.segment.mapping().utc_of(taken),
+            ts: note.time(),
             offset: taken.since(row.start) as f64 / 1e9,
         })
     }
 
-    fn store(&self, id: SnapshotId, jpeg: &Jpeg) -> Result<(), ArchiveError> {
+    /// Returns how many bytes the file has.
+    fn store(&self, id: SnapshotId, jpeg: &Jpeg, note: &Note) -> Result<u64, ArchiveError> {
         let disk = self.archive.disk();
         let (unfinished, path) = (id.unfinished(), id.path());
+        let (at_byte, comment) = note.place(&jpeg.data);
+        let (head, tail) = jpeg.data.split_at(at_byte);
         let write = || {
             let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(at("create", &unfinished))?;
-            file.write_at(0, &[IoSlice::new(&jpeg.data)]).map_err(at("write", &unfinished))?;
+            file.write_at(0, &[head, &comment, tail].map(IoSlice::new)).map_err(at("write", &unfinished))?;
             file.sync().map_err(at("sync", &unfinished))?;
             disk.rename(&unfinished, &path).map_err(at("rename", &unfinished))
         };
@@ -188,7 +202,7 @@ impl Snapshots {
         if written.is_err() {
             let _ = disk.remove_file(&unfinished);
         }
-        written
+        written.map(|()| (jpeg.data.len() + comment.len()) as u64)
     }
 }
 

@@ -23,6 +23,10 @@ fn the_keyframe_at_or_before_the_offset_becomes_a_picture() {
         assert_eq!((file.len() as u64, &file[..4]), (picture.bytes, &[0xff, 0xd8, 0xff, 0xe0][..]));
         assert_eq!((picture.width as usize, picture.height as usize), (s.width, s.height));
         assert!(!rig.archive.pins().is_pinned(segment));
+        // S4.
+        let file = rig.archive.disk().open(&picture.path, OpenMode::Read).unwrap();
+        let note = Note::read(file.as_ref()).unwrap().unwrap();
+        assert_eq!((note.time(), note.segment), (picture.ts, segment.to_string()));
     }
     let small = snapshots.take(&closed, 1.0, JpegOptions { quality: 50, max_edge: Some(48) }).unwrap();
     assert_eq!((small.width, small.height), (48, 32));
