@@ -34,6 +34,13 @@ pub enum Fate {
         /// At most so fast.
         kilobytes_per_second: u64,
     },
+    /// A link as a mobile network has it: every byte late, and only so many of them. Never drawn.
+    Link {
+        /// So late, each way.
+        millis: u64,
+        /// At most so fast.
+        kilobytes_per_second: u64,
+    },
     /// Nothing passes for a while.
     Stall {
         /// From here on.
@@ -72,12 +79,17 @@ pub enum Fate {
 impl Fate {
     /// How late bytes arrive.
     pub(super) fn delay(self) -> Duration {
-        if let Self::Delay { millis } = self { Duration::from_millis(millis) } else { Duration::ZERO }
+        match self {
+            Self::Delay { millis } | Self::Link { millis, .. } => Duration::from_millis(millis),
+            _ => Duration::ZERO,
+        }
     }
 
     /// How long to wait after `bytes` have passed.
     pub(super) fn pace(self, bytes: usize) -> Option<Duration> {
-        let Self::Throttle { kilobytes_per_second } = self else { return None };
+        let (Self::Throttle { kilobytes_per_second } | Self::Link { kilobytes_per_second, .. }) = self else {
+            return None;
+        };
         Some(Duration::from_micros(bytes as u64 * 1000 / kilobytes_per_second))
     }
 
@@ -86,7 +98,9 @@ impl Fate {
         let (of, after) = match self {
             Self::Reset { way, after } | Self::Flip { way, after } => (way, after),
             Self::Stall { after, .. } | Self::BlackHole { after } | Self::HalfOpen { after } => (Way::Up, after),
-            Self::Clean | Self::Delay { .. } | Self::Throttle { .. } | Self::Impostor => return None,
+            Self::Clean | Self::Delay { .. } | Self::Throttle { .. } | Self::Link { .. } | Self::Impostor => {
+                return None;
+            }
         };
         (of == way && (passed..passed + len).contains(&after)).then(|| after - passed)
     }
