@@ -11,6 +11,9 @@ pub enum ArchiveError {
     /// No such segment, or it was removed.
     #[error("no segment {0}; `mos segments` lists what there is")]
     NotFound(SegmentId),
+    /// Nothing is known of the segment, but what earlier runs left is not listed yet.
+    #[error("nothing is known of segment {0} yet: what earlier runs left is still being listed; try again in a moment")]
+    StillListing(SegmentId),
     /// The segment is protected; unprotect it first.
     #[error("segment {0} is protected; unprotect it first")]
     Protected(SegmentId),

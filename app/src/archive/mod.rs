@@ -305,7 +305,10 @@ impl Archive {
 
     /// A segment by its id.
     pub fn lookup(&self, id: &SegmentId) -> Result<SegmentRow, ArchiveError> {
-        self.inner.catalog.get(id).ok_or_else(|| ArchiveError::NotFound(id.clone()))
+        // Asked first: what is complete now stays so.
+        let complete = self.health().loaded || id.run >= self.inner.run;
+        let missing = if complete { ArchiveError::NotFound } else { ArchiveError::StillListing };
+        self.inner.catalog.get(id).ok_or_else(|| missing(id.clone()))
     }
 
     /// Opens a segment's file and pins it.

@@ -63,6 +63,7 @@ impl ClipFailure {
             Self::NoFootage => Kind::NoFootage,
             Self::SplitNeeded { .. } => Kind::FormatChange,
             Self::NoClip(_) | Self::Archive(ArchiveError::NotFound(_)) => Kind::NotFound,
+            Self::Archive(ArchiveError::StillListing(_)) => Kind::NotReady,
             Self::Newer(_) => Kind::Newer,
             Self::Archive(ArchiveError::Io { .. }) => Kind::Storage,
             Self::Unreadable { .. } | Self::Unplannable(_) | Self::Archive(_) => Kind::Internal,

@@ -308,6 +308,7 @@ impl From<ArchiveError> for Fault {
     fn from(error: ArchiveError) -> Self {
         let kind = match &error {
             ArchiveError::NotFound(_) => Kind::NotFound,
+            ArchiveError::StillListing(_) => Kind::NotReady,
             ArchiveError::Protected(_) => Kind::Protected,
             ArchiveError::ProtectedQuota { .. } => Kind::ProtectedQuota,
             ArchiveError::StillOpen(_) => Kind::Open,

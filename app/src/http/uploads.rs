@@ -131,6 +131,7 @@ impl From<Refused> for Fault {
             Refused::Path { .. } => Kind::Forbidden,
             Refused::NotFound { .. } | Refused::NoJob { .. } => Kind::NotFound,
             Refused::Open { .. } => Kind::Open,
+            Refused::StillListing { .. } => Kind::NotReady,
             Refused::QueueFull { .. } | Refused::Stopping => Kind::Busy,
         };
         Self::new(kind, refused.to_string())

@@ -125,6 +125,7 @@ impl SnapshotFailure {
             Self::Codec(CodecError::Undecodable(_) | CodecError::Missing { .. }) => Kind::Undecodable,
             Self::Codec(CodecError::Timeout(_)) => Kind::Busy,
             Self::Archive(ArchiveError::NotFound(_)) => Kind::NotFound,
+            Self::Archive(ArchiveError::StillListing(_)) => Kind::NotReady,
             Self::Archive(ArchiveError::Io { .. }) => Kind::Storage,
             Self::Archive(_) => Kind::Internal,
         }

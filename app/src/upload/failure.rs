@@ -131,6 +131,12 @@ pub enum Refused {
         /// The path as asked.
         path: String,
     },
+    /// The segment may be one of those that are not listed yet.
+    #[error("path '{path}': what earlier runs left is still being listed; try again in a moment")]
+    StillListing {
+        /// The path as asked.
+        path: String,
+    },
     /// The segment is still being recorded.
     #[error("path '{path}': the segment is still open; wait until it is closed, or cut a clip of it and send that")]
     Open {

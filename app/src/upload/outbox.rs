@@ -101,6 +101,7 @@ impl Outbox {
             Ok((_, segment)) if segment.row.state == SegmentState::Open => Err(Refused::Open { path: path() }),
             Ok((pin, _)) => Ok(pin),
             Err(ArchiveError::NotFound(_)) => Err(Refused::NotFound { path: path() }),
+            Err(ArchiveError::StillListing(_)) => Err(Refused::StillListing { path: path() }),
             Err(e) => Err(Refused::Path { path: path(), why: e.to_string() }),
         }
     }

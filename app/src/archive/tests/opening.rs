@@ -15,6 +15,22 @@ use crate::archive::{Archive, ArchiveError, ArchiveOptions, Gap, GapCause, Segme
 use crate::retention::Limits;
 
 #[test]
+fn what_is_not_listed_yet_is_not_called_missing() {
+    let machine = Machine::new();
+    let id = record(&machine.start(), &lens("road"), now(&machine), 2);
+    machine.kill();
+    let archive = machine.open().unwrap();
+    assert!(matches!(archive.lookup(&id), Err(ArchiveError::StillListing(_))));
+    assert!(matches!(archive.keep(&id, &note()), Err(ArchiveError::StillListing(_))));
+    let of_this_run = "road-2-0".parse().unwrap();
+    assert!(matches!(archive.lookup(&of_this_run), Err(ArchiveError::NotFound(_))));
+    archive.load().unwrap();
+    assert_eq!(archive.lookup(&id).unwrap().row.id, id);
+    let unknown = "road-1-9".parse().unwrap();
+    assert!(matches!(archive.lookup(&unknown), Err(ArchiveError::NotFound(_))));
+}
+
+#[test]
 fn without_a_clock_file_the_header_tells() {
     let machine = Machine::new();
     let archive = machine.start();

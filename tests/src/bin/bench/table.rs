@@ -28,7 +28,7 @@ impl Table {
             ours: format!("{} {unit}", short(ours)),
             peer: format!("{} {} {unit}", peer.0, short(peer.1)),
             ratio: format!("{ratio:.2}×"),
-            limit: format!("≤ {limit}×"),
+            limit: format!("≤ {}×", (limit * 100.0).round() / 100.0),
             holds: ratio <= limit,
         });
     }
