@@ -4,6 +4,7 @@
 //! its own choosing and never waits for the sink. It does not retry: one failure ends it, and the capture service decides
 //! what happens next.
 
+use crate::clock::Mono;
 use crate::media::AccessUnit;
 
 mod spec;
@@ -57,6 +58,12 @@ pub enum SourceError {
 pub trait UnitSink: Send + Sync {
     /// One access unit, in decoding order per track.
     fn unit(&self, unit: AccessUnit);
+    /// The source gave up `pictures` that it had taken, before they were coded: none of them comes as a unit, and what does
+    /// come decodes without them. `from` is the capture time of the first, `to` that of the next that is coded. Told at once,
+    /// so units that were captured before may follow.
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+        let _ = (from, to, pictures);
+    }
     /// The source is over; nothing follows.
     fn ended(&self, why: SourceError);
 }

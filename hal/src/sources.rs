@@ -7,6 +7,7 @@ use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
 pub(crate) mod encoder;
 mod file;
+mod leaks;
 mod live;
 pub(crate) mod outlet;
 mod rtsp;

@@ -40,6 +40,8 @@ pub enum GapCause {
     SourceEnded,
     /// Known to be missing between camera and recorder.
     PacketLoss,
+    /// The host's encoder did not keep up, and pictures were left out before it.
+    EncoderSlow,
     /// Time stamps that could not be repaired. Kept for what was recorded before all of them were.
     BadTimestamps,
     /// The disk did not keep up and the buffer was full.
@@ -74,6 +76,7 @@ impl GapCause {
             Self::CameraBrokeOff => "camera_broke_off",
             Self::SourceEnded => "source_ended",
             Self::PacketLoss => "packet_loss",
+            Self::EncoderSlow => "encoder_slow",
             Self::BadTimestamps => "bad_timestamps",
             Self::DiskSlow => "disk_slow",
             Self::DiskFull => "disk_full",

@@ -11,6 +11,7 @@ use mos_hal::source::{SourceError, UnitSink};
 
 use crate::archive::gaps::GapCause;
 use crate::record::Intake;
+use crate::record::intake::LeftOut;
 
 use super::Bell;
 
@@ -94,6 +95,12 @@ impl UnitSink for LensSink {
             self.tally.discontinuities.fetch_add(1, Ordering::Relaxed);
         }
         self.intake.push(unit);
+    }
+
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+        if !self.retired.load(Ordering::Acquire) {
+            self.intake.left_out(LeftOut { from, to, pictures });
+        }
     }
 
     fn ended(&self, why: SourceError) {

@@ -41,6 +41,19 @@ pub enum Item {
         /// Earliest capture time among them, if any was known.
         from: Option<Mono>,
     },
+    /// The source gave up pictures before they became units; what follows does not depend on them.
+    LeftOut(LeftOut),
+}
+
+/// Pictures that a source left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Capture time of the first.
+    pub from: Mono,
+    /// Capture time of the next that comes as a unit.
+    pub to: Mono,
+    /// How many.
+    pub pictures: u64,
 }
 
 /// Units and bytes that went through an intake since it was made.
@@ -104,6 +117,23 @@ impl Intake {
         let markers = s.queue.iter().rev().take_while(|i| !matches!(i, Item::Unit(_))).count();
         if !s.closed && !repeated && markers < MARKER_LIMIT {
             s.queue.push_back(Item::Down { cause, at });
+        }
+    }
+
+    /// Notes pictures that the source left out; they count as captured. May come before units that were captured earlier.
+    pub fn left_out(&self, news: LeftOut) {
+        let mut s = self.lock();
+        if s.closed {
+            return;
+        }
+        s.counters.captured += news.pictures;
+        s.counters.queued += news.pictures;
+        match s.queue.back_mut() {
+            Some(Item::LeftOut(last)) if last.to == news.from => {
+                last.to = news.to;
+                last.pictures += news.pictures;
+            }
+            _ => s.queue.push_back(Item::LeftOut(news)),
         }
     }
 
@@ -176,7 +206,7 @@ impl State {
 
     fn drop_incoming(&mut self, unit: &AccessUnit) {
         self.counters.dropped += 1;
-        note_dropped(&mut self.queue, unit.pts);
+        note_dropped(&mut self.queue, unit.pts, 1);
     }
 
     /// Drops at least one unit and then up to an entry point that leaves room for `need` bytes. Markers stay in place.
@@ -194,7 +224,7 @@ impl State {
                     self.bytes -= cost(&unit);
                     self.counters.queued -= 1;
                     self.counters.dropped += 1;
-                    note_dropped(&mut kept, unit.pts);
+                    note_dropped(&mut kept, unit.pts, 1);
                 }
                 Item::Dropped { units, from } => match kept.back_mut() {
                     Some(Item::Dropped { units: u, from: f }) => {
@@ -203,6 +233,12 @@ impl State {
                     }
                     _ => kept.push_back(Item::Dropped { units, from }),
                 },
+                // Part of what is dropped around it.
+                Item::LeftOut(left_out) => {
+                    self.counters.queued -= left_out.pictures;
+                    self.counters.dropped += left_out.pictures;
+                    note_dropped(&mut kept, Some(left_out.from), left_out.pictures);
+                }
                 down @ Item::Down { .. } => kept.push_back(down),
             }
         }
@@ -219,12 +255,12 @@ fn earlier(a: Option<Mono>, b: Option<Mono>) -> Option<Mono> {
     }
 }
 
-fn note_dropped(queue: &mut VecDeque<Item>, pts: Option<Mono>) {
+fn note_dropped(queue: &mut VecDeque<Item>, pts: Option<Mono>, more: u64) {
     if let Some(Item::Dropped { units, from }) = queue.back_mut() {
-        *units += 1;
+        *units += more;
         *from = earlier(*from, pts);
     } else {
-        queue.push_back(Item::Dropped { units: 1, from: pts });
+        queue.push_back(Item::Dropped { units: more, from: pts });
     }
 }
 
@@ -270,6 +306,7 @@ mod tests {
                 Item::Unit(u) => format!("{:?}{}", u.kind, u.pts.unwrap().0 / 40_000_000),
                 Item::Down { cause, .. } => format!("{cause:?}"),
                 Item::Dropped { units, from } => format!("-{units}@{}", from.unwrap().0 / 40_000_000),
+                Item::LeftOut(l) => format!("!{}@{}", l.pictures, l.from.0 / 40_000_000),
             })
             .collect()
     }
@@ -299,6 +336,34 @@ mod tests {
         let mut got = VecDeque::new();
         intake.take(&mut got);
         assert_eq!(kinds(&got), ["-5@0", "Idr5", "Delta6"]);
+    }
+
+    #[test]
+    fn pictures_that_the_source_left_out_count_as_captured_and_go_with_what_is_dropped() {
+        let f = format();
+        let intake = Intake::new(3 * (100 + UNIT_OVERHEAD));
+        let left_out = |from: i64, to: i64| LeftOut {
+            from: Mono(from * 40_000_000),
+            to: Mono(to * 40_000_000),
+            pictures: (to - from).unsigned_abs(),
+        };
+        intake.push(unit(&f, 0, FrameKind::Idr, 100));
+        intake.left_out(left_out(1, 3));
+        intake.left_out(left_out(3, 4));
+        assert_eq!(intake.counters().captured, 4);
+        let mut got = VecDeque::new();
+        intake.take(&mut got);
+        assert_eq!(kinds(&got), ["Idr0", "!3@1"]);
+        got.clear();
+        intake.push(unit(&f, 4, FrameKind::Idr, 100));
+        intake.left_out(left_out(5, 7));
+        for n in 7..10 {
+            intake.push(unit(&f, n, if n == 8 { FrameKind::Idr } else { FrameKind::Delta }, 100));
+        }
+        intake.take(&mut got);
+        assert_eq!(kinds(&got), ["-4@4", "Idr8", "Delta9"]);
+        let c = intake.counters();
+        assert_eq!((c.captured, c.taken, c.dropped, c.queued), (10, 6, 4, 0));
     }
 
     #[test]
@@ -355,7 +420,7 @@ mod tests {
                         units += 1;
                     }
                     Item::Dropped { units, .. } => { lost += *units; must_enter = true; }
-                    Item::Down { .. } => {}
+                    Item::Down { .. } | Item::LeftOut(_) => {}
                 }
             }
             prop_assert_eq!(units + lost, plan.len() as u64);

@@ -8,6 +8,7 @@ use mos_hal::clock::{BootId, Clock, Mono, SimClock, UtcMicros};
 use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, LensId, TrackFormat};
 use mos_hal::timeline::Timeline;
 
+use super::intake::LeftOut;
 use super::repair::TimeFault;
 use super::testing::{MS, order, unit_at, video_format};
 use super::*;
@@ -139,6 +140,33 @@ fn l2_a_loss_is_a_gap_up_to_the_next_keyframe() {
     assert_eq!(rig.gaps(), [(1200, 2000, GapCause::PacketLoss)]);
     assert_eq!(rig.spans(), [(0, 3000, 55)]);
     assert_eq!(rig.recorder.status().lenses[&rig.lens].dropped[&GapCause::PacketLoss], 17);
+}
+
+#[test]
+fn pictures_that_the_encoder_was_too_slow_for_are_a_gap_between_pictures_that_are_there() {
+    let rig = rig(60);
+    let format = video_format(0);
+    let left_out = |from: i64, to: i64| {
+        let at = |n: i64| Mono(n * STEP * MS);
+        let news = LeftOut { from: at(from), to: at(to), pictures: (to - from).unsigned_abs() };
+        rig.recorder.intake(&rig.lens).unwrap().left_out(news);
+    };
+    // Told while pictures of before are still on their way.
+    (0..35).for_each(|n| rig.frame(&format, n, gop(n, 25)));
+    left_out(38, 60);
+    (35..38).chain(60..70).for_each(|n| rig.frame(&format, n, if n == 50 { FrameKind::Idr } else { FrameKind::Delta }));
+    // The camera breaks off before the next picture comes: all of it is one absence.
+    left_out(70, 75);
+    rig.recorder.intake(&rig.lens).unwrap().down(GapCause::CameraBrokeOff, Mono(75 * STEP * MS));
+    (100..130).for_each(|n| rig.frame(&format, n, gop(n, 25)));
+    rig.stop();
+    assert_eq!(
+        rig.gaps(),
+        [(38 * STEP, 60 * STEP, GapCause::EncoderSlow), (70 * STEP, 100 * STEP, GapCause::CameraBrokeOff)]
+    );
+    let status = rig.recorder.status().lenses[&rig.lens].clone();
+    assert_eq!(status.dropped[&GapCause::EncoderSlow], 27);
+    assert_eq!((status.captured, status.stored), (105, 78));
 }
 
 #[test]

@@ -44,6 +44,15 @@ impl Outlet {
         }
     }
 
+    /// Tells of pictures that were left out; see [`UnitSink::left_out`].
+    pub(crate) fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+        self.warn(format_args!("{pictures} pictures left out, the encoder is too slow"));
+        let over = self.lock();
+        if !*over {
+            self.sink.left_out(from, to, pictures);
+        }
+    }
+
     /// Ends the source by itself.
     pub(crate) fn end(&self, why: SourceError) {
         let first = !std::mem::replace(&mut *self.lock(), true);

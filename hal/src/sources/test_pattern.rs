@@ -95,9 +95,10 @@ impl Feed {
             }
             let now = outlet.clock.mono();
             if now.since(self.time_of(number + 1)) > LATE {
-                let skipped_to = self.number_at(now);
-                outlet.warn(format_args!("{} frames left out, the encoder is too slow", skipped_to - number - 1));
-                number = skipped_to;
+                let next = self.number_at(now);
+                let left_out = (next - number - 1).unsigned_abs();
+                outlet.left_out(self.time_of(number + 1), self.time_of(next), left_out);
+                number = next;
             } else {
                 number += 1;
             }
@@ -132,5 +133,67 @@ impl Feed {
             self.scene.paint(&mut map, number.unsigned_abs(), outlet.clock.utc());
         }
         self.src.push_buffer(buffer).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::media::AccessUnit;
+    use crate::source::{SourceSpec, UnitSink};
+
+    /// Each span that was left out, and the end.
+    struct Told(mpsc::Sender<(Mono, Mono, u64)>);
+
+    impl UnitSink for Told {
+        fn unit(&self, _: AccessUnit) {}
+        fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+            let _ = self.0.send((from, to, pictures));
+        }
+        fn ended(&self, _: SourceError) {}
+    }
+
+    #[test]
+    fn what_a_slow_encoder_costs_is_told_exactly() {
+        common::init().unwrap();
+        let Ok(SourceSpec::Test(pattern)) = SourceSpec::parse("test:?width=64&height=64&fps=50") else {
+            panic!("a test pattern");
+        };
+        // In the place of the encoder: half a second for each picture.
+        let slow = "appsrc name=scene is-live=true format=time max-buffers=1 max-bytes=0 block=true \
+            ! identity sleep-time=500000 ! appsink name=video sync=false max-buffers=1000";
+        let pipeline = common::build(slow).unwrap();
+        let feed = Feed::new(common::named(&pipeline, "scene").unwrap(), &pattern).unwrap();
+        let sink: gstreamer_app::AppSink = common::named(&pipeline, "video").unwrap();
+        let (sender, told) = mpsc::channel();
+        let outlet = Outlet::new("scene".into(), Arc::new(SystemClock::new().unwrap()), Arc::new(Told(sender)));
+        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(gst::ClockTime::ZERO);
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let painter = std::thread::spawn({
+            let outlet = Arc::clone(&outlet);
+            move || feed.run(&outlet)
+        });
+        let (from, to, pictures) = told.recv().unwrap();
+        let mut before = None;
+        // Coded pictures reach up to the first that was left out, and go on with the next one.
+        loop {
+            let at = Mono(sink.pull_sample().unwrap().buffer().unwrap().pts().unwrap().nseconds().cast_signed());
+            if at >= from {
+                assert_eq!(at, to);
+                break;
+            }
+            before = Some(at);
+        }
+        assert_eq!(before.unwrap() + std::time::Duration::from_millis(20), from);
+        assert_eq!(to.since(from), pictures.cast_signed() * 20_000_000);
+        outlet.silence();
+        common::stop(pipeline);
+        painter.join().unwrap();
     }
 }

@@ -1,7 +1,8 @@
 //! `v4l2:`, a camera on this machine: USB or another V4L2 capture node.
 //!
 //! Promises to pass H.264 on as it is where the camera encodes, and else to encode on the host; to stamp frames with the
-//! driver's monotonic capture time; and that a slow encoder costs raw frames and never blocks the driver.
+//! driver's monotonic capture time; and that a slow encoder costs raw frames, each of which is told, and never blocks the
+//! driver.
 
 use std::io;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use gstreamer::prelude::*;
 
 use super::encoder::{self, Encoding};
+use super::leaks;
 use super::live::{self, Live};
 use super::outlet::Outlet;
 use super::samples;
@@ -52,6 +54,9 @@ pub(super) fn open(
         Ok(pipeline)
     };
     let pipeline = start().map_err(|why: String| outlet.unsupported(why))?;
+    if let Ok(queue) = common::named(&pipeline, leaks::QUEUE) {
+        leaks::watch(&queue, outlet);
+    }
     log::info!("{}: {:?} {}x{}", outlet.what, choice.stream, choice.size.0, choice.size.1);
     let kind = if choice.stream == Stream::H264 { live::Kind::Passed } else { live::Kind::Encoded };
     Live::start(&pipeline, outlet, kind)
@@ -136,7 +141,8 @@ fn text(source: &str, choice: &Choice) -> Result<String, String> {
         let bitrate = (pixels * BITS_PER_PIXEL).clamp(500_000.0, 50_000_000.0) as u32;
         let gop = (choice.likely_fps as u32).max(1);
         // Four raw frames may wait for the encoder; then the oldest goes.
-        let queue = "queue leaky=downstream max-size-buffers=4 max-size-bytes=0 max-size-time=0";
+        let queue =
+            format!("queue name={} leaky=downstream max-size-buffers=4 max-size-bytes=0 max-size-time=0", leaks::QUEUE);
         let encoder = encoder::text(&Encoding { codec: VideoCodec::H264, bitrate, gop })?;
         Ok::<_, String>(format!("{queue} ! videoconvert ! video/x-raw,format=I420 ! {encoder} ! {sink}"))
     };

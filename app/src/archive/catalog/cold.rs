@@ -158,6 +158,9 @@ impl Cold {
     }
 
     /// Gaps in a window, in no order. `open` are segments that are not in the index yet.
+    ///
+    /// Between two runs lies a gap only where footage is missing: a recorder that is killed and records again before its
+    /// last frame's time is over leaves none, as it has lost nothing. That there were two runs is told by the segments.
     pub(crate) fn gaps(&self, lens: Option<&LensId>, window: Window, open: &[Row]) -> Vec<GapRow> {
         let mut rows = Vec::new();
         let mut runs: BTreeMap<&LensId, BTreeMap<RunId, (Mono, Mono)>> = BTreeMap::new();
