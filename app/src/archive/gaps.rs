@@ -139,12 +139,14 @@ pub(crate) struct GapFile {
     pub(crate) damage: Option<u64>,
 }
 
-/// Parses `gaps.jsonl`. Bad lines in the part that was never known to be durable are a torn tail and skipped.
+/// Parses `gaps.jsonl`. From a bad line on, what was never known to be durable is a torn tail and skipped: a line of it that
+/// is whole by chance would leave a hole where the one before it is not.
 pub(crate) fn parse(bytes: &[u8]) -> GapFile {
     let mut file = GapFile::default();
     let mut first_bad: Option<u64> = None;
     let mut durable = 0;
     let mut offset = 0;
+    let mut before_bad = 0;
     for raw in bytes.split_inclusive(|b| *b == b'\n') {
         let begin = offset;
         offset += raw.len() as u64;
@@ -156,11 +158,15 @@ pub(crate) fn parse(bytes: &[u8]) -> GapFile {
                 durable = durable.max(line.synced);
                 file.records.push(line.record());
             }
-            None => first_bad = first_bad.or(Some(begin)),
+            None if first_bad.is_none() => (first_bad, before_bad) = (Some(begin), file.records.len()),
+            None => {}
         }
     }
     file.torn = first_bad.is_some();
     file.damage = first_bad.filter(|bad| *bad < durable);
+    if file.torn && file.damage.is_none() {
+        file.records.truncate(before_bad);
+    }
     file
 }
 
@@ -278,8 +284,7 @@ mod tests {
             torn[begin..end].fill(0);
             let parsed = parse(&torn);
             assert_eq!(parsed.damage, None, "word at {word}");
-            assert!(parsed.records.starts_with(&[gap(1), gap(2)]));
-            assert!(parsed.records.len() >= 2 && parsed.records.len() <= 3);
+            assert!([gap(1), gap(2), gap(3)].starts_with(&parsed.records) && parsed.records.len() >= 2);
         }
     }
 
