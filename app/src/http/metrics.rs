@@ -21,6 +21,7 @@ use crate::archive::{Counts, Health};
 use crate::capture::{CaptureState, LensStatus};
 use crate::error::ErrorBody;
 use crate::record::{LensRecording, RecorderStatus, SyncTimes};
+use crate::upload::job::JobState;
 
 /// The text format that `prometheus-client` writes (OpenMetrics 1.0.0).
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +46,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
         archive: services.archive.health(),
         counts: services.archive.catalog().counts(),
         storage: StorageFigures::of(services),
+        uploads: services.uploads.list().iter().map(|job| job.state.name()).collect(),
     };
     let mut registry = Registry::with_prefix("mos");
     registry.register_collector(Box::new(figures));
@@ -62,6 +64,8 @@ struct Figures {
     archive: Health,
     counts: Counts,
     storage: StorageFigures,
+    /// The states of all uploads that are remembered.
+    uploads: Vec<&'static str>,
 }
 
 type CaptureFigure = fn(&LensStatus) -> f64;
@@ -74,7 +78,8 @@ impl Collector for Figures {
         self.states(&mut encoder)?;
         self.syncs(&mut encoder)?;
         self.stored(&mut encoder)?;
-        self.storage.encode(&mut encoder)
+        self.storage.encode(&mut encoder)?;
+        self.uploads(&mut encoder)
     }
 }
 
@@ -188,6 +193,16 @@ impl Figures {
             )?;
         let help = "1 while syncs are so slow that a power cut may cost more than a second";
         gauge(encoder, "durability_degraded", help, i64::from(self.recorder.durability_degraded))
+    }
+
+    fn uploads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Uploads that are remembered, by state; those that are over for a while only";
+        let mut metric = encoder.encode_descriptor("uploads", help, None, MetricType::Gauge)?;
+        for state in JobState::NAMES {
+            let count = self.uploads.iter().filter(|name| **name == state).count();
+            metric.encode_family(&[("state", state)])?.encode_gauge(&saturated(count as u64))?;
+        }
+        Ok(())
     }
 
     fn stored(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -79,6 +79,26 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// The stable names of all states.
+    pub const NAMES: [&'static str; 8] =
+        ["queued", "needs_credentials", "connecting", "transferring", "verifying", "done", "failed", "cancelled"];
+
+    /// The stable name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        let at = match self {
+            Self::Queued => 0,
+            Self::NeedsCredentials => 1,
+            Self::Connecting => 2,
+            Self::Transferring { .. } => 3,
+            Self::Verifying => 4,
+            Self::Done { .. } => 5,
+            Self::Failed { .. } => 6,
+            Self::Cancelled => 7,
+        };
+        Self::NAMES[at]
+    }
+
     /// Whether nothing follows unless somebody asks for it.
     #[must_use]
     pub fn is_end(&self) -> bool {
@@ -111,4 +131,30 @@ pub struct Job {
     /// Where it stands.
     #[serde(flatten)]
     pub state: JobState,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_wire() {
+        let failed = JobState::Failed { kind: FailureKind::TimedOut, message: String::new(), next_try_ts: Some(1) };
+        let done = JobState::Done { remote_path: String::new(), bytes: 1, sha256: String::new(), synced: true };
+        let moving = JobState::Transferring { bytes: 1, total: 2, rate: 3 };
+        for state in [
+            JobState::Queued,
+            JobState::NeedsCredentials,
+            JobState::Connecting,
+            moving,
+            JobState::Verifying,
+            done,
+            failed,
+            JobState::Cancelled,
+        ] {
+            assert_eq!(serde_json::to_value(&state).unwrap()["state"], state.name());
+            assert!(JobState::NAMES.contains(&state.name()));
+        }
+    }
 }

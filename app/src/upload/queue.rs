@@ -75,6 +75,8 @@ pub(super) struct Shared {
     limits: Limits,
     queue: Mutex<Queue>,
     book: Mutex<Book>,
+    /// Why the queue is not open.
+    trouble: Mutex<Option<String>>,
     /// Something changed for the courier.
     pub(super) changed: Notify,
 }
@@ -115,10 +117,12 @@ impl Uploads {
             limits,
             queue: Mutex::new(Queue { store: None, life, made: 0, stopped: false }),
             book: Mutex::new(Book::new(schedule, limits.ended)),
+            trouble: Mutex::default(),
             changed: Notify::new(),
         });
         // Cameras come first: a queue that cannot be opened costs uploads, not the daemon.
-        if let Err(e) = shared.store(&mut shared.queue()) {
+        let opened = shared.store(&mut shared.queue()).map(drop);
+        if let Err(e) = opened {
             log::error!("no uploads for now: {e}");
         }
         let (stop, stopped) = oneshot::channel();
@@ -173,6 +177,12 @@ impl Uploads {
     #[must_use]
     pub fn list(&self) -> Vec<Job> {
         self.shared.book().list()
+    }
+
+    /// Why no upload is taken at present, if so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.shared.trouble).clone()
     }
 
     /// Files, relative to the archive's root, that jobs still need. Segments are pinned besides; clips and pictures are not.
@@ -248,7 +258,7 @@ impl Uploads {
     /// Ends the service; jobs that are not over go on in the next life. Waits for its thread.
     pub fn stop(&self) {
         self.shared.queue().stopped = true;
-        let taken = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = lock(&self.stop).take();
         if let Some((stop, thread)) = taken {
             let _ = stop.send(());
             let _ = thread.join();
@@ -264,17 +274,19 @@ impl Drop for Uploads {
 
 impl Shared {
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.book)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// The open queue; opened, and its jobs taken over, if that was not possible before.
     fn store<'a>(&self, queue: &'a mut Queue) -> Result<&'a mut Store, StoreError> {
         if queue.store.is_none() {
-            let (store, found) = Store::open(&self.root)?;
+            let opened = Store::open(&self.root);
+            *lock(&self.trouble) = opened.as_ref().err().map(ToString::to_string);
+            let (store, found) = opened?;
             queue.store = Some(store);
             let mut book = self.book();
             for stored in found {
@@ -344,6 +356,10 @@ impl Shared {
             log::error!("that upload {id} failed cannot be written down: {e}");
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn records(order: &Order, options: &UploadOptions, group: &str, queue: &mut Queue) -> Vec<Record> {

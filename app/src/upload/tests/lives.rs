@@ -118,3 +118,23 @@ fn an_event_overtakes_what_waits() {
     assert_eq!(names(&rig.inbox), ["0.mp4", "1.mp4", "2.mp4", "3.mp4"], "and nothing is left of what was called off");
     assert_eq!(sshd.connections(), 1, "all over one connection");
 }
+
+/// Cameras come first: a queue that cannot be opened costs uploads, not the daemon, and only as long as it lasts.
+#[test]
+fn a_queue_that_cannot_be_opened_is_told_and_opened_later() {
+    let rig = Rig::new();
+    let sshd = Sshd::start(&rig.scratch("sshd"), "");
+    let (path, _) = rig.clip("a.mp4", 10);
+    let call = request(&path, &sshd.uri(&rig.inbox.join("a.mp4")), &sshd.pin(), sshd.identity());
+    let away = rig.root.join("uploads-away");
+    fs::rename(rig.root.join("uploads"), &away).unwrap();
+    fs::write(rig.root.join("uploads"), "no folder").unwrap();
+    let rig = rig.restart();
+    assert!(rig.uploads.trouble().is_some());
+    assert!(matches!(rig.uploads.submit(&call).unwrap_err(), Refused::NotDurable(_)));
+    fs::remove_file(rig.root.join("uploads")).unwrap();
+    fs::rename(away, rig.root.join("uploads")).unwrap();
+    let job = rig.end_of(&call);
+    assert!(matches!(job.state, JobState::Done { .. }), "{job:?}");
+    assert_eq!(rig.uploads.trouble(), None);
+}
