@@ -10,6 +10,7 @@ mod footage;
 mod full_disk;
 mod kills;
 mod layers;
+mod open_gops;
 mod reduce;
 mod rigs;
 mod secrets;
