@@ -180,12 +180,10 @@ impl SegmentFile {
         if head.identity.version > FORMAT_VERSION {
             return Err(ReadError::Newer(Box::new(head.identity)));
         }
-        let mut limit = head.file_len;
-        if let Some(size) = head.mdat {
-            if let Some(done) = Self::read_closed(file, &head, size)? {
-                return Ok(done);
-            }
-            limit = limit.min(FREE_OFFSET.saturating_add(size));
+        if let Some(size) = head.mdat
+            && let Some(done) = Self::read_closed(file, &head, size)?
+        {
+            return Ok(done);
         }
         let (header_moov, moov_end) = read_moov(file, MOOV_OFFSET, head.file_len, MAX_HEADER_MOOV)?;
         if crc32fast::hash(&header_moov) != head.moov_sum {
@@ -193,7 +191,8 @@ impl SegmentFile {
         }
         let blank = moov::parse_header(&header_moov, MOOV_OFFSET)?;
         let header_len = header_end(file, moov_end, head.file_len)?;
-        let scan = fragments::scan(file, blank, header_len, limit, verify)?;
+        // Not only as far as a flipped size word says: that may be what is damaged, and fragments tell themselves where they end.
+        let scan = fragments::scan(file, blank, header_len, head.file_len, verify)?;
         let state = match (head.mdat, scan.moov_follows || head.size_word != 0) {
             (Some(_), _) => State::Damaged,
             (None, true) => State::Closing,

@@ -192,6 +192,23 @@ fn a_damaged_trailing_moov_is_rebuilt_from_the_fragments() {
     }
 }
 
+/// Found by fuzzing: a size that says too little hid whole fragments.
+#[test]
+fn a_damaged_size_word_hides_no_fragment() {
+    let built = built(2, true);
+    let closed = built.closed();
+    let word = 184 + 8;
+    for at in word..word + 8 {
+        for bit in 0..8 {
+            let mut rotten = closed.clone();
+            rotten[at] ^= 1 << bit;
+            let got = SegmentFile::read(&rotten, Verify::Payload).unwrap();
+            assert_eq!(got.state, State::Damaged, "byte {at}, bit {bit}");
+            assert_eq!(recover_fully(rotten, built.movie.sample_count()), closed);
+        }
+    }
+}
+
 #[test]
 fn a_header_without_a_fragment_is_empty_and_a_newer_version_is_left_alone() {
     let built = built(0, false);
