@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use russh_sftp::protocol::{Packet, StatusCode};
+use russh_sftp::protocol::{Close, Packet, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -146,6 +146,10 @@ where
         }
         if t.cursor >= total && t.open.is_empty() {
             t.plan.contents.check().map_err(|e| Broken::Source(Failure::unreadable(&e)))?;
+            // Some servers rename nothing that is open. The first channel is the caller's.
+            for (Lane { wire, handle }, _) in t.lanes.drain(1..) {
+                let _ = wire.begin(0, &tell, |id| Packet::from(Close { id, handle }));
+            }
             return Ok(t.hash.finalize().into());
         }
         let paid = async { if wait.is_zero() { pending().await } else { sleep(wait).await } };
