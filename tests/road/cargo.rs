@@ -47,6 +47,25 @@ pub(crate) fn submit(
     daemon.client.post("/v1/uploads", &body).ok()["uploads"][0]["id"].as_str().unwrap().to_owned()
 }
 
+/// Uploads one file to a destination of the configuration; gives the job.
+pub(crate) fn submit_by_name(daemon: &Daemon<'_>, destination: &str, path: &str) -> String {
+    let body = json!({"paths": [path], "destination_uri": destination});
+    daemon.client.post("/v1/uploads", &body).ok()["uploads"][0]["id"].as_str().unwrap().to_owned()
+}
+
+/// The destination `name` of the configuration: the server, reached by `port`, with its key in a file.
+pub(crate) fn destination(name: &str, sshd: &Sshd, port: u16) -> String {
+    let uri = sshd.uri_by(port, &sshd.upload());
+    let user = uri.trim_start_matches("sftp://").split('@').next().unwrap();
+    format!(
+        "[[destination]]\nname = \"{name}\"\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"{user}\"\n\
+         path = \"{}/{{name}}\"\nhost_key = \"{}\"\nkey_file = \"{}\"\n",
+        sshd.upload().display(),
+        sshd.fingerprint(),
+        sshd.identity().display()
+    )
+}
+
 /// The private key that the server lets in.
 pub(crate) fn key(sshd: &Sshd) -> String {
     std::fs::read_to_string(sshd.identity()).unwrap()

@@ -10,11 +10,12 @@ use mos_tests::road::{Ends, Fate, Fates, Random, Road};
 use mos_tests::sshd::Sshd;
 use serde_json::{Value, json};
 
-use crate::cargo::{bytes, key, lay_out, name, names, submit};
+use crate::cargo::{bytes, destination, key, lay_out, name, names, submit, submit_by_name};
 
 /// Uploads of the short form.
 const SHORT: usize = 24;
-/// Roads at the same time, each a server of its own to the daemon.
+/// Roads at the same time, each a server of its own to the daemon: every other one is a destination of the configuration, the
+/// others are URIs of callers, whose keys the daemon forgets when it is killed.
 const ROADS: usize = 4;
 /// Uploads that wait or run at a time.
 const WINDOW: usize = 32;
@@ -44,6 +45,9 @@ fn every_upload_over_a_bad_road_arrives_whole() {
     // The short form has no time for connections that die without a sign: noticing takes the daemon a minute.
     let fates = |road: usize| Fates::drawn(seed.wrapping_mul(1000) + road as u64, if long { 60 } else { 0 });
     let roads: Vec<Road> = (0..ROADS).map(|road| Road::open(ends, fates(road))).collect();
+    let named = |road: usize| road.is_multiple_of(2).then(|| format!("road-{road}"));
+    let sections = (0..ROADS).filter_map(|road| Some(destination(&named(road)?, &sshd, roads[road].port())));
+    let setup = setup.sections(&sections.collect::<String>());
     let mut told = Told::default();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -53,7 +57,7 @@ fn every_upload_over_a_bad_road_arrives_whole() {
         let mut daemon = setup.start();
         let mut random = Random::new(seed);
         let (mut made, mut done) = (0, 0);
-        let mut waiting: BTreeMap<String, String> = BTreeMap::new();
+        let mut waiting: BTreeMap<String, (String, bool)> = BTreeMap::new();
         // Kills when so many have arrived.
         let lives = if long { 7 } else { 2 };
         let mut kills = (1..lives).map(|k| k * count / lives).peekable();
@@ -61,13 +65,22 @@ fn every_upload_over_a_bad_road_arrives_whole() {
         while done < count {
             while made < count && waiting.len() < WINDOW {
                 let name = name(made, size(&mut random));
-                let (path, port) = (lay_out(&setup, &name), roads[made % ROADS].port());
-                waiting.insert(submit(&daemon, &sshd, (port, &sshd.upload()), &path, &json!({})), name);
+                let (path, road) = (lay_out(&setup, &name), made % ROADS);
+                let id = match named(road) {
+                    Some(destination) => submit_by_name(&daemon, &destination, &path),
+                    None => submit(&daemon, &sshd, (roads[road].port(), &sshd.upload()), &path, &json!({})),
+                };
+                waiting.insert(id, (name, named(road).is_some()));
                 made += 1;
             }
             for (id, job) in listed(&daemon) {
-                if waiting.contains_key(&id) && told.look(&daemon, &sshd, &id, &job) {
-                    let name = waiting.remove(&id).unwrap();
+                let Some((name, named)) = waiting.get(&id).cloned() else { continue };
+                assert!(
+                    !named || job["state"] != "needs_credentials",
+                    "a destination of the configuration has its key: {job}"
+                );
+                if told.look(&daemon, &sshd, &id, &job) {
+                    waiting.remove(&id);
                     arrived(&sshd.upload().join(&name), &name);
                     std::fs::remove_file(setup.archive().join("clips").join(&name)).unwrap();
                     (done, last) = (done + 1, Instant::now());
@@ -88,6 +101,10 @@ fn every_upload_over_a_bad_road_arrives_whole() {
     let (whole, partial) = names(&sshd.upload());
     tell(&roads, &told, &whole);
     assert_eq!((whole.len(), partial), (count, Vec::new()), "nothing is left over at the server");
+
+    for fault in ["panicked", "fault of the program"] {
+        assert!(!setup.log().contains(fault), "{}", setup.log());
+    }
 
     // To the wrong server nobody ever tried to log in.
     let log = impostor.log();

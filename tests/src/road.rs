@@ -132,7 +132,7 @@ struct Trip<'a> {
     client: TcpStream,
     server: TcpStream,
     fate: Fate,
-    /// It is reset once so many bytes went up, if it lives as long.
+    /// It is hung up once so many bytes went up, if it lives as long.
     end: Option<u64>,
     shared: &'a Shared,
     /// Nothing more is to be done.
@@ -180,6 +180,13 @@ impl Trip<'_> {
             let _ = setsockopt(socket, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 });
         }
         self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Both sides are told that nothing more comes; the server still reads what it was given.
+    fn hang_up(&self) {
+        self.struck.store(true, Ordering::SeqCst);
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.server.shutdown(Shutdown::Write);
     }
 
     /// Takes bytes up, with the moment at which each is to arrive.
@@ -239,7 +246,7 @@ impl Trip<'_> {
             }
             passed += bytes.len() as u64;
             if way == Way::Up && self.end.is_some_and(|end| end < passed) {
-                return self.reset();
+                self.hang_up();
             }
             if self.struck.load(Ordering::SeqCst) {
                 continue;

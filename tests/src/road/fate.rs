@@ -136,7 +136,7 @@ impl Fates {
         Self { kind: Kind::Drawn, random: Random::new(seed), first: true, silent }
     }
 
-    /// The next connection's fate, and after how many bytes up it is reset if it is still there.
+    /// The next connection's fate, and after how many bytes up it is hung up if it is still there.
     pub(super) fn next(&mut self) -> (Fate, Option<u64>) {
         if let Kind::Fixed(fate) = self.kind {
             return (fate, None);
