@@ -39,6 +39,9 @@ pub(super) const SPREAD: u64 = 10 << 20;
 pub(super) const LARGEST: usize = 255 << 10;
 /// What every server takes (draft-ietf-secsh-filexfer-02 section 3: packets of 34,000 bytes).
 pub(super) const SMALLEST: usize = 32 << 10;
+/// Bytes that a try sends in small writes first: a write that is cut off is lost as a whole, and a road that breaks off again and
+/// again before a large one is through would never get anywhere.
+const CAREFUL: u64 = 1 << 20;
 /// Channels that are used together.
 pub(super) const LANES: usize = 4;
 /// Bytes left that make more channels worth opening.
@@ -95,6 +98,8 @@ struct Transfer<'a> {
     /// Everything before this was read, and sent where needed.
     cursor: u64,
     acknowledged: u64,
+    /// Of that, what lay at the server before this try.
+    there: u64,
     limit: u64,
     hash: Sha256,
     buffers: Vec<BytesMut>,
@@ -123,6 +128,7 @@ where
         open: BTreeMap::new(),
         cursor: 0,
         acknowledged: total - missing,
+        there: total - missing,
         limit: IN_FLIGHT,
         hash: Sha256::new(),
         buffers: Vec::new(),
@@ -207,7 +213,7 @@ impl Transfer<'_> {
             None => (false, self.plan.contents.len()),
         };
         let mut largest = self.plan.largest.min(LARGEST);
-        if self.limit < IN_FLIGHT {
+        if self.limit < IN_FLIGHT || self.acknowledged - self.there < CAREFUL {
             largest = largest.min(SMALLEST);
         }
         let len = largest.min(portion).min(usize::try_from(until - self.cursor).unwrap_or(usize::MAX));
