@@ -52,6 +52,8 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>)
             numbers.insert(handle.id(), number);
         }
         let wake = shared.book().wake().map(|at| Duration::from_nanos(at.since(clock.mono()).max(0) as u64));
+        let oldest = idle.values().map(|(_, since)| *since).min();
+        let rest = oldest.map(|since| (since + IDLE).saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;
             _ = &mut stop => break,
@@ -75,7 +77,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>)
             },
             () = shared.changed.notified() => {}
             () = sleep(wake.unwrap_or(Duration::MAX)), if wake.is_some() => {}
-            () = sleep(IDLE), if !idle.is_empty() => {
+            () = sleep(rest.unwrap_or(Duration::MAX)), if rest.is_some() => {
                 let old = idle.extract_if(|_, (_, since)| since.elapsed() >= IDLE);
                 for (_, ((_, session), _)) in old.collect::<Vec<_>>() {
                     tokio::spawn(session.close());
@@ -167,12 +169,6 @@ async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) 
     {
         tokio::spawn(old.close());
     }
-    let open = if let Some((_, open)) = session {
-        open
-    } else {
-        let new = shared.backend.connect(&access).await?;
-        &mut session.insert((access, new)).1
-    };
     let parcel = Parcel {
         job: task.record.id.clone(),
         contents: Arc::new(contents),
@@ -189,7 +185,16 @@ async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) 
             shared.book().progress(task.number, state);
         }
     };
-    open.send(&parcel, &report).await
+    if let Some((_, open)) = session {
+        let before = task.known.part();
+        match open.send(&parcel, &report).await {
+            // A connection that was kept may have died in silence: the road is judged by a fresh one.
+            Err(e) if e.kind == FailureKind::ConnectionLost && task.known.part() == before => *session = None,
+            ended => return ended,
+        }
+    }
+    let new = shared.backend.connect(&access).await?;
+    session.insert((access, new)).1.send(&parcel, &report).await
 }
 
 /// The way in to a destination of the configuration, with the credential as it is now.

@@ -55,6 +55,19 @@ fn several_files_of_one_call_share_a_connection() {
     assert_eq!(sshd.connections(), 1);
 }
 
+#[test]
+fn a_connection_that_died_while_it_was_kept_is_no_fault_of_the_next_job() {
+    let rig = Rig::new();
+    let sshd = Sshd::start(&rig.scratch("sshd"), "");
+    for name in ["a.mp4", "b.mp4", "c.mp4"] {
+        let (path, _) = rig.clip(name, 1000);
+        let job = rig.halt_of(&request(&path, &sshd.uri(&rig.inbox.join("")), &sshd.pin(), sshd.identity()));
+        assert!(matches!(job.state, JobState::Done { .. }), "{job:?}");
+        sshd.kill();
+    }
+    assert_eq!(sshd.connections(), 3);
+}
+
 /// Over one connection, on which the directory was known to be there.
 #[test]
 fn a_directory_that_has_gone_is_made_again() {
