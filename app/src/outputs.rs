@@ -99,16 +99,18 @@ impl Outputs {
         Ok(gone + self.remove_some(newest.as_slice(), in_use, |_, _, _| true)?)
     }
 
-    /// Makes room for `bytes` on a short disk. Returns how many files went.
+    /// Makes room for `bytes` on a short disk. Returns how many bytes went.
     pub(crate) fn give_way(
         &mut self,
         bytes: u64,
         ages: &Ages,
         in_use: &BTreeSet<PathBuf>,
-    ) -> Result<usize, ArchiveError> {
+    ) -> Result<u64, ArchiveError> {
         let outputs = self.list(ages)?;
-        let enough = self.stock.bytes.saturating_sub(bytes);
-        self.remove_some(&outputs, in_use, |stock, output, _| stock.bytes > enough && output.age.0 >= FETCH_WITHIN)
+        let all = self.stock.bytes;
+        let enough = all.saturating_sub(bytes);
+        self.remove_some(&outputs, in_use, |stock, output, _| stock.bytes > enough && output.age.0 >= FETCH_WITHIN)?;
+        Ok(all - self.stock.bytes)
     }
 
     fn remove_some(
@@ -273,9 +275,9 @@ mod tests {
         rig.put("snapshots/snapshot-1-1.jpg");
         let in_use = BTreeSet::from([PathBuf::from("clips/clip-1-1.mp4")]);
         let ages = rig.ages();
-        assert_eq!(rig.outputs.give_way(1, &ages, &in_use).unwrap(), 1);
+        assert_eq!(rig.outputs.give_way(1, &ages, &in_use).unwrap(), 8192);
         assert_eq!(rig.left(), set(&["clip-1-1.mp4", "clip-1-3.mp4", "snapshot-1-1.jpg"]));
-        assert_eq!(rig.outputs.give_way(1 << 20, &ages, &in_use).unwrap(), 1);
+        assert_eq!(rig.outputs.give_way(1 << 20, &ages, &in_use).unwrap(), 8192);
         assert_eq!(rig.left(), set(&["clip-1-1.mp4", "snapshot-1-1.jpg"]));
         assert_eq!(rig.outputs.stock(), Stock { files: 2, bytes: 2 * 8192, removed: 2 });
     }

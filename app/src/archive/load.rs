@@ -64,6 +64,9 @@ impl Archive {
     /// Loads the index and recovers what earlier runs left. Blocks; run it on a thread of its own, once.
     pub fn load(&self) -> Result<(), ArchiveError> {
         let done = self.inner.load();
+        if let Ok(space) = self.space() {
+            self.lay_in_reserve(space.free);
+        }
         // Also after an error: nobody shall wait for ever.
         self.inner.health(|h| (h.listed, h.loaded) = (true, true));
         if let Err(error) = &done {

@@ -5,7 +5,9 @@
 //! - D2: the gap is durable before the file goes, so that a power cut in between is finished at the next start: what was
 //!   removed stays removed, and its time stays accounted for.
 //! - D3: removing twice succeeds: the second time there is nothing left to do.
-//! - D4: a full disk does not keep anything from being removed (see [`super::reserve`]).
+//! - D4: a full disk does not keep anything from being removed (see [`super::reserve`]). Where not even a reserve is left,
+//!   what retention removes goes before its account: better an absence that may have lost its cause, if the power fails in
+//!   that moment, than a recorder that never has room again.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -131,18 +133,34 @@ impl Inner {
         let gap = |row: &Row| Gap { start: row.start, end: row.end, cause };
         let record = |row: &Row| GapRecord::Gap { gap: gap(row), seq: Some(row.id.seq) };
         let records: Vec<GapRecord> = rows.iter().map(record).collect();
-        reserve::with(self.disk.as_ref(), || self.log_durably(lens, *run, &records))?;
+        let logged = reserve::with(self.disk.as_ref(), || self.log_durably(lens, *run, &records));
+        let logged = match logged {
+            Err(error) if error.is_disk_full() && cause == GapCause::Retention => {
+                log::warn!("there is no block for the account of {}: it goes before that", rows[0].id);
+                self.remove_media(&rows[..1])?;
+                self.catalog.replace(&rows[0].id, records[0])?;
+                self.log_durably(lens, *run, &records)
+            }
+            other => other,
+        };
+        logged?;
         // From here on they are gone, whatever happens to the files: the next start finishes what fails now.
         for (row, record) in rows.iter().zip(&records) {
             self.catalog.replace(&row.id, *record)?;
         }
+        self.remove_media(rows)
+    }
+
+    /// Removes the files of these segments of one lens and run, durably. One that is gone is no error.
+    fn remove_media(&self, rows: &[Row]) -> Result<(), ArchiveError> {
         let mut done = Ok(());
         for row in rows {
             let path = row.id.media_path();
             let removed = self.disk.remove_file(&path).or_else(|e| gone(&e).then_some(()).ok_or(e));
             done = done.and(removed.map_err(at("remove", &path)));
         }
-        let dir = SegmentId::run_dir(lens, *run);
+        let Some(id) = rows.first().map(|row| &row.id) else { return done };
+        let dir = SegmentId::run_dir(&id.lens, id.run);
         done.and(self.disk.sync_dir(&dir).map_err(at("sync", &dir)))
     }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::disk::{Disk, OpenMode};
 use super::error::ArchiveError;
+use crate::index::snapshot;
 
 const FILE: &str = "reserve";
 /// Some blocks for an account that grows, a file that is written anew, and the folders they lie in.
@@ -32,8 +33,9 @@ pub(super) fn with<T>(disk: &dyn Disk, mut work: impl FnMut() -> Result<T, Archi
     }
 }
 
+/// Where there is no reserve (the disk was full from the start) the snapshot of the index is one: it is a cache.
 fn give_up(disk: &dyn Disk) -> io::Result<()> {
-    disk.remove_file(Path::new(FILE))?;
+    disk.remove_file(Path::new(FILE)).or_else(|_| disk.remove_file(Path::new(snapshot::FILE)))?;
     log::warn!("the disk is full: the blocks held in reserve are used");
     // The blocks of a removed file may be free only once its removal is durable.
     disk.sync_dir(Path::new(""))
@@ -49,7 +51,8 @@ pub(super) fn lay_in(disk: &dyn Disk, free: u64) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => disk.open(path, OpenMode::ReadWrite),
         other => other,
     };
-    if let Err(e) = laid.and_then(|file| file.reserve(BYTES)) {
+    let laid = laid.and_then(|file| file.reserve(BYTES).and_then(|()| file.sync()));
+    if let Err(e) = laid.and_then(|()| disk.sync_dir(Path::new(""))) {
         log::debug!("no blocks can be held in reserve: {e}");
     }
 }

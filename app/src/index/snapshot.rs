@@ -16,7 +16,7 @@ use crate::archive::ArchiveError;
 use crate::archive::disk::{Disk, OpenMode};
 use crate::archive::error::at;
 
-const FILE: &str = "index/segments.db";
+pub(crate) const FILE: &str = "index/segments.db";
 const TMP: &str = "index/segments.tmp";
 /// Magic, SHA-256 of the rest, then the database as SQLite serializes it.
 const MAGIC: &[u8; 8] = b"MOSIDX\0\x01";

@@ -1,15 +1,17 @@
 //! How old something is, at least.
 //!
-//! Nothing here believes a wall clock that it need not believe. Of what is known, the largest lower bound counts:
-//! - A1: within the present boot the monotonic clock tells exactly.
-//! - A2: of an earlier boot, the time that the machine has been running since is certain, as far as the stored footage
-//!   shows it; the time that it was off is not counted.
-//! - A3: UTC counts if both the footage's mapping and the present one come from NTP or satellites, and the present one is
-//!   not in doubt ([`Trust`]).
+//! Nothing here believes a wall clock that it need not believe. Ages are added up run by run, from now back, and of each
+//! step only what is certain counts:
+//! - A1: within one boot the monotonic clock tells exactly.
+//! - A2: between two boots, the time that the machine was running before the later footage is certain; the time that it was
+//!   off is not.
+//! - A3: UTC tells the time between two runs if the mappings of both come from NTP or satellites, if they say that no more
+//!   than a year has passed, and, for the present boot, if its clock is not in doubt ([`Trust`]).
 //! - A4: runs follow one another: what was recorded before something is at least as old. So footage of unknown time goes
 //!   when what was recorded after it is too old.
 //!
-//! A wall clock that is wrong can thus make footage stay longer, never shorter.
+//! A wall clock that jumps by years, or back, can thus make footage stay longer, never shorter; not even if it stays wrong
+//! over restarts, since the jump is one step between two runs for ever.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +28,7 @@ const STEP_NS: i128 = 1_000_000_000;
 /// A clock that was good and is then corrected by more than this was or is wrong; which one cannot be told.
 const CONTRADICTION_NS: i128 = 600 * 1_000_000_000;
 /// More time than this between two runs is taken for an error of the clock.
-const PARKED_US: i64 = 366 * 86_400 * 1_000_000;
+const PARKED_NS: i64 = 366 * 86_400 * 1_000_000_000;
 
 /// Whether the present wall clock is believed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,49 +63,69 @@ impl Trust {
         if self.held.is_none_or(|(_, since)| now.since(since) < SETTLE_NS) {
             return Err("the wall clock was set only lately");
         }
-        let utc = mapping.utc_of(now);
-        let before = runs.iter().filter(good).filter(|run| !same_boot(run));
-        let newest = before.filter_map(|run| run.mapping.map(|m| m.utc_of(run.end))).max();
-        if newest.is_some_and(|newest| utc.0.saturating_sub(newest.0) > PARKED_US) {
-            return Err("by the wall clock more than a year passed since the footage before");
-        }
-        Ok(utc)
+        Ok(mapping.utc_of(now))
     }
 }
 
 /// Ages at one moment.
 pub(crate) struct Ages {
-    now: Mono,
-    boot: BootId,
-    utc: Result<UtcMicros, &'static str>,
+    doubt: Option<&'static str>,
     runs: BTreeMap<RunId, Known>,
 }
 
 struct Known {
-    span: RunSpan,
-    /// Time that the machine has been running since the boot's last known moment, and that moment.
-    running: Option<(Mono, i64)>,
-    /// Age of what was recorded after it.
-    later_ns: i64,
+    start: Mono,
+    end: Mono,
+    /// How old its end is, at least.
+    end_ns: i64,
+}
+
+impl Known {
+    fn age(&self, at: Mono) -> i64 {
+        self.end_ns.saturating_add(self.end.since(at)).max(0)
+    }
+}
+
+/// The beginning of what follows a run.
+struct Next {
+    boot: Option<BootId>,
+    at: Mono,
+    age: i64,
+}
+
+impl Next {
+    /// Time that has passed for sure since the end of the run before.
+    fn since(&self, before: &RunSpan) -> i64 {
+        match (before.boot, self.boot) {
+            (Some(before_boot), Some(boot)) if before_boot == boot => self.at.since(before.end).max(0),
+            (Some(_), Some(_)) => self.at.0.max(0),
+            _ => 0,
+        }
+    }
 }
 
 impl Ages {
     pub(crate) fn new(runs: &[RunSpan], mapping: Mapping, boot: BootId, now: Mono, trust: &mut Trust) -> Self {
         let utc = trust.now(mapping, now, boot, runs);
-        let mut ages = Self { now, boot, utc, runs: BTreeMap::new() };
-        let mut later_ns = 0;
-        // The boot looked at, its last known moment, and how long the machine has been running since its end.
-        let mut present: Option<(BootId, Mono, i64)> = Some((boot, now, 0));
+        let mut ages = Self { doubt: utc.err(), runs: BTreeMap::new() };
+        let mut next = Next { boot: Some(boot), at: now, age: 0 };
+        // The beginning of the nearest later run whose UTC is believed, and its age.
+        let mut good_next: Option<(UtcMicros, i64)> = utc.ok().map(|utc| (utc, 0));
         for span in runs.iter().rev() {
-            if let Some(of_run) = span.boot
-                && present.is_none_or(|(boot, ..)| boot != of_run)
-            {
-                let since = present.map_or(0, |(_, end, since)| since.saturating_add(end.0.max(0)));
-                present = Some((of_run, span.end, since));
+            let mut end_ns = next.age.saturating_add(next.since(span));
+            let believed = |m: &Mapping| m.quality >= ClockQuality::Ntp && (span.boot != Some(boot) || utc.is_ok());
+            let good = span.mapping.filter(believed);
+            if let Some((mapping, (later, age))) = good.zip(good_next) {
+                let off = later.0.saturating_sub(mapping.utc_of(span.end).0).saturating_mul(1000);
+                if off <= PARKED_NS {
+                    end_ns = end_ns.max(age.saturating_add(off));
+                } else {
+                    ages.doubt = ages.doubt.or(Some("by the wall clock more than a year passed between two runs"));
+                }
             }
-            let running = present.filter(|(of, ..)| Some(*of) == span.boot).map(|(_, end, since)| (end, since));
-            let known = Known { span: *span, running, later_ns };
-            later_ns = later_ns.max(ages.of_known(&known, span.start));
+            let known = Known { start: span.start, end: span.end, end_ns };
+            next = Next { boot: span.boot, at: span.start, age: known.age(span.start) };
+            good_next = good.map(|mapping| (mapping.utc_of(span.start), next.age)).or(good_next);
             ages.runs.insert(span.run, known);
         }
         ages
@@ -111,36 +133,23 @@ impl Ages {
 
     /// Why the wall clock is not believed, if it is not.
     pub(crate) fn doubt(&self) -> Option<&'static str> {
-        self.utc.err()
+        self.doubt
     }
 
     /// How old a moment of a run is, at least.
     pub(crate) fn at_least(&self, run: RunId, at: Mono) -> Duration {
-        duration(self.runs.get(&run).map_or_else(|| self.behind(run), |known| self.of_known(known, at)))
+        duration(self.runs.get(&run).map_or_else(|| self.behind(run), |known| known.age(at)))
     }
 
     /// How old everything is that was made in a run that is over, at least.
     pub(crate) fn of_all_in(&self, run: RunId) -> Duration {
-        duration(self.runs.get(&run).map_or_else(|| self.behind(run), |known| self.of_known(known, known.span.end)))
+        duration(self.runs.get(&run).map_or_else(|| self.behind(run), |known| known.end_ns))
     }
 
     /// Age of what was recorded after a run of which nothing is left.
     fn behind(&self, run: RunId) -> i64 {
         let next = self.runs.range(RunId(run.0.saturating_add(1))..).next();
-        next.map_or(0, |(_, known)| self.of_known(known, known.span.start))
-    }
-
-    fn of_known(&self, known: &Known, at: Mono) -> i64 {
-        if known.span.boot == Some(self.boot) {
-            return self.now.since(at).max(0);
-        }
-        let running = known.running.map_or(0, |(end, since)| end.since(at).max(0).saturating_add(since));
-        let good = known.span.mapping.filter(|m| m.quality >= ClockQuality::Ntp);
-        let by_utc = match (good, self.utc) {
-            (Some(mapping), Ok(utc)) => utc.0.saturating_sub(mapping.utc_of(at).0).saturating_mul(1000),
-            _ => 0,
-        };
-        running.max(by_utc).max(known.later_ns).max(0)
+        next.map_or(0, |(_, known)| known.age(known.start))
     }
 }
 

@@ -215,20 +215,24 @@ impl Retention {
             report.note(archive.expire_quarantine(&limits.quarantine, &mut stock, of_all_in));
             report.quarantine = stock;
         }
-        let pace = match self.segments(&ages, &mut work, &mut report) {
-            Ok(pace) => pace,
-            Err(error) => {
-                report.trouble = Some(error.to_string());
-                Pace::Rest
-            }
-        };
+        let gone = self.segments(&ages, &mut work, &mut report).unwrap_or_else(|error| {
+            report.trouble = Some(error.to_string());
+            0
+        });
+        let mut pace = if gone >= STEP_MOST { Pace::GoOn } else { Pace::Rest };
         match archive.space() {
-            Ok(space) => {
+            Ok(mut space) => {
                 let least = self.least_free(space);
-                if pace == Pace::Rest && space.free < least {
-                    report.note(work.outputs.give_way(least - space.free, &ages, &in_use()));
+                if gone == 0 && space.free < least {
+                    let gave = work.outputs.give_way(least - space.free, &ages, &in_use());
+                    space.free += gave.as_ref().map_or(0, |bytes| *bytes);
+                    report.note(gave);
                 }
-                self.measure(space, pace, &mut report);
+                // What was planned on paper may have freed less: accounts take room too.
+                if self.measure(space, &mut report) {
+                    report.short = gone == 0;
+                    pace = if gone == 0 { Pace::Rest } else { Pace::GoOn };
+                }
                 archive.lay_in_reserve(space.free);
             }
             Err(error) => report.trouble = Some(error.to_string()),
@@ -243,7 +247,8 @@ impl Retention {
         pace
     }
 
-    fn segments(&self, ages: &Ages, work: &mut Work, report: &mut Report) -> Result<Pace, ArchiveError> {
+    /// Returns how many went.
+    fn segments(&self, ages: &Ages, work: &mut Work, report: &mut Report) -> Result<usize, ArchiveError> {
         let Shared { archive, limits, .. } = &*self.0;
         let rooms = archive.catalog().rooms();
         let space = archive.space()?;
@@ -256,7 +261,6 @@ impl Retention {
         };
         let queues = rooms.keys().map(|lens| (lens.clone(), Queue::new(archive, lens))).collect();
         let mut planned = plan::plan(&demand, &rooms, queues, ages)?;
-        let full = planned.len() == STEP_MOST;
         // Those of one folder go together, with one account and one sync.
         planned.sort_by(|a, b| (&a.id.lens, place(a)).cmp(&(&b.id.lens, place(b))));
         let mut lenses: BTreeSet<LensId> = BTreeSet::new();
@@ -283,10 +287,11 @@ impl Retention {
         for lens in lenses {
             while archive.remove_oldest_run_dir(&lens)? {}
         }
-        Ok(if full && gone > 0 { Pace::GoOn } else { Pace::Rest })
+        Ok(gone)
     }
 
-    fn measure(&self, space: Space, pace: Pace, report: &mut Report) {
+    /// Notes the room; whether more is taken than allowed.
+    fn measure(&self, space: Space, report: &mut Report) -> bool {
         let Shared { archive, limits, .. } = &*self.0;
         let rooms = archive.catalog().rooms();
         let sum = |of: fn(&LensRoom) -> u64| rooms.values().map(of).sum::<u64>();
@@ -295,8 +300,8 @@ impl Retention {
         report.protected_segments = sum(|room| room.protected_segments);
         report.free = space.free;
         report.budget = self.budget(report.used, space);
-        let over = limits.max_bytes.is_some_and(|max| report.used > max);
-        report.short = pace == Pace::Rest && (over || space.free < self.least_free(space));
+        report.short = false;
+        limits.max_bytes.is_some_and(|max| report.used > max) || space.free < self.least_free(space)
     }
 
     /// How fast the archive is written, and what follows from it.

@@ -1,6 +1,8 @@
 //! Retention on the simulated disk; each test names the promise it holds.
 #![allow(clippy::unwrap_used)]
 
+mod model;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -242,6 +244,22 @@ fn r5_a_clock_that_jumps_by_years_deletes_nothing() {
 }
 
 #[test]
+fn r5_a_clock_that_stays_wrong_over_restarts_deletes_nothing() {
+    let mut machine = Machine::new();
+    drive(&mut machine, START_UTC, ClockQuality::Gnss, HOUR);
+    for restart in 1..5 {
+        machine.power_cut(restart);
+        drive(&mut machine, later(3000 + restart as i64), ClockQuality::Gnss, HOUR);
+    }
+    machine.power_cut(9);
+    machine.clock.step_utc(later(3005), ClockQuality::Gnss);
+    let archive = machine.start();
+    assert_eq!(left_after(&machine, &archive, &age(HOUR * 24 * 7)), 15);
+    // What lies on this side of the jump has its age by UTC all the same.
+    assert_eq!(left_after(&machine, &archive, &age(HOUR * 24 * 2)), 4);
+}
+
+#[test]
 fn r5_a4_footage_of_unknown_time_goes_with_what_came_after_it() {
     let mut machine = Machine::new();
     drive(&mut machine, UtcMicros(0), ClockQuality::Unset, HOUR);
@@ -285,4 +303,66 @@ fn e4_protect_is_refused_at_the_quota_and_changes_nothing() {
     archive.load().unwrap();
     let report = machine.tend(&archive, &bytes(0));
     assert_eq!((report.protected_segments, report.short), (2, true));
+}
+
+#[test]
+fn a_removal_that_is_cut_off_neither_resurrects_nor_half_deletes() {
+    let mut cut = 0;
+    loop {
+        let mut machine = Machine::new();
+        let archive = machine.start();
+        let old = record_some(&machine, &archive, &["road", "cabin"], 6);
+        machine.kill();
+        let archive = machine.start();
+        let young = record_some(&machine, &archive, &["road"], 4);
+        archive.keep(&young[1], &note()).unwrap();
+        let limits = bytes(used_by(&archive, &young[3]) * 2);
+        machine.disk.cut_at(machine.disk.ops() + cut);
+        let report = machine.tend(&archive, &limits);
+        let over = !machine.disk.is_cut();
+        machine.power_cut(cut);
+        let archive = machine.start();
+        let left = ids(&archive);
+        if over {
+            assert_eq!(left, [young[1].to_string(), young[3].to_string()], "{report:?}");
+        }
+        assert!(left.contains(&young[1].to_string()) && left.contains(&young[3].to_string()), "cut {cut}: {left:?}");
+        for id in old.iter().chain(&young) {
+            // Listed and whole, or gone.
+            if left.contains(&id.to_string()) {
+                assert_sound(&machine, &archive, id);
+            } else {
+                assert!(!machine.exists(&id.media_path()), "cut {cut}: {id} is there and not listed");
+            }
+        }
+        assert!(!causes(&archive).contains(&GapCause::Unknown), "cut {cut}: {:?}", causes(&archive));
+        assert_eq!(archive.health().quarantined, 0);
+        if over {
+            break;
+        }
+        cut += 1;
+    }
+    assert!(cut > 20, "{cut} operations");
+}
+
+#[test]
+fn r6_accounts_of_a_long_run_do_not_grow_with_all_that_was_recorded() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let retention = Retention::new(archive.clone(), machine.clock.clone(), bytes(64 << 10), None);
+    for _ in 0..1500 {
+        record_some(&machine, &archive, &["road"], 1);
+        retention.step(&BTreeSet::new);
+    }
+    let log = crate::archive::run::read_whole(&machine.disk, Path::new("segments/road/1/gaps.jsonl")).unwrap();
+    assert!(log.len() < 80 << 10, "{} bytes", log.len());
+    let before = archive.catalog().gaps(None, crate::archive::Window::ALL);
+    machine.kill();
+    // And those of a run that is over.
+    let archive = machine.start();
+    assert_eq!(archive.catalog().gaps(None, crate::archive::Window::ALL)[..before.len()], before);
+    let left = ids(&archive).len();
+    let report = machine.tend(&archive, &bytes(20 << 10));
+    assert!(report.removed > 0 && ids(&archive).len() < left);
+    assert!(!causes(&archive).contains(&GapCause::Unknown));
 }
