@@ -54,6 +54,71 @@ fn retention_keeps_to_the_limit_and_spares_what_is_protected() {
     }
 }
 
+/// Everything is tried on a real file system with a journal: first MOS alone on a disk that is too small for its limit, then
+/// a disk on which nothing may go any more, then one on which something may.
+#[test]
+fn on_a_full_ext4_recording_stops_last_and_goes_on_by_itself() {
+    let disk = SmallDisk::mount_ext4(32);
+    let stream = Stream::get(Kind::H264Heavy);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new()
+        .root(&disk.path().join("archive"))
+        .storage("segment_seconds", "1")
+        .storage("min_free_bytes", "0")
+        .storage("protected_max_bytes", "\"40MiB\"")
+        .camera("road", &camera.url(0));
+    let daemon = setup.start();
+    let cause = |cause: &str| daemon.gaps("road").iter().any(|g| g["cause"] == cause);
+    let first = daemon.await_closed("road", 1, LONG).remove(0);
+    assert_eq!(daemon.mos.run(&["protect", id(&first)]).code, 0);
+    // Nobody limits it: it fills the disk, and makes its own room.
+    wait_for("retention to remove segments", LONG, || {
+        let health = daemon.client.get("/v1/health").json();
+        (health["storage"]["removed_segments"].as_u64().unwrap() >= 5).then_some(())
+    });
+    assert!(!cause("disk_full"), "retention came too late: {:?}", daemon.gaps("road"));
+    // Everything is protected as soon as it is closed, so that in the end nothing may go.
+    wait_for("the recording to stop", LONG, || {
+        for segment in daemon.segments("road") {
+            let _ = daemon.mos.run(&["protect", id(&segment)]);
+        }
+        cause("disk_full").then_some(())
+    });
+    let health = daemon.client.get("/v1/health").json();
+    assert_ne!(health["status"], "ok", "health does not tell of the full disk");
+    wait_for("the alarm", LONG, || {
+        let health = daemon.client.get("/v1/health").json();
+        health["alarms"].as_array().unwrap().iter().any(|a| a["kind"] == "storage_short").then_some(())
+    });
+    let kept = daemon.segments("road");
+    assert!(kept.iter().filter(|s| s["state"] != "open").all(|s| s["protected"] == true), "{kept:?}");
+    // One protection less is room enough; a removal works although there is not a block left.
+    let _ = disk.fill();
+    let oldest: Vec<&str> = kept.iter().filter(|s| s["state"] != "open").map(id).take(6).collect();
+    for id in &oldest {
+        assert_eq!(daemon.mos.run(&["unprotect", id]).code, 0);
+    }
+    wait_for("the recording to go on by itself", LONG, || {
+        let segments = daemon.segments("road");
+        let newest = segments.last().unwrap();
+        (!kept.iter().any(|s| id(s) == id(newest)) && newest["state"] == "open" && span(newest) > 0.4).then_some(())
+    });
+    let (segments, gaps) = (daemon.segments("road"), daemon.gaps("road"));
+    assert!(
+        kept.iter()
+            .filter(|s| s["protected"] == true && !oldest.contains(&id(s)))
+            .all(|k| segments.iter().any(|s| id(s) == id(k)))
+    );
+    assert!(!gaps.iter().any(|g| g["cause"] == "unknown"), "{gaps:?}");
+    assert_tiled(&segments, &gaps, 0.05);
+    let closed: Vec<_> = segments.iter().filter(|s| s["state"] != "open").map(|s| daemon.file(s)).collect();
+    daemon.stop();
+    // Retention may have gone on in the meantime.
+    for file in closed.iter().filter(|file| file.exists()) {
+        let _ = assert_pictures(file, &stream);
+    }
+}
+
 #[test]
 fn a_disk_that_somebody_else_fills_stops_the_recording_only_while_it_is_full() {
     let disk = SmallDisk::mount(48);

@@ -1,6 +1,6 @@
-//! A small disk of its own: a tmpfs of fixed size, so that a test can fill it without filling the machine.
+//! A small disk of its own: a tmpfs or an ext4 of fixed size, so that a test can fill it without filling the machine.
 //!
-//! Mounting needs root. Where that is impossible the test fails and says so: a full disk must be tried, not assumed.
+//! Mounting needs root, ext4 a loop device. Where that is impossible the test fails and says so: a full disk must be tried, not assumed.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,22 +11,30 @@ use std::process::Command;
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: tempfile::TempDir,
+    /// The file that an ext4 lies in.
+    _image: Option<tempfile::NamedTempFile>,
 }
 
 impl SmallDisk {
     /// Mounts a tmpfs of `megabytes`.
     #[must_use]
     pub fn mount(megabytes: u32) -> Self {
-        let folder = tempfile::Builder::new().prefix("mos-disk-").tempdir().unwrap();
+        let folder = folder();
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "mos-test"]).arg(folder.path());
-        let done = command.output().expect("mount(8) exists");
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(
-            done.status.success(),
-            "this test needs a disk of its own: run as root where tmpfs may be mounted: {said}"
-        );
-        Self { folder }
+        must(&mut command);
+        Self { folder, _image: None }
+    }
+
+    /// Makes and mounts an ext4 of `megabytes`, without blocks that only root may use.
+    #[must_use]
+    pub fn mount_ext4(megabytes: u32) -> Self {
+        let folder = folder();
+        let image = tempfile::Builder::new().prefix("mos-disk-").suffix(".img").tempfile().unwrap();
+        image.as_file().set_len(u64::from(megabytes) << 20).unwrap();
+        must(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image.path()));
+        must(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(folder.path()));
+        Self { folder, _image: Some(image) }
     }
 
     /// Where it is mounted.
@@ -51,6 +59,16 @@ impl SmallDisk {
         while file.write_all(&block).is_ok() {}
         path
     }
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("mos-disk-").tempdir().unwrap()
+}
+
+fn must(command: &mut Command) {
+    let done = command.output().expect("mount(8) and mkfs.ext4 exist");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "this test needs a disk of its own: run as root where one may be mounted: {said}");
 }
 
 impl Drop for SmallDisk {

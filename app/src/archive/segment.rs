@@ -5,6 +5,8 @@
 //! - W2: the close commits by one aligned 8-byte write, made only after the full `moov` and the size in `free` are durable.
 //! - W3: after a failed sync the file is never finalised in this run; recovery judges it.
 //! - W4: the catalog learns of footage only after it is durable.
+//! - W5: a segment to which nothing was ever appended leaves no file behind: a disk that stays full does not fill up with
+//!   beginnings.
 //!
 //! Only the recorder's writer thread uses an [`OpenSegment`]. It never waits for a sync: syncs ride on ticks.
 
@@ -97,6 +99,9 @@ enum Stage {
     Failed,
 }
 
+/// The generation of a file that holds its header only.
+const HEADER_ONLY: Generation = 1;
+
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     generation: Generation,
@@ -147,9 +152,13 @@ impl Archive {
             // Best effort: without it the file is only more scattered.
             let _ = file.reserve(new.expected_bytes);
         }
-        file.write_at(0, &[IoSlice::new(&header.bytes)]).map_err(at("write", &path))?;
+        if let Err(error) = file.write_at(0, &[IoSlice::new(&header.bytes)]) {
+            // Best effort: the next start drops what is left.
+            let _ = inner.disk.remove_file(&path);
+            return Err(at("write", &path)(error));
+        }
         let key = inner.dirty.new_key();
-        inner.dirty.file(key, &path, &file, 1);
+        inner.dirty.file(key, &path, &file, HEADER_ONLY);
         let row = Row {
             id: id.clone(),
             start: new.shown_from,
@@ -172,7 +181,7 @@ impl Archive {
             file,
             key,
             free_offset: header.free_offset,
-            generation: 1,
+            generation: HEADER_ONLY,
             close_generation: 0,
             written: header.bytes.len() as u64,
             frames: 0,
@@ -353,6 +362,10 @@ impl Drop for OpenSegment {
     fn drop(&mut self) {
         if self.stage != Stage::Closed {
             self.archive.catalog.abandon(&self.id);
+        }
+        if self.generation == HEADER_ONLY {
+            // Best effort: the next start drops what is left.
+            let _ = self.archive.disk.remove_file(&self.path);
         }
     }
 }

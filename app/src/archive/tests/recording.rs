@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mos_hal::clock::{ClockQuality, Mono, UtcMicros};
 
-use super::causes;
+use super::{causes, ids};
 use crate::archive::disk::SimOp;
 use crate::archive::testing::{FRAGMENT, FRAMES, Machine, START_UTC, Take, assert_sound, lens, now, record};
 use crate::archive::{Archive, ArchiveError, Gap, GapCause, Mapping, Progress, SegmentState, Window};
@@ -262,4 +262,27 @@ fn k2_windows_go_by_utc_over_runs() {
     let paged: Vec<_> = (0..6).flat_map(|n| archive.catalog().segments(None, Window::ALL, n, 1)).collect();
     assert_eq!(paged, rows);
     assert!(archive.catalog().segments(Some(&lens("cabin")), Window::ALL, 0, 9).is_empty());
+}
+
+#[test]
+fn w5_beginnings_on_a_full_disk_leave_no_files() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let kept = record(&archive, &road, now(&machine), 2);
+    let files = machine.disk.files().len();
+    for n in 0..10 {
+        // Full at the header, and full at the first fragment.
+        if n % 2 == 0 {
+            machine.disk.fail(SimOp::Write, ".mp4", libc::ENOSPC, 1);
+            assert!(Take::begin(&archive, &road, now(&machine)).is_err_and(|e| e.is_disk_full()));
+        } else {
+            let mut take = Take::begin(&archive, &road, now(&machine)).unwrap();
+            machine.disk.fail(SimOp::Write, ".mp4", libc::ENOSPC, 1);
+            assert!(take.append().is_err_and(|e| e.is_disk_full()));
+        }
+        archive.commit();
+    }
+    assert_eq!(machine.disk.files().len(), files);
+    assert_eq!(ids(&archive), [kept.to_string()]);
 }
