@@ -76,11 +76,12 @@ fn track(tree: &Tree, trak: usize, live: &mut Live) -> Result<(), ReduceError> {
     let malformed = |what| tree.malformed(chunk_box, what);
     if elsewhere(tree, stbl)? {
         live.obstruct(tree.place(chunk_box.start), "a track whose samples lie in another file");
+        return Ok(());
     }
     let (_, stsc) = tree.only(stbl, *b"stsc")?.ok_or(malformed("chunks without stsc"))?;
     let mut spans = Spans::open(tree.body(stsc)).ok_or(tree.malformed(stsc, "an stsc that contradicts itself"))?;
     let (size_box, mut sizes) = Sizes::open(tree, stbl)?.ok_or(malformed("chunks without sample sizes"))?;
-    if sizes.may_be_units() && !is_picture(tree, trak) {
+    if sizes.may_be_units() && is_sound(tree, trak) {
         live.all = true;
     }
     for (number, offset) in (1_u32..).zip(chunks.iter()) {
@@ -95,10 +96,11 @@ fn track(tree: &Tree, trak: usize, live: &mut Live) -> Result<(), ReduceError> {
     Ok(())
 }
 
-/// Whether a track's samples have sizes in bytes for sure: QuickTime counts sound in units of its own.
-fn is_picture(tree: &Tree, trak: usize) -> bool {
+/// Whether a track may count its samples in units of its own, as QuickTime does with sound; a track that does not say what
+/// it is may be sound.
+fn is_sound(tree: &Tree, trak: usize) -> bool {
     let hdlr = tree.children(trak, *b"mdia").find_map(|(mdia, _)| tree.children(mdia, *b"hdlr").next());
-    hdlr.is_some_and(|(_, n)| tree.body(n).get(8..12) == Some(b"vide"))
+    hdlr.is_none_or(|(_, n)| tree.body(n).get(8..12) == Some(b"soun"))
 }
 
 /// Whether any of a track's samples may lie in another file.
