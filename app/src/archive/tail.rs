@@ -17,10 +17,10 @@ const LOOKED_AT: usize = 64;
 pub(crate) fn open_places(file: &SegmentFile) -> Vec<(Mono, Mono)> {
     let Some(track) = file.movie.video() else { return Vec::new() };
     let first = track.table.len().saturating_sub(LOOKED_AT);
-    let times: Vec<Ticks> = track.table.iter_from(first).map(|sample| sample.pts()).collect();
+    let (shown, decoded): (Vec<Ticks>, Vec<Ticks>) = track.table.iter_from(first).map(|s| (s.pts(), s.dts)).unzip();
     let at = |ticks| Mono(file.identity.mono_start.saturating_add(track.timescale.nanos(ticks)));
     let told = track.entries.first().map_or(0, reorder);
-    places(&times, told).into_iter().map(|(from, to)| (at(from), at(to))).collect()
+    places(&shown, step(&decoded), told).into_iter().map(|(from, to)| (at(from), at(to))).collect()
 }
 
 /// Pictures that may be decoded before one that is shown in front of them, as the parameter sets tell.
@@ -33,24 +33,27 @@ fn reorder(entry: &SampleEntry) -> usize {
     nal::picture(codec, config).and_then(|picture| picture.reorder).map_or(0, usize::from)
 }
 
+/// The frames' distance: decode times go on evenly, also before pictures that belong between others have come.
+fn step(decoded: &[Ticks]) -> Ticks {
+    let mut apart: Vec<Ticks> = decoded.windows(2).map(|w| w[1] - w[0]).collect();
+    apart.sort_unstable();
+    apart.get(apart.len() / 2).copied().unwrap_or(Ticks::MAX)
+}
+
 /// The same in ticks, of times in decoding order.
-fn places(times: &[Ticks], told: usize) -> Vec<(Ticks, Ticks)> {
+fn places(times: &[Ticks], step: Ticks, told: usize) -> Vec<(Ticks, Ticks)> {
     let later = |(n, time): (usize, &Ticks)| times[..n].iter().filter(|t| *t > time).count();
     let depth = times.iter().enumerate().map(later).max().unwrap_or(0).max(told);
     let mut shown = times.to_vec();
     shown.sort_unstable();
-    let mut apart: Vec<Ticks> = shown.windows(2).map(|w| w[1] - w[0]).collect();
-    apart.sort_unstable();
-    // The median, as pauses do not make the frames' distance longer; of few frames the least.
-    let Some(step) = apart.get(if apart.len() < 8 { 0 } else { apart.len() / 2 }).copied() else { return Vec::new() };
     let end = &shown[shown.len().saturating_sub(depth + 1)..];
-    let pairs = end.windows(2).filter(|w| 2 * (w[1] - w[0]) > 3 * step);
+    let pairs = end.windows(2).filter(|w| (w[1] - w[0]).saturating_sub(step) > step / 2);
     pairs.map(|w| (w[0] + step, w[1])).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::places;
+    use super::{places, step};
 
     /// Decoding order of groups of four with a pyramid, cut after `n`, as output places.
     fn cut_after(n: usize) -> Vec<i64> {
@@ -61,17 +64,18 @@ mod tests {
     #[test]
     fn what_reordering_owes_is_named_exactly() {
         let steps = |places: Vec<(i64, i64)>| places.iter().map(|(a, b)| (a / 3600, b / 3600)).collect::<Vec<_>>();
-        assert_eq!(steps(places(&cut_after(21), 2)), []);
-        assert_eq!(steps(places(&cut_after(22), 2)), [(21, 24)]);
-        assert_eq!(steps(places(&cut_after(23), 2)), [(21, 22), (23, 24)]);
-        assert_eq!(steps(places(&cut_after(24), 2)), [(23, 24)]);
+        assert_eq!(steps(places(&cut_after(21), 3600, 2)), []);
+        assert_eq!(steps(places(&cut_after(22), 3600, 2)), [(21, 24)]);
+        assert_eq!(steps(places(&cut_after(23), 3600, 2)), [(21, 22), (23, 24)]);
+        assert_eq!(steps(places(&cut_after(24), 3600, 2)), [(23, 24)]);
     }
 
     #[test]
     fn without_reordering_a_pause_is_a_pause() {
         let times: Vec<i64> = (0..20).map(|n| n * 3600 + if n > 17 { 9000 } else { 0 }).collect();
-        assert_eq!(places(&times, 0), []);
-        assert_eq!(places(&[], 2), []);
-        assert_eq!(places(&[0], 2), []);
+        assert_eq!(places(&times, 3600, 0), []);
+        assert_eq!(places(&[], step(&[]), 2), []);
+        assert_eq!(places(&[0], step(&[0]), 2), []);
+        assert_eq!(places(&[0, 4 * 3600], step(&[0, 3600]), 2), [(3600, 4 * 3600)]);
     }
 }

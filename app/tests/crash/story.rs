@@ -89,7 +89,10 @@ impl Story {
             let op = dice.within(0, 60) as u64;
             world.live(4 * S, &[], End::Cut { op, seed: dice.roll() });
         }
-        let deeds = [(2 * S, Deed::Keep), (2500 * MS, Deed::Remove), (3 * S, Deed::SaveIndex)];
+        let mut deeds = vec![(2 * S, Deed::Keep), (2500 * MS, Deed::Remove), (3 * S, Deed::SaveIndex)];
+        if dice.one_in(4) {
+            deeds.push((3500 * MS, Deed::MakeRoom(dice.within(10, 60) as u64 * 1024)));
+        }
         world.live(dice.within(4 * S, 6 * S), &deeds, End::Stop);
         world
     }
@@ -97,9 +100,10 @@ impl Story {
     fn changes(&mut self, dice: &mut Dice) {
         for _ in 0..dice.within(3, 9) {
             let at = dice.within(3 * S, self.first);
-            let deed = match dice.within(0, 3) {
+            let deed = match dice.within(0, 4) {
                 0 => Deed::Keep,
                 1 => Deed::Remove,
+                2 => Deed::MakeRoom(dice.within(30, 120) as u64 * 1024),
                 _ => Deed::SaveIndex,
             };
             self.deeds.push((at, deed));

@@ -50,6 +50,7 @@ pub(crate) fn judge(world: &World, judge: &Judge) -> (Vec<Loss>, Vec<String>) {
         for (n, life) in world.lives.iter().enumerate() {
             if let Some(ns) = loss(n, life, &sent, &found, &removed)
                 && !matches!(life.end, End::Stop)
+                && (!world.room_made || world.is_remembered(lens, life))
             {
                 let excused = excuse(world, lens, life);
                 if ns > LIMIT && !excused {
@@ -172,7 +173,7 @@ fn excuse(world: &World, lens: usize, life: &Life) -> bool {
 
 fn removed_spans(world: &World, lens: usize) -> Vec<(i64, i64)> {
     let gaps = gaps_of(world, lens);
-    gaps.into_iter().filter(|g| g.2 == GapCause::Removed).map(|g| (g.0, g.1)).collect()
+    gaps.into_iter().filter(|g| matches!(g.2, GapCause::Removed | GapCause::Retention)).map(|g| (g.0, g.1)).collect()
 }
 
 /// The catalog's gaps of a lens in world time, adjoining ones of one cause joined.
@@ -230,8 +231,12 @@ fn accounts(
             complaints.push(format!("{id}: a gap runs backwards, {}..{} {}", ms(*start), ms(*end), cause.name()));
         }
         let fits = |w: &Window1| w.causes.contains(cause) && *start >= w.from - EDGE && *end <= w.to + EDGE;
-        let by_user = *cause == GapCause::Removed && !(world.removed.is_empty() && world.maybe_removed.is_empty());
-        if !by_user && end - start > MS && !windows.iter().any(fits) {
+        let on_purpose = match cause {
+            GapCause::Removed => !(world.removed.is_empty() && world.maybe_removed.is_empty()),
+            GapCause::Retention => world.room_made,
+            _ => false,
+        };
+        if !on_purpose && end - start > MS && !windows.iter().any(fits) {
             complaints.push(format!("{id}: nobody made the gap {}..{} {}", ms(*start), ms(*end), cause.name()));
         }
         let inside = found.iter().filter(|f| f.at > start + EDGE && f.at < end - EDGE);
@@ -241,7 +246,11 @@ fn accounts(
             complaints.push(format!("{id}: the gap {from}..{to} {} holds frames {inside:?}", cause.name()));
         }
     }
-    for w in windows.iter().filter(|w| w.must) {
+    // With the folders of the oldest runs their accounts went.
+    let horizon =
+        world.lives.iter().rev().skip_while(|l| world.is_remembered(lens, l)).find(|l| l.run > 0 && world.room_made);
+    let horizon = horizon.map_or(i64::MIN, |l| l.ended);
+    for w in windows.iter().filter(|w| w.must && w.to > horizon) {
         let hit = gaps.iter().any(|g| g.2 == w.causes[0] && g.0 < w.to && g.1 > w.from);
         let hidden = removed.iter().any(|r| r.0 < w.to && r.1 > w.from);
         if !hit && !hidden {
@@ -257,7 +266,8 @@ fn accounts(
         let first = sent.iter().find(|s| s.life == *n && s.decodable);
         first.is_some_and(|f| l.ended - f.delivered > TOO_SHORT)
     };
-    let mut at = world.lives.iter().enumerate().find(accountable).map_or(0, |(_, l)| l.began);
+    let mut lives = world.lives.iter().enumerate().filter(|(_, l)| l.began >= horizon);
+    let mut at = lives.find(accountable).map_or(0, |(_, l)| l.began);
     // The recorder itself takes a moment to start.
     at += EDGE - SEAM;
     for (start, end) in spans {

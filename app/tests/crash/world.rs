@@ -13,6 +13,7 @@ use mos::archive::ids::SegmentId;
 use mos::archive::{Archive, ArchiveOptions, KeepNote, SegmentState, Window};
 use mos::capture::{CaptureControlService, DropMode, LensConfig};
 use mos::record::{Recorder, RecorderOptions, RecorderStatus};
+use mos::retention::{Limits, Pace, Retention};
 use mos_hal::clock::{BootId, Clock, ClockQuality, SimClock, UtcMicros};
 use mos_hal::media::LensId;
 
@@ -64,6 +65,8 @@ pub(crate) enum Deed {
     StepClock(i64),
     Keep,
     Remove,
+    /// Retention makes room down to so many bytes.
+    MakeRoom(u64),
     SaveIndex,
 }
 
@@ -121,6 +124,8 @@ pub(crate) struct World {
     pub(crate) removed: BTreeSet<SegmentId>,
     /// Removals that the power cut interrupted: either outcome is right.
     pub(crate) maybe_removed: BTreeSet<SegmentId>,
+    /// Retention has been at work.
+    pub(crate) room_made: bool,
     pub(crate) last_status: RecorderStatus,
     boot: i64,
     boots: u8,
@@ -147,6 +152,7 @@ impl World {
             kept: BTreeSet::new(),
             removed: BTreeSet::new(),
             maybe_removed: BTreeSet::new(),
+            room_made: false,
             last_status: RecorderStatus::default(),
             boot: 0,
             boots: 1,
@@ -231,6 +237,12 @@ impl World {
     fn expect_between(&mut self, life: &Life, cause: GapCause) {
         let slow = life.slow.iter().filter(|(at, took)| life.ended - at - took < 4 * S).map(|s| s.1).sum::<i64>();
         let mut from = if cause == GapCause::Stopped { life.ended - 300 * MS } else { life.ended - S - slow };
+        for w in &self.windows {
+            // The disk may have been busy when it ended.
+            if w.causes[0] == GapCause::DiskSlow && w.from < life.ended && w.to > life.ended {
+                from = from.min(w.from);
+            }
+        }
         if self.windows.iter().any(|w| w.from < life.ended && w.to > from) {
             // How long an absence has lasted is put on record every now and then.
             from -= 1200 * MS;
@@ -333,11 +345,24 @@ impl World {
             }
             Deed::Keep => self.keep(archive),
             Deed::Remove => self.remove(archive),
+            Deed::MakeRoom(bytes) => {
+                self.room_made = true;
+                let limits = Limits { max_bytes: Some(*bytes), ..Limits::default() };
+                let retention = Retention::new(archive.clone(), self.clock.clone(), limits, None);
+                while retention.step(&BTreeSet::new) == Pace::GoOn && !self.disk.is_cut() {}
+            }
             Deed::SaveIndex => {
                 // A snapshot that fails costs time at the next start, nothing else.
                 let _ = archive.snapshot_index();
             }
         }
+    }
+
+    /// Whether anything is left of a lens in a life. Retention removes the folder of the oldest run with its last segment.
+    pub(crate) fn is_remembered(&self, lens: usize, life: &Life) -> bool {
+        let folder = format!("segments/{}/{}", self.lenses[lens], life.run);
+        let account = |path: &Path| path.extension().is_some_and(|e| e == "jsonl" || e == "mp4");
+        self.disk.files().iter().any(|(path, _)| path.starts_with(&folder) && account(path))
     }
 
     fn stall(&mut self, time: Duration) {

@@ -43,19 +43,23 @@ impl Cold {
 
     pub(crate) fn put(&mut self, row: &Row) -> rusqlite::Result<()> {
         self.changed = true;
-        // Of a segment that recovery saved after all, only the rest is missing.
-        if let Some(known) = self.gaps.get_mut(&(row.id.lens.clone(), row.id.run)) {
-            for gap in &mut known.gaps {
-                // A gap that ends within it is a hole that it has.
-                let to_the_end = gap.start >= row.start && gap.start < row.end && gap.end >= row.end;
-                if to_the_end && gap.cause == GapCause::DiskError {
-                    gap.start = row.end.min(gap.end);
-                }
-            }
-            known.gaps.retain(|g| g.end > g.start);
-        }
+        self.saved(row);
         self.sizes.insert(row.id.lens.clone(), row.allocated);
         self.index.put(row)
+    }
+
+    /// Of a segment that recovery saved after all, only the rest is missing.
+    fn saved(&mut self, row: &Row) {
+        let Some(known) = self.gaps.get_mut(&(row.id.lens.clone(), row.id.run)) else { return };
+        for gap in &mut known.gaps {
+            // One that ends within it is a hole that it has.
+            let to_the_end = gap.start >= row.start && gap.start < row.end && gap.end >= row.end;
+            if to_the_end && gap.cause == GapCause::DiskError {
+                gap.start = row.end;
+            }
+        }
+        known.gaps.retain(|g| g.end > g.start);
+        known.gaps.sort_by_key(|g| g.start);
     }
 
     /// Bytes that a segment of this lens is likely to take.
@@ -69,15 +73,23 @@ impl Cold {
         let known = self.gaps.entry((lens.clone(), run)).or_default();
         match record {
             GapRecord::Stop { .. } => known.stopped = true,
-            GapRecord::Recovered { .. } => {}
+            GapRecord::Recovered { seq } => {
+                let id = SegmentId { lens: lens.clone(), run, seq };
+                if let Ok(Some(row)) = self.index.get(&id) {
+                    self.saved(&row);
+                }
+            }
             GapRecord::Gap { gap, .. } => {
                 self.changed = true;
                 let at = known.gaps.partition_point(|g| g.start < gap.start);
                 // The recorder writes a long absence in pieces, and retention goes through a run from its start: such gaps
                 // grow together instead of growing in number. What is known already adds nothing.
                 let near = if gap.cause == GapCause::Retention { TOLERANCE_NS } else { 1 };
-                let grows = |g: &&mut Gap| g.cause == gap.cause && gap.start.since(g.end) < near;
-                if let Some(same) = known.gaps.get_mut(at).filter(|g| g.start == gap.start && g.cause == gap.cause) {
+                // Of a failed disk's gap, recovery may save a part, but not the holes in it.
+                let is_hole = |g: &Gap| gap.cause == GapCause::DiskError && gap.end < g.end;
+                let grows = |g: &&mut Gap| g.cause == gap.cause && gap.start.since(g.end) < near && !is_hole(g);
+                let same = |g: &&mut Gap| g.start == gap.start && g.cause == gap.cause && !is_hole(g);
+                if let Some(same) = known.gaps.get_mut(at).filter(same) {
                     same.end = same.end.max(gap.end);
                     return;
                 }
@@ -219,7 +231,10 @@ impl Cold {
         // A segment that is given up in the middle of a run is one that could not be written.
         let cause = if is_last { self.end_of(&id.lens, id.run) } else { GapCause::DiskError };
         let known = self.gaps.get(&(id.lens.clone(), id.run)).map_or(&[][..], |k| &k.gaps);
-        let is_new = |(from, to): &&(Mono, Mono)| !known.iter().any(|g| g.start < *to && g.end > *from);
+        // Of a failed disk's gap recovery now saves a part.
+        let covers =
+            |g: &Gap, from, to| g.start < to && g.end > from && (g.cause != GapCause::DiskError || g.end <= to);
+        let is_new = |(from, to): &&(Mono, Mono)| !known.iter().any(|g| covers(g, *from, *to));
         missing.iter().filter(is_new).map(|(start, end)| Gap { start: *start, end: *end, cause }).collect()
     }
 
