@@ -4,6 +4,7 @@
 //! of it. Stop: intake, last fragments, closes and syncs first, since that is what a failing supply gives time for; then the
 //! cameras, the uploads and the API. Never decides anything about media.
 
+mod activation;
 mod lean;
 pub(crate) mod signals;
 mod supervise;
@@ -101,7 +102,10 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let power = SigPwr::listen().and_then(signals::power_fails).map_err(system("listen for SIGPWR"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().map_err(system("read the clocks"))?);
     // Taken before anything is begun: another daemon's socket or port must not cost a run.
-    let unix = serve::bind_unix(&config.http.unix_socket)?;
+    let unix = match activation::unix_socket(&config.http.unix_socket).map_err(system("take the API's socket"))? {
+        Some(socket) => serve::held_unix(socket).map_err(system("take the API's socket"))?,
+        None => serve::bind_unix(&config.http.unix_socket)?,
+    };
     let tcp = match &config.http.tcp {
         Some(tcp) => Some((serve::bind_tcp(tcp.listen).await?, tcp.token.clone())),
         None => None,

@@ -48,11 +48,11 @@ pub enum ServeError {
     },
 }
 
-/// A Unix socket, taken and ready to be served. Its file goes when it is dropped.
+/// A Unix socket, taken and ready to be served. Its file goes when it is dropped, if it was made here.
 #[derive(Debug)]
 pub struct UnixEndpoint {
     listener: UnixListener,
-    path: PathBuf,
+    made: Option<PathBuf>,
 }
 
 /// Takes a Unix socket, mode 0660. Must be called within a runtime.
@@ -77,12 +77,19 @@ pub fn bind_unix(path: &Path) -> Result<UnixEndpoint, ServeError> {
     let listener = UnixListener::bind(&fresh).map_err(fail)?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o660)).map_err(fail)?;
     std::fs::rename(&fresh, path).map_err(fail)?;
-    Ok(UnixEndpoint { listener, path: path.to_owned() })
+    Ok(UnixEndpoint { listener, made: Some(path.to_owned()) })
+}
+
+/// Takes a Unix socket that somebody else made and holds; mode and file are theirs. Must be called within a runtime.
+pub fn held_unix(socket: std::os::unix::net::UnixListener) -> io::Result<UnixEndpoint> {
+    Ok(UnixEndpoint { listener: UnixListener::from_std(socket)?, made: None })
 }
 
 impl Drop for UnixEndpoint {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.made {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
