@@ -18,6 +18,8 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav
 TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server chromium
+YOCTO_DEPS := git python3 python3-venv shellcheck systemd
+CROSS_DEPS := mmdebstrap qemu-user
 
 # apt-get for the packages of $(1) that are missing; says which, does nothing if there are none.
 define install_missing
@@ -34,7 +36,7 @@ endef
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: deps
 deps: ## Install with apt-get what building and the demo need, only if missing
@@ -56,7 +58,7 @@ demo: deps ## Build and run the demo; INPUT=file.mp4, rtsp://… or /dev/video0 
 	target/release/mos demo $(if $(INPUT),'$(INPUT)')
 
 .PHONY: test
-test: test-deps ## All that CI runs: format, clippy, unit, black-box and doc tests
+test: test-deps yocto-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the firmware layer
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --workspace --bins --lib -- -D warnings
@@ -83,6 +85,30 @@ fuzz: deps ## Fuzz the MP4 reader and what builds on it (needs cargo-fuzz and a 
 	  { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz; rustup toolchain install nightly" >&2; exit 1; }
 	cd app/mp4 && for t in $$($(CARGO) +nightly fuzz list); do \
 	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done
+
+.PHONY: yocto-deps
+yocto-deps:
+	$(call install_missing,$(YOCTO_DEPS))
+
+.PHONY: yocto-check
+yocto-check: yocto-deps ## Check the firmware layer meta-mos as far as no build is needed, and each check by a fault
+	@wanted=meta-mos/checks/requirements.txt; \
+	if ! cmp -s $$wanted target/yocto-venv/requirements.txt; then \
+	  echo "installing with pip, in target/yocto-venv: the tools of $$wanted"; \
+	  rm -rf target/yocto-venv; mkdir -p target; python3 -m venv target/yocto-venv; \
+	  target/yocto-venv/bin/pip install --quiet --disable-pip-version-check -r $$wanted; \
+	  cp $$wanted target/yocto-venv/requirements.txt; \
+	fi
+	target/yocto-venv/bin/python meta-mos/checks/run.py
+
+.PHONY: yocto-crates
+yocto-crates: ## Write meta-mos' crate list anew, after a change of Cargo.lock
+	python3 meta-mos/checks/crates.py --write
+
+.PHONY: cross-aarch64
+cross-aarch64: ## Build the release program for aarch64 in a Debian chroot under target/cross (as root); FEATURES= for none
+	$(call install_missing,$(CROSS_DEPS))
+	.ci/cross-aarch64
 
 .PHONY: clean
 clean: ## Remove what was built

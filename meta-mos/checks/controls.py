@@ -1,0 +1,174 @@
+"""The negative controls: for every check at least one fault in a copy of the layer that it must find, by name.
+
+Promises: a check without a control is an error, and so is a control whose fault goes unfound or is found for another reason.
+Works on copies in a temporary folder only.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from parse import Layer, Parsed
+
+MOS = "meta-mos/recipes-multimedia/mos"
+UNIT = f"{MOS}/files/mos.service"
+CONF = "meta-mos/conf/layer.conf"
+# What of the repository the checks read besides the layer.
+BESIDE = ["Cargo.toml", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT", "cross.toml", "app/Cargo.toml", "app/mos.toml", "device-tree"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """A fault: `check` must report it in words that match `reported`."""
+
+    check: str
+    fault: Callable[[Path], None]
+    reported: str
+
+    @property
+    def name(self) -> str:
+        """What was done, for messages."""
+        return self.fault.__doc__ or self.check
+
+
+def replaced(path: str, old: str, new: str) -> Callable[[Path], None]:
+    """The fault that one text stands for another; it must have been there."""
+
+    def fault(root: Path) -> None:
+        file = _file(root, path)
+        text = file.read_text(encoding="utf-8")
+        if old not in text:
+            raise AssertionError(f"control is out of date: {path} does not hold {old!r}")
+        file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    fault.__doc__ = f"{path}: {old.strip()!r} became {new.strip()!r}"
+    return fault
+
+
+def removed(path: str) -> Callable[[Path], None]:
+    """The fault that a file is missing."""
+
+    def fault(root: Path) -> None:
+        _file(root, path).unlink()
+
+    fault.__doc__ = f"{path} is missing"
+    return fault
+
+
+def renamed(path: str, name: str) -> Callable[[Path], None]:
+    """The fault that a file has another name."""
+
+    def fault(root: Path) -> None:
+        file = _file(root, path)
+        file.rename(file.parent / name)
+
+    fault.__doc__ = f"{path} is called {name}"
+    return fault
+
+
+def digit(path: str, pattern: str) -> Callable[[Path], None]:
+    """The fault that the first digit of a checksum is another."""
+
+    def fault(root: Path) -> None:
+        file = _file(root, path)
+        text = file.read_text(encoding="utf-8")
+        at = re.search(pattern, text).end()
+        file.write_text(text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1:], encoding="utf-8")
+
+    fault.__doc__ = f"{path}: a wrong checksum"
+    return fault
+
+
+def _file(root: Path, path: str) -> Path:
+    """A file by a path in which the recipe's version may be `*`."""
+    found = sorted(root.glob(path))
+    if len(found) != 1:
+        raise AssertionError(f"control is out of date: {len(found)} files are called {path}")
+    return found[0]
+
+
+RECIPE = f"{MOS}/mos_*.bb"
+CONTROLS = [
+    Control("parses", replaced(RECIPE, "inherit ${MOS_CARGO_CLASS} cargo-update", "inherit ${MOS_CARGO_CLASS} kargo-update"), "kargo-update"),
+    Control("parses", replaced(RECIPE, "do_install:append() {", "do_install:append( {"), "unparsed|ParseError|parse"),
+    Control("parses", replaced(RECIPE, "require ${BPN}-crates.inc", "require ${BPN}-crate.inc"), "mos-crate.inc"),
+    Control("parses", replaced(CONF, "d.getVar('LAYERSERIES_CORENAMES')", "d.getVarr('LAYERSERIES_CORENAMES')"), "getVarr|layer.conf"),
+    Control("crate_list", digit(f"{MOS}/mos-crates.inc", r'sha256sum\] = "'), "not the list of Cargo.lock"),
+    Control("crate_list", replaced("Cargo.lock", 'name = "axum"\nversion = "', 'name = "axum"\nversion = "9'), "missing: crate://crates.io/axum/9"),
+    Control("crate_list", replaced("Cargo.lock", 'source = "registry+https://github.com/rust-lang/crates.io-index"', 'source = "git+https://example.org/a"'), "not from crates.io"),
+    Control("crate_sums", replaced(f"{MOS}/mos-crates.inc", ".sha256sum]", ".sha1sum]"), "no SHA-256"),
+    Control("licence_sums", digit(RECIPE, "LICENSE-MIT;md5="), "LICENSE-MIT is"),
+    Control("licence_sums", removed("LICENSE-APACHE"), "no such file"),
+    Control("local_files", removed(f"{MOS}/files/mos.tmpfiles"), "mos.tmpfiles is in none"),
+    Control("local_files", renamed("meta-mos/files/kernel/mos.cfg", "moss.cfg"), r"bbappend.*mos.cfg is in none"),
+    Control("features", replaced(RECIPE, '"--features demo,', '"--features demos,'), "no cargo feature demos"),
+    Control("features", replaced("app/Cargo.toml", "\ndemo = [", "\ndemonstration = ["), "no cargo feature demo"),
+    Control("features", replaced(RECIPE, '"v4l2 jpeg"', '"v4l2 jpg"'), r"no PACKAGECONFIG\[jpg\]"),
+    Control("overrides", replaced(RECIPE, "PACKAGECONFIG:append:mx8mp-nxp-bsp", "PACKAGECONFIG:append:mx8mp"), "override mx8mp$"),
+    Control("overrides", replaced(RECIPE, "PACKAGECONFIG:append:qcm6490", "PACKAGECONFIG:append:qcs6490"), "override qcs6490"),
+    Control("overrides", replaced(RECIPE, "do_install:append:class-target()", "do_install:append:klass-target()"), "override klass-target"),
+    Control("packages", replaced(RECIPE, "plugins-good-isomp4", "plugins-good-mp4"), "gstreamer1.0-plugins-good-mp4"),
+    Control("packages", replaced(RECIPE, "libcamera-gst", "gstreamer1.0-libcamera"), "gstreamer1.0-libcamera"),
+    Control("names", replaced(CONF, "    rauc:${LAYERDIR}", "    meta-rauc:${LAYERDIR}"), "collection meta-rauc"),
+    Control("names", replaced(CONF, '"scarthgap wrynose"', '"scarthgap whinlatter wrynose"'), "LAYERSERIES_COMPAT"),
+    Control("names", renamed("meta-mos/dynamic-layers/qcom/recipes-kernel/linux/linux-qcom_%.bbappend", "linux-quic_%.bbappend"), "linux-quic"),
+    Control("version", replaced("Cargo.toml", '\nversion = "', '\nversion = "9'), "rename the recipe"),
+    Control("documents", replaced("meta-mos/SECURITY.md", "report a vulnerability", "complain"), "SECURITY.md"),
+    Control("documents", removed("meta-mos/COPYING"), "COPYING"),
+    Control("documents", replaced("meta-mos/README.md", "`software-codecs`", "`codecs`"), "software-codecs"),
+    Control("unit_and_recipe", replaced(UNIT, "ExecStart=/usr/bin/mos ", "ExecStart=/usr/bin/mosd "), "starts /usr/bin/mosd"),
+    Control("unit_and_recipe", replaced(UNIT, "User=mos", "User=moss"), "runs as moss"),
+    Control("unit_and_recipe", replaced(RECIPE, "--system video;", "--system camera;"), "no group video"),
+    Control("unit_and_recipe", replaced(RECIPE, 'SYSTEMD_SERVICE:${PN} = "', 'SYSTEMD_SERVICE:${PN} = "mosd.service '), "mosd.service, which is not there"),
+    Control("unit_promises", replaced(UNIT, "ProtectSystem=strict", "ProtectSystem=full"), "ProtectSystem"),
+    Control("unit_promises", replaced(UNIT, "DevicePolicy=closed", "DevicePolicy=auto"), "DevicePolicy"),
+    Control("unit_promises", replaced(UNIT, "SystemCallFilter=clock_adjtime", ""), "clock_adjtime"),
+    Control("unit_promises", replaced(f"{MOS}/files/mos.tmpfiles", "d /data/mos ", "d /data/moss "), "/data/mos is writable but not made"),
+    Control("firmware_settings", replaced(f"{MOS}/files/mos.toml", "segment_seconds", "segment_second"), "documents no storage.segment_second$"),
+    Control("firmware_settings", replaced(f"{MOS}/files/mos.toml", '"/data/mos"', '"/data/archive"'), "may not write"),
+    Control("systemd", replaced(UNIT, "WatchdogSec=", "WatchdogSek="), "WatchdogSek"),
+    Control("systemd", replaced(UNIT, "CapabilityBoundingSet=\n", "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_RAWIO\nPrivateTmp=no\nSystemCallFilter=@raw-io\n"), "exposure"),
+    Control("systemd", replaced("meta-mos/recipes-core/mos-data/files/data.mount.in", "Where=/data", "Where=/daten"), "data.mount"),
+    Control("shell", replaced(f"{MOS}/files/run-ptest", 'kill -TERM "$daemon"', "kill -TERM $daemon; [[ 1 = 1 ]]"), "SC3010|SC2086"),
+    Control("shell", replaced("meta-mos/recipes-core/mos-data/mos-data_*.bb", 'if [ "${MOS_DATA_GROW}" = "1" ]; then', 'if [ "${MOS_DATA_GROW}" = "1" ]'), "do_install"),
+    Control("style", replaced(RECIPE, "CVE_PRODUCT", "CVE_PRODUKT"), "CVE_PRODUKT|CVE_PRODUCT"),
+    Control("style", replaced(RECIPE, 'SECTION = "multimedia"\n', "SECTION = 'multimedia'   \n"), "scarthgap: .*mos_.*bb:"),
+    Control("kas", replaced("meta-mos/kas/qemuarm64.yml", "machine:", "maschine:"), "maschine"),
+    Control("kas", replaced("meta-mos/kas/base.yml", "    commit: ef022", "    commit: f022"), "oe-core is not pinned"),
+    Control("kas", replaced("meta-mos/kas/rb3gen2-core-kit.yml", "machine: rb3gen2-core-kit", "machine: rb3gen2"), "machine rb3gen2$"),
+    Control("kas", renamed("meta-mos/kas/base.yml", "basis.yml"), "kas/base.yml, which is not there"),
+    Control("partitions", removed("meta-mos/files/wic/mos-qemu.wks"), "no files/wic/mos-qemu.wks"),
+    Control("partitions", replaced("meta-mos/files/wic/mos-imx8mp.wks.in", "--part-name data", "--part-name date"), "no partition /data"),
+    Control("cross", replaced("cross.toml", "pre-build = [", "prebuild = ["), "prebuild"),
+    Control("cross", replaced("cross.toml", "libgstreamer1.0-dev:$CROSS_DEB_ARCH", "libgstreamer1.0-dev"), "does not install libgstreamer1.0-dev"),
+    Control("cross", removed("cross.toml"), "not there"),
+]
+
+
+def copy(root: Path, folder: Path) -> Layer:
+    """A copy of all that the checks read."""
+    shutil.copytree(root / "meta-mos", folder / "meta-mos", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in BESIDE:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, folder / name)
+        elif (root / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)
+    return Layer(folder)
+
+
+def run(root: Path, checks: dict[str, Callable]) -> list[str]:
+    """The controls whose fault was not found, and the checks that have none."""
+    problems = [f"{name} has no negative control" for name in checks if name not in {c.check for c in CONTROLS}]
+    for control in CONTROLS:
+        with tempfile.TemporaryDirectory() as folder:
+            layer = copy(root, Path(folder))
+            control.fault(Path(folder))
+            found = checks[control.check](layer, Parsed(layer))
+            if not any(re.search(control.reported, line) for line in found):
+                said = "; ".join(found[:3]) or "nothing"
+                problems.append(f"{control.check} does not find that {control.name}; it said: {said}")
+    return problems

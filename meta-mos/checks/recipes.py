@@ -1,0 +1,180 @@
+"""Checks of recipes against the repository and against themselves. Each takes the layer and what was parsed, and returns the
+problems it found as text; an empty list is a pass. No check changes anything."""
+
+import hashlib
+import re
+import tomllib
+
+import crates
+from parse import KNOWN, Layer, Parsed
+
+# `NAME:over:rides[flag] =` of an assignment, `name:over:ride() {` of a function.
+ASSIGNED = re.compile(r"^\s*(?:export\s+)?(?P<key>[A-Za-z0-9_.+\-]+(?:\$\{[A-Za-z0-9_]+\}|[A-Za-z0-9_.+:\-])*)"
+                      r"(?:\[[^\]]+\])?\s*(?:\?\?=|\?=|:=|\+=|=\+|\.=|=\.|=)")
+FUNCTION = re.compile(r"^\s*(?:fakeroot\s+|python\s+)*(?P<key>[A-Za-z0-9_\-]+(?::[A-Za-z0-9_.\-]+)+)\s*\(\)")
+OPERATORS = {"append", "prepend", "remove"}
+# Variables whose overrides name packages.
+BY_PACKAGE = {"RDEPENDS", "RRECOMMENDS", "RSUGGESTS", "RPROVIDES", "RCONFLICTS", "FILES", "CONFFILES", "SYSTEMD_SERVICE", "USERADD_PARAM",
+              "GROUPADD_PARAM", "SUMMARY", "DESCRIPTION", "ALLOW_EMPTY", "INSANE_SKIP"}
+
+
+def parses(_layer: Layer, parsed: Parsed) -> list[str]:
+    """bitbake's parser reads every recipe on every machine, without error or warning."""
+    return parsed.problems
+
+
+def crate_list(layer: Layer, _parsed: Parsed) -> list[str]:
+    """mos-crates.inc is the list of Cargo.lock: name, version, SHA-256."""
+    return crates.differences(layer.repository / "Cargo.lock", layer.recipe("mos").parent / "mos-crates.inc")
+
+
+def crate_sums(_layer: Layer, parsed: Parsed) -> list[str]:
+    """bitbake finds the checksum of every crate, in the recipe's words."""
+    problems = []
+    for where, data in parsed.of("mos"):
+        flags = data.getVarFlags("SRC_URI") or {}
+        uris = [u for u in data.getVar("SRC_URI").split() if u.startswith("crate://")]
+        for uri in uris:
+            name = "-".join(uri.rsplit("/", 2)[1:])
+            if not re.fullmatch(r"[0-9a-f]{64}", flags.get(f"{name}.sha256sum", "")):
+                problems.append(f"{where}: no SHA-256 of {name}")
+        if not uris:
+            problems.append(f"{where}: no crates")
+    return problems
+
+
+def licence_sums(layer: Layer, parsed: Parsed) -> list[str]:
+    """LIC_FILES_CHKSUM of `mos` is the MD5 of the repository's own licence files."""
+    problems = []
+    for where, data in parsed.of("mos"):
+        for entry in data.getVar("LIC_FILES_CHKSUM").split():
+            name, _, wanted = entry.removeprefix("file://").partition(";md5=")
+            path = layer.repository / name
+            found = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
+            if found != wanted:
+                problems.append(f"{where}: {name} is {found}, not {wanted}")
+    return problems
+
+
+def local_files(_layer: Layer, parsed: Parsed) -> list[str]:
+    """Every file:// of a recipe or bbappend exists where bitbake looks for it."""
+    problems = []
+    for where, _path, data in parsed.all():
+        folders = (data.getVar("FILESPATH") or "").split(":")
+        folders = (data.getVar("FILESEXTRAPATHS") or "").removesuffix("__default:").split(":") + folders
+        for uri in (data.getVar("SRC_URI") or "").split():
+            if uri.startswith("file://"):
+                name = uri.removeprefix("file://").split(";")[0]
+                if not any(_exists(folder, name) for folder in folders if folder):
+                    problems.append(f"{where}: {name} is in none of its folders")
+    return problems
+
+
+def _exists(folder: str, name: str) -> bool:
+    from pathlib import Path
+
+    return (Path(folder) / name).is_file()
+
+
+def features(layer: Layer, parsed: Parsed) -> list[str]:
+    """PACKAGECONFIG names only cargo features of app/Cargo.toml, and enables only entries that it has."""
+    manifest = tomllib.loads((layer.repository / "app/Cargo.toml").read_text(encoding="utf-8"))
+    existing = set(manifest.get("features", {}))
+    problems = []
+    for where, data in parsed.of("mos"):
+        entries = {k: v for k, v in (data.getVarFlags("PACKAGECONFIG") or {}).items() if k not in ("doc", "func")}
+        for name, value in entries.items():
+            fields = value.split(",")
+            for feature in re.findall(r"--features[ =](\S+)", " ".join(fields[:2])):
+                problems += [f"{where}: no cargo feature {f}" for f in feature.split(",") if f not in existing]
+            if len(fields) > 6:
+                problems.append(f"{where}: PACKAGECONFIG[{name}] has {len(fields)} fields")
+        problems += [f"{where}: no PACKAGECONFIG[{n}]" for n in data.getVar("PACKAGECONFIG").split() if n not in entries]
+    return problems
+
+
+def overrides(layer: Layer, _parsed: Parsed) -> list[str]:
+    """Every override exists on some board: a misspelt one would never match and nobody would hear of it."""
+    machines = set(KNOWN["machines"]) | {m["board"] for m in KNOWN["machines"].values() if "board" in m}
+    known = set(KNOWN["overrides"]) | machines | OPERATORS
+    problems = []
+    for path in sorted(p for kind in ("*.bb", "*.inc", "*.bbappend", "*.conf") for p in layer.root.rglob(kind)):
+        if path.parent.name == "files":
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            match = ASSIGNED.match(line) or FUNCTION.match(line)
+            name, *rest = match["key"].split(":") if match else [""]
+            for word in rest:
+                package = word.startswith(("${PN}", "packagegroup-")) and name in BY_PACKAGE
+                if word and word not in known and not package and not re.match(r"(pn|class|task)-", word):
+                    problems.append(f"{layer.relative(path)}:{number}: no machine has the override {word}")
+    return problems
+
+
+def packages(layer: Layer, parsed: Parsed) -> list[str]:
+    """Run-time packages are made by this layer or known to exist in another."""
+    ours = {p.stem.split("_")[0] for p in layer.recipes()}
+    known = ours | {name for names in KNOWN["packages"].values() for name in names}
+    problems = []
+    for where, _path, data in parsed.all():
+        pn = data.getVar("PN")
+        wanted = set()
+        for variable in ("RDEPENDS", "RRECOMMENDS"):
+            for package in (pn, f"{pn}-ptest"):
+                wanted |= set((data.getVar(f"{variable}:{package}") or "").split())
+        for name, value in (data.getVarFlags("PACKAGECONFIG") or {}).items():
+            if name not in ("doc", "func"):
+                wanted |= {p for field in value.split(",")[3:5] for p in field.split()}
+        problems += [f"{where}: no layer makes the package {p}" for p in sorted(wanted - known)]
+    return problems
+
+
+def names(layer: Layer, _parsed: Parsed) -> list[str]:
+    """layer.conf names only collections that exist; bbappends only recipes that do; series are those that are parsed."""
+    conf = (layer.root / "conf/layer.conf").read_text(encoding="utf-8")
+    used = set(re.findall(r"([a-z][a-z0-9\-]+):\$\{LAYERDIR\}/dynamic-layers", conf))
+    used |= {w for v in ("LAYERDEPENDS", "LAYERRECOMMENDS") for w in re.search(rf'{v}_mos = "([^"]*)"', conf)[1].split()}
+    problems = [f"layer.conf: no layer has the collection {c}" for c in sorted(used - set(KNOWN["collections"]))]
+    problems += [f"layer.conf: no folder dynamic-layers/{c}" for c in sorted(used)
+                 if f"/dynamic-layers/{c}/" in conf and not (layer.root / "dynamic-layers" / c).is_dir()]
+    for path in layer.appends():
+        if path.name.split("_")[0].removesuffix(".bbappend") not in KNOWN["appended"]:
+            problems.append(f"{layer.relative(path)}: no layer has such a recipe")
+    series = set(re.search(r'LAYERSERIES_COMPAT_mos = "([^"]*)"', conf)[1].split())
+    parsed = {s for m in KNOWN["machines"].values() for s in m["series"]}
+    if series != parsed:
+        problems.append(f"layer.conf: LAYERSERIES_COMPAT is {sorted(series)}, parsed are {sorted(parsed)}")
+    return problems
+
+
+def version(layer: Layer, _parsed: Parsed) -> list[str]:
+    """The recipe has the version of the crate."""
+    manifest = tomllib.loads((layer.repository / "Cargo.toml").read_text(encoding="utf-8"))
+    wanted, path = manifest["workspace"]["package"]["version"], layer.recipe("mos")
+    found = path.stem.split("_")[1]
+    return [] if found == wanted else [f"{layer.relative(path)}: the crate is {wanted}; rename the recipe"]
+
+
+def documents(layer: Layer, _parsed: Parsed) -> list[str]:
+    """README, SECURITY and COPYING say what yocto-check-layer and readers look for."""
+    wanted = {
+        "README.md": ["Maintainers", "Patches", "## Dependencies", "make yocto-check"],
+        "SECURITY.md": ["report a vulnerability", "Supported"],
+        "COPYING": ["SPDX-License-Identifier"],
+    }
+    problems = []
+    for name, phrases in wanted.items():
+        path = layer.root / name
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        problems += [f"{name}: does not say `{phrase}`" for phrase in phrases if phrase not in text]
+    readme = (layer.root / "README.md").read_text(encoding="utf-8") if (layer.root / "README.md").is_file() else ""
+    problems += [f"README.md: no word about the recipe {p.stem.split('_')[0]}" for p in layer.recipes()
+                 if f"`{p.stem.split('_')[0]}`" not in readme]
+    for path in layer.recipes():
+        for entry in re.findall(r"PACKAGECONFIG\[([a-z0-9-]+)\]", path.read_text(encoding="utf-8")):
+            if f"`{entry}`" not in readme:
+                problems.append(f"README.md: no word about PACKAGECONFIG[{entry}]")
+    return problems
+
+
+CHECKS = [parses, crate_list, crate_sums, licence_sums, local_files, features, overrides, packages, names, version, documents]

@@ -1,0 +1,3 @@
+FILESEXTRAPATHS:prepend := "${MOS_LAYERDIR}/files/kernel:"
+
+SRC_URI:append:qcm6490 = " file://mos.cfg"

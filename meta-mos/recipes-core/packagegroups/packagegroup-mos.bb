@@ -1,0 +1,23 @@
+SUMMARY = "MOS and what a recording box needs beside it"
+DESCRIPTION = "The recorder, its data partition, and what people at a bench want to look at cameras."
+SECTION = "multimedia"
+
+# Before the inherit: what it pulls in differs from board to board.
+PACKAGE_ARCH = "${MACHINE_ARCH}"
+
+inherit packagegroup
+
+RDEPENDS:${PN} = " \
+    ca-certificates \
+    mos \
+    mos-data \
+    tzdata \
+"
+
+# For people at the bench; none is needed to record.
+RRECOMMENDS:${PN} = " \
+    gstreamer1.0 \
+    i2c-tools \
+    media-ctl \
+    v4l-utils \
+"

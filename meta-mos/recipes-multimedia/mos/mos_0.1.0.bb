@@ -1,0 +1,107 @@
+SUMMARY = "Camera recorder for vehicles and edge boxes"
+DESCRIPTION = "MOS records any mix of cameras so that a power cut costs at most a second, answers for every second that it \
+should hold, cuts exact clips and pictures, and uploads them over bad links."
+SECTION = "multimedia"
+
+# The project itself, then what its crates add; they are linked statically.
+LICENSE = "(Apache-2.0 | MIT) & Apache-2.0 & MIT & BSD-3-Clause & ISC & Unicode-3.0 & Zlib"
+LIC_FILES_CHKSUM = " \
+    file://LICENSE-APACHE;md5=22a53954e4e0ec258dfce4391e905dac \
+    file://LICENSE-MIT;md5=38e60e1f0e9de30771cf0b49bb265fe4 \
+"
+
+DEPENDS += "gstreamer1.0 gstreamer1.0-plugins-base"
+
+require ${BPN}-source.inc
+require ${BPN}-crates.inc
+
+SRC_URI += " \
+    file://mos.service \
+    file://mos.socket \
+    file://mos.tmpfiles \
+    file://mos.toml \
+    file://run-ptest \
+"
+
+# `cargo` of oe-core. scarthgap's is older than MOS asks for (1.94): see README.md for `cargo_bin` of meta-rust-bin.
+MOS_CARGO_CLASS ??= "cargo"
+
+inherit ${MOS_CARGO_CLASS} cargo-update-recipe-crates pkgconfig systemd useradd ptest
+
+# Each entry is a way to a camera or a codec. None but `demo` changes the program: the elements are looked up at run time,
+# so an entry means the packages that bring them. `software-codecs` needs LICENSE_FLAGS_ACCEPTED to name `commercial`.
+PACKAGECONFIG ??= "v4l2 jpeg"
+PACKAGECONFIG:append:mx8mp-nxp-bsp = " imx-bsp"
+PACKAGECONFIG:append:mx8mp-mainline-bsp = " libcamera v4l2codecs"
+PACKAGECONFIG:append:qcm6490 = " imsdk"
+PACKAGECONFIG:append:qcom-custom-bsp = " qim"
+
+PACKAGECONFIG[demo] = "--features demo,,gstreamer1.0-rtsp-server"
+PACKAGECONFIG[v4l2] = ",,,gstreamer1.0-plugins-good-video4linux2"
+PACKAGECONFIG[jpeg] = ",,,gstreamer1.0-plugins-good-jpeg"
+PACKAGECONFIG[libcamera] = ",,,,libcamera-gst"
+PACKAGECONFIG[v4l2codecs] = ",,,,gstreamer1.0-plugins-bad-v4l2codecs"
+PACKAGECONFIG[imx-bsp] = ",,,,imx-gst1.0-plugin imx-vpuwrap isp-imx kernel-module-isp-vvcam"
+PACKAGECONFIG[imsdk] = ",,,,gst-plugins-imsdk-base gst-plugins-imsdk-oss"
+PACKAGECONFIG[qim] = ",,,,packagegroup-qcom-gst"
+PACKAGECONFIG[software-codecs] = ",,,,gstreamer1.0-plugins-ugly-x264 gstreamer1.0-libav"
+
+FILES:${PN} += "${nonarch_libdir}/tmpfiles.d/mos.conf"
+CONFFILES:${PN} = "${sysconfdir}/mos/mos.toml"
+
+# Parsers, files and converters of the paths that every platform shares.
+RDEPENDS:${PN} += " \
+    gstreamer1.0-plugins-bad-videoparsersbad \
+    gstreamer1.0-plugins-base-app \
+    gstreamer1.0-plugins-base-audioconvert \
+    gstreamer1.0-plugins-base-typefindfunctions \
+    gstreamer1.0-plugins-base-videoconvertscale \
+    gstreamer1.0-plugins-good-audioparsers \
+    gstreamer1.0-plugins-good-isomp4 \
+"
+RDEPENDS:${PN}-ptest += "gstreamer1.0"
+RRECOMMENDS:${PN} += "kernel-module-uvcvideo"
+
+# The workspace also holds tests and benchmarks: only the program is built and installed. wrynose's class passes
+# PACKAGECONFIG_CONFARGS itself, scarthgap's does not; features given twice do no harm.
+CARGO_BUILD_FLAGS:append = " --package ${BPN} ${PACKAGECONFIG_CONFARGS}"
+EXTRA_CARGO_FLAGS = "--frozen --package ${BPN} ${PACKAGECONFIG_CONFARGS}"
+
+# The list is that of the workspace; the fuzz targets have a Cargo.lock of their own, which is not built here.
+CARGO_LOCK_SRC_DIR = "${WORKDIR}/lock"
+do_update_crates:prepend() {
+    install -D -m 0644 ${S}/Cargo.lock ${CARGO_LOCK_SRC_DIR}/Cargo.lock
+}
+
+do_configure:append() {
+    # The class of meta-rust-bin does not point cargo at the crates that were fetched.
+    if [ "${MOS_CARGO_CLASS}" = "cargo_bin" ]; then
+        printf '[source.crates-io]\nreplace-with = "fetched"\n[source.fetched]\ndirectory = "%s"\n' \
+            "${UNPACKDIR}/cargo_home/bitbake" > "${CARGO_HOME}/config.toml"
+    fi
+}
+
+do_install:append() {
+    install -D -m 0640 ${UNPACKDIR}/mos.toml ${D}${sysconfdir}/mos/mos.toml
+    install -D -m 0644 ${UNPACKDIR}/mos.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/mos.conf
+}
+
+do_install:append:class-target() {
+    install -D -m 0644 ${UNPACKDIR}/mos.service ${D}${systemd_system_unitdir}/mos.service
+    install -D -m 0644 ${UNPACKDIR}/mos.socket ${D}${systemd_system_unitdir}/mos.socket
+    chown root:mos ${D}${sysconfdir}/mos/mos.toml
+}
+
+do_install_ptest() {
+    install -m 0755 ${UNPACKDIR}/run-ptest ${D}${PTEST_PATH}/run-ptest
+}
+
+SYSTEMD_SERVICE:${PN} = "mos.socket mos.service"
+
+# Whoever is in the group `mos` may use all of the API. The others are for cameras, codecs, links and pins.
+USERADD_PACKAGES = "${PN}"
+GROUPADD_PARAM:${PN} = "--system mos; --system video; --system render; --system i2c; --system gpio"
+USERADD_PARAM:${PN} = "--system --no-create-home --home-dir /data/mos --shell /sbin/nologin \
+    --gid mos --groups video,render,i2c,gpio mos"
+
+CVE_PRODUCT = "mos"
