@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mos_tests::camera::Camera;
 use mos_tests::cli::tool;
-use mos_tests::daemon::Setup;
+use mos_tests::daemon::{Setup, id};
 use mos_tests::sshd::Sshd;
 use mos_tests::streams::{Kind, Stream};
 
@@ -45,6 +45,19 @@ fn a_segment_is_reduced_by_the_command_and_on_its_way_to_the_same_bytes() {
     let sent = daemon.mos.run(&[&["upload", input, "--to", &to][..], &how].concat());
     assert_eq!(sent.code, 0, "{}", sent.err);
     assert!(std::fs::read(sshd.upload().join("sent.mp4")).unwrap() == std::fs::read(&output).unwrap());
+
+    // A clip too: what describes it stays, and so does what it shows.
+    let clip = daemon.mos.run(&["clip", id(&segment), "--from", "0.3", "--to", "1.4", "--json"]).json();
+    let clip = daemon.file(&clip);
+    let small = setup.folder().join("clip.mp4");
+    let done = daemon.mos.run(&["reduce", clip.to_str().unwrap(), small.to_str().unwrap()]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(length(&small) <= length(&clip));
+    assert_eq!(packets(&small), packets(&clip));
+    let sent = daemon.mos.run(&[&["upload", clip.to_str().unwrap(), "--to", &sshd.uri()][..], &how].concat());
+    assert_eq!(sent.code, 0, "{}", sent.err);
+    let arrived = sshd.upload().join(clip.file_name().unwrap());
+    assert!(std::fs::read(arrived).unwrap() == std::fs::read(&small).unwrap());
 
     // What is broken is said to be, and nothing is left of it.
     let (broken, none) = (setup.folder().join("broken.mp4"), setup.folder().join("none.mp4"));
