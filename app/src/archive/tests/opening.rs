@@ -318,3 +318,52 @@ fn v4_a_file_damaged_in_the_middle_is_kept_whole_in_quarantine() {
     let kept = crate::archive::run::read_whole(&machine.disk, Path::new("quarantine/road-1-0.mp4")).unwrap();
     assert_eq!(kept, whole);
 }
+
+#[test]
+fn q2_q3_only_torn_segments_of_ours_that_nobody_protects_expire() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let mut ids = Vec::new();
+    for name in ["road", "cabin", "rear"] {
+        let mut take = Take::begin(&archive, &lens(name), now(&machine)).unwrap();
+        for _ in 0..10 {
+            take.append().unwrap();
+            take.after_sync(&archive.commit());
+        }
+        ids.push(take.id());
+        // The rear's beginning is lost as well: nothing in it tells whose it is.
+        let damage: &[(u64, usize)] = if name == "rear" { &[(40, 100)] } else { &[(2600, 40)] };
+        let file = machine.disk.open(&take.id().media_path(), OpenMode::ReadWrite).unwrap();
+        for (at, len) in damage {
+            file.write_at(*at, &[IoSlice::new(&vec![0xff; *len])]).unwrap();
+        }
+        std::mem::forget(take);
+    }
+    archive.keep(&ids[0], &note()).unwrap();
+    archive.keep(&ids[2], &note()).unwrap();
+    machine.kill();
+    let stranger = machine.disk.open(Path::new("quarantine/road-7-7.mp4"), OpenMode::CreateNew).unwrap();
+    stranger.write_at(0, &[IoSlice::new(b"somebody's")]).unwrap();
+    let archive = machine.start();
+    let names = || -> Vec<String> {
+        machine.disk.read_dir(Path::new("quarantine")).unwrap().into_iter().map(|e| e.name).collect()
+    };
+    let all = ["cabin-1-0.mp4", "rear-1-0.keep", "rear-1-0.mp4", "road-1-0.mp4", "road-7-7.mp4"];
+    assert_eq!(names(), all);
+    let quarantine = |max_bytes, max_age| Limits {
+        quarantine: crate::archive::quarantine::Limits { max_bytes, max_age },
+        ..Limits::default()
+    };
+    machine.clock.advance(std::time::Duration::from_hours(1));
+    let report = machine.tend(&archive, &quarantine(u64::MAX, std::time::Duration::from_hours(2)));
+    assert_eq!((names().len(), report.quarantine.things, report.quarantine.expired), (5, 5, 0));
+    let report = machine.tend(&archive, &quarantine(u64::MAX, std::time::Duration::from_mins(30)));
+    assert_eq!(names(), all[1..]);
+    assert_eq!((report.quarantine.expired, archive.health().quarantined), (1, 4));
+    // By quota too, and even if there is no protection beside the segment any more: the one in quarantine counts.
+    let report = machine.tend(&archive, &quarantine(0, std::time::Duration::MAX));
+    assert_eq!((names().len(), report.quarantine.expired), (4, 0));
+    archive.unkeep(&ids[0]).unwrap();
+    machine.tend(&archive, &quarantine(0, std::time::Duration::MAX));
+    assert_eq!(names(), ["rear-1-0.keep", "rear-1-0.mp4", "road-7-7.mp4"]);
+}

@@ -1,6 +1,7 @@
 //! Retention on the simulated disk; each test names the promise it holds.
 #![allow(clippy::unwrap_used)]
 
+mod full;
 mod model;
 
 use std::collections::BTreeSet;
