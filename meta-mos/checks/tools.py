@@ -79,6 +79,9 @@ def kas(layer: Layer, _parsed: Parsed) -> list[str]:
         for name, repository in (content.get("repos") or {}).items():
             if repository and "url" in repository and not re.fullmatch(r"[0-9a-f]{40}", repository.get("commit", "")):
                 problems.append(f"{where}: {name} is not pinned to a commit")
+        lines = "\n".join((content.get("local_conf_header") or {}).values())
+        for value in re.findall(r'(?:INHERIT|IMAGE_CLASSES) \+?= "([^"]*)"', lines):
+            problems += [f"{where}: not both series have the class {c}" for c in value.split() if c not in KNOWN["configured"]]
         if "machine" in content and content["machine"] not in boards:
             problems.append(f"{where}: no checks know the machine {content['machine']}")
     return problems
@@ -102,6 +105,8 @@ def partitions(layer: Layer, parsed: Parsed) -> list[str]:
         data_line = next((line for line in lines if line.startswith("part /data ")), "")
         if "--part-name data" not in data_line or f"--part-type {kind}" not in data_line:
             problems.append(f"{name}: no partition /data named `data` of the type {kind}, which mos-data mounts and grows")
+        if "--no-fstab-update" not in data_line:
+            problems.append(f"{name}: wic's line in fstab would take the place of data.mount and its options")
     return problems
 
 

@@ -18,6 +18,7 @@ require ${BPN}-crates.inc
 SRC_URI += " \
     file://mos.service \
     file://mos.socket \
+    file://mos.rules \
     file://mos.tmpfiles \
     file://mos.toml \
     file://run-ptest \
@@ -46,7 +47,7 @@ PACKAGECONFIG[imsdk] = ",,,,gst-plugins-imsdk-base gst-plugins-imsdk-oss"
 PACKAGECONFIG[qim] = ",,,,packagegroup-qcom-gst"
 PACKAGECONFIG[software-codecs] = ",,,,gstreamer1.0-plugins-ugly-x264 gstreamer1.0-libav"
 
-FILES:${PN} += "${nonarch_libdir}/tmpfiles.d/mos.conf"
+FILES:${PN} += "${nonarch_libdir}/tmpfiles.d/mos.conf ${nonarch_base_libdir}/udev/rules.d/70-mos.rules"
 CONFFILES:${PN} = "${sysconfdir}/mos/mos.toml"
 
 # Parsers, files and converters of the paths that every platform shares.
@@ -88,12 +89,9 @@ do_install:append() {
 
 do_install:append:class-target() {
     install -D -m 0644 ${UNPACKDIR}/mos.service ${D}${systemd_system_unitdir}/mos.service
+    install -D -m 0644 ${UNPACKDIR}/mos.rules ${D}${nonarch_base_libdir}/udev/rules.d/70-mos.rules
     install -D -m 0644 ${UNPACKDIR}/mos.socket ${D}${systemd_system_unitdir}/mos.socket
     chown root:mos ${D}${sysconfdir}/mos/mos.toml
-}
-
-do_install_ptest() {
-    install -m 0755 ${UNPACKDIR}/run-ptest ${D}${PTEST_PATH}/run-ptest
 }
 
 SYSTEMD_SERVICE:${PN} = "mos.socket mos.service"
