@@ -15,10 +15,11 @@ use super::disk::Disk;
 use super::error::{ArchiveError, at};
 use super::gaps::{self, GapRecord};
 use super::ids::SegmentId;
+use super::keep::Kept;
 use super::listing::{Listing, RunDir, list};
 use super::recover::{Glance, glance, was_closed};
-use super::run::write_whole;
-use super::{Archive, ArchiveOptions, clock_file, quarantine};
+use super::run::{read_whole, write_whole};
+use super::{Archive, ArchiveOptions, clock_file, line, quarantine};
 use crate::index::snapshot;
 
 /// What `mos check` found.
@@ -41,6 +42,8 @@ pub struct Report {
     pub damaged: Vec<String>,
     /// Files that the disk cannot read.
     pub unreadable: Vec<String>,
+    /// What is odd and harmless, and what becomes of it.
+    pub notes: Vec<String>,
     /// Things in quarantine.
     pub quarantined: u64,
     /// What is wrong with the index snapshot, if it is not as it should be; the next start rebuilds it.
@@ -63,9 +66,19 @@ pub fn check(disk: &dyn Disk) -> Result<Report, ArchiveError> {
     let listing = list(disk, None)?;
     for dir in &listing.dirs {
         report.protected += dir.keeps.len() as u64;
+        let decided = dir.decided();
         for seq in &dir.seqs {
-            report.look_at(disk, &dir.id(*seq));
+            let id = dir.id(*seq);
+            if decided.contains(seq) {
+                report.notes.push(format!("the removal of {id} was cut off: the next start finishes it"));
+            } else {
+                report.look_at(disk, &id);
+            }
         }
+        report.note_state(disk, dir);
+    }
+    if begun_badly(disk) {
+        report.notes.push("the file run is missing or damaged: the next start counts on from the folders".to_owned());
     }
     report.strangers.extend(listing.strangers.iter().map(|p| p.display().to_string()));
     report.damaged.extend(listing.damage);
@@ -81,12 +94,14 @@ pub fn repair(disk: &Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Report, Arc
     for dir in &listing.dirs {
         mend_state(disk.as_ref(), dir, &listing, &mut repairs)?;
     }
+    let unfinished = repairs_of_a_start(&listing);
     // What a start does: close, put away, finish removals, rebuild the index.
     let options = ArchiveOptions { sync_threads: 0, ..ArchiveOptions::default() };
     let archive = Archive::open(disk.clone(), clock, &options)?;
     archive.load()?;
     archive.snapshot_index()?;
     let health = archive.health();
+    repairs.extend(unfinished);
     repairs.extend((health.recovered > 0).then(|| format!("closed {} segments", health.recovered)));
     repairs.extend(health.damaged.iter().map(|id| format!("closed what is intact of {id}")));
     repairs.extend((health.dropped > 0).then(|| format!("dropped {} files without footage", health.dropped)));
@@ -95,7 +110,55 @@ pub fn repair(disk: &Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Report, Arc
     Ok(Report { repairs, ..check(disk.as_ref())? })
 }
 
+/// What a start finishes without counting it.
+fn repairs_of_a_start(listing: &Listing) -> Vec<String> {
+    let mut repairs = Vec::new();
+    for dir in &listing.dirs {
+        let decided = dir.decided();
+        let cut_off = dir.seqs.iter().filter(|seq| decided.contains(seq));
+        repairs.extend(cut_off.map(|seq| format!("finished the removal of {}", dir.id(*seq))));
+        repairs.extend(dir.leftovers.iter().map(|path| format!("removed {}", path.display())));
+        let orphans = dir.keeps.iter().filter(|seq| dir.seqs.binary_search(seq).is_err());
+        repairs.extend(orphans.map(|seq| format!("moved the protection of {} to the quarantine", dir.id(*seq))));
+    }
+    repairs
+}
+
+/// Whether the number of the last run cannot be read, though there is a run.
+fn begun_badly(disk: &dyn Disk) -> bool {
+    let segments = disk.read_dir(Path::new("segments")).is_ok_and(|names| !names.is_empty());
+    segments && !read_whole(disk, Path::new("run")).is_ok_and(|text| clock_file::RunClock::from_text(&text).is_some())
+}
+
+/// Protections whose text cannot be read; they protect all the same.
+fn unreadable_keeps(disk: &dyn Disk, dir: &RunDir) -> Vec<SegmentId> {
+    let readable =
+        |id: &SegmentId| read_whole(disk, &id.keep_path()).is_ok_and(|text| line::unseal::<Kept>(&text).is_some());
+    let there = dir.keeps.iter().filter(|seq| dir.seqs.binary_search(seq).is_ok());
+    there.map(|seq| dir.id(*seq)).filter(|id| !readable(id)).collect()
+}
+
 impl Report {
+    /// What is odd beside the segments of a run.
+    fn note_state(&mut self, disk: &dyn Disk, dir: &RunDir) {
+        for seq in dir.keeps.iter().filter(|seq| dir.seqs.binary_search(seq).is_err()) {
+            let id = dir.id(*seq);
+            self.notes
+                .push(format!("{id} is protected but not there: the next start moves its protection to quarantine"));
+        }
+        for id in unreadable_keeps(disk, dir) {
+            self.notes.push(format!("who protects {id} and why cannot be read; it is protected all the same"));
+        }
+        for path in &dir.leftovers {
+            self.notes
+                .push(format!("{} was being written when it was cut off: the next start removes it", path.display()));
+        }
+        if dir.gaps.torn && dir.gaps.damage.is_none() {
+            let path = dir.path.join(gaps::FILE_NAME);
+            self.notes.push(format!("{} has a torn end that was never durable: it is left out", path.display()));
+        }
+    }
+
     fn look_at(&mut self, disk: &dyn Disk, id: &SegmentId) {
         self.segments += 1;
         match glance(disk, id) {
@@ -133,6 +196,15 @@ fn mend_state(disk: &dyn Disk, dir: &RunDir, listing: &Listing, repairs: &mut Ve
     if damaged(&clock_path) {
         // The headers of the segments say what was known when they were made.
         put_away(disk, &clock_path, repairs)?;
+        repairs.push(format!("times of {} are taken from its segments' headers", dir.path.display()));
+    }
+    for id in unreadable_keeps(disk, dir) {
+        // Replaced at one stroke: at no moment is it not protected.
+        let why = "the text was damaged; written anew by a repair".to_owned();
+        let kept = Kept { who: "unknown".to_owned(), when_ts: 0, why };
+        let tmp = id.keep_path().with_extension("keep.tmp");
+        write_whole(disk, &tmp, &id.keep_path(), (line::seal(&kept) + "\n").as_bytes())?;
+        repairs.push(format!("wrote the protection of {id} anew"));
     }
     Ok(())
 }

@@ -67,6 +67,7 @@ fn text(found: &Found) -> String {
     lines.extend(found.strangers.iter().map(|p| format!("not of MOS: {p}")));
     lines.extend(found.damaged.iter().map(|d| format!("damaged: {d}")));
     lines.extend(found.unreadable.iter().map(|d| format!("unreadable: {d}")));
+    lines.extend(found.notes.iter().map(|n| format!("note: {n}")));
     lines.extend(found.index.iter().map(|why| format!("index snapshot: {why} (the next start rebuilds it)")));
     lines.extend(found.repairs.iter().map(|r| format!("repaired: {r}")));
     lines.join("\n")

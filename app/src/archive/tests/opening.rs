@@ -367,3 +367,47 @@ fn q2_q3_only_torn_segments_of_ours_that_nobody_protects_expire() {
     machine.tend(&archive, &quarantine(0, std::time::Duration::MAX));
     assert_eq!(names(), ["rear-1-0.keep", "rear-1-0.mp4", "road-7-7.mp4"]);
 }
+
+#[test]
+fn check_explains_each_oddity_beside_segments_and_repair_mends_it() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let start = now(&machine);
+    let ids: Vec<_> = (0..3).map(|n| record(&archive, &road, start + FRAGMENT * 2 * n, 2)).collect();
+    archive.keep(&ids[0], &note()).unwrap();
+    // A removal whose file is still there, as a power cut leaves it.
+    let path = ids[1].media_path();
+    let media = crate::archive::run::read_whole(&machine.disk, &path).unwrap();
+    archive.remove(&ids[1]).unwrap();
+    machine.kill();
+    let put = |path: &Path, bytes: &[u8]| {
+        let _ = machine.disk.remove_file(path);
+        machine.disk.open(path, OpenMode::CreateNew).unwrap().write_at(0, &[IoSlice::new(bytes)]).unwrap();
+    };
+    put(&path, &media);
+    put(&ids[0].keep_path(), b"{\"who\":\"oper");
+    put(Path::new("segments/road/1/9.keep"), b"{}");
+    put(Path::new("segments/road/1/2.keep.tmp"), b"{");
+    put(Path::new("run"), b"\0\0\0\0");
+    let found = check::check(&machine.disk).unwrap();
+    let said =
+        ["the removal of road-1-1", "road-1-9 is protected but", "who protects road-1-0", "2.keep.tmp", "file run is"];
+    for what in said {
+        assert!(found.notes.iter().any(|note| note.contains(what)), "{what}: {found:?}");
+    }
+    assert!(found.is_sound() && found.notes.len() == said.len(), "{found:?}");
+    let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+    let mended = check::repair(&disk, machine.clock.clone()).unwrap();
+    assert!(mended.notes.is_empty() && mended.is_sound(), "{mended:?}");
+    for what in
+        ["finished the removal of road-1-1", "protection of road-1-9 to", "protection of road-1-0 anew", "2.keep.tmp"]
+    {
+        assert!(mended.repairs.iter().any(|repair| repair.contains(what)), "{what}: {mended:?}");
+    }
+    machine.kill();
+    let archive = machine.start();
+    assert_eq!(archive.protection(&ids[0]).unwrap().unwrap().why, "the text was damaged; written anew by a repair");
+    assert!(matches!(archive.remove(&ids[0]), Err(ArchiveError::Protected(_))));
+    assert!(!machine.exists(&path) && archive.run().0 == 3);
+}
