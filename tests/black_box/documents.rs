@@ -17,7 +17,8 @@ fn words_after<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
         std::iter::once(line.trim_start().trim_start_matches("$ ")).chain(spans)
     });
     let followed = starts.filter_map(|start| start.strip_prefix(before));
-    let word = |rest: &'a str| rest.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next().unwrap_or("");
+    let in_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let word = |rest: &'a str| rest.split(|c: char| !in_word(c)).next().unwrap_or("");
     followed.map(word).filter(|w| !w.is_empty()).collect()
 }
 

@@ -11,7 +11,8 @@
 //!   when what was recorded after it is too old.
 //!
 //! A wall clock that jumps by years, or back, can thus make footage stay longer, never shorter; not even if it stays wrong
-//! over restarts, since the jump is one step between two runs for ever.
+//! over restarts, since the jump is one step between two runs for ever. What NTP or satellites vouch for and what is wrong
+//! by less than a year from one boot to the next cannot be told from a machine that was off, and is believed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
