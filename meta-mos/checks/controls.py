@@ -119,6 +119,7 @@ CONTROLS = [
     Control("documents", replaced("meta-mos/SECURITY.md", "report a vulnerability", "complain"), "SECURITY.md"),
     Control("documents", removed("meta-mos/COPYING"), "COPYING"),
     Control("documents", replaced("meta-mos/README.md", "`software-codecs`", "`codecs`"), "software-codecs"),
+    Control("documents", replaced("meta-mos/README.md", "../README.md", "its pages"), "wants an address"),
     Control("unit_and_recipe", replaced(UNIT, "ExecStart=/usr/bin/mos ", "ExecStart=/usr/bin/mosd "), "starts /usr/bin/mosd"),
     Control("unit_and_recipe", replaced(UNIT, "User=mos", "User=moss"), "runs as moss"),
     Control("unit_and_recipe", replaced(RECIPE, "--system video;", "--system camera;"), "no group video"),

@@ -168,6 +168,8 @@ def documents(layer: Layer, _parsed: Parsed) -> list[str]:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         problems += [f"{name}: does not say `{phrase}`" for phrase in phrases if phrase not in text]
     readme = (layer.root / "README.md").read_text(encoding="utf-8") if (layer.root / "README.md").is_file() else ""
+    if "@" not in readme and "README" not in readme:
+        problems.append("README.md: yocto-check-layer wants an address, or a word about another README")
     problems += [f"README.md: no word about the recipe {p.stem.split('_')[0]}" for p in layer.recipes()
                  if f"`{p.stem.split('_')[0]}`" not in readme]
     for path in layer.recipes():

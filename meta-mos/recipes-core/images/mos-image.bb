@@ -14,6 +14,8 @@ inherit features_check
 CORE_IMAGE_EXTRA_INSTALL += "packagegroup-mos"
 
 # The archive's partition is made with the image and grows to the end of the medium at the first boot (mos-data).
+# scarthgap looks for it in a folder that wrynose refuses in a layer.
+WKS_SEARCH_PATH:append = ":${MOS_LAYERDIR}/files/wic"
 WKS_FILE:qemuarm64 = "mos-qemu.wks"
 WKS_FILE:mx8mp-generic-bsp = "mos-imx8mp.wks.in"
 IMAGE_FSTYPES:append:qemuarm64 = " wic"
