@@ -67,6 +67,20 @@ impl Archive {
     /// record. Returns whether there was one.
     pub(crate) fn remove_oldest_run_dir(&self, lens: &LensId) -> Result<bool, ArchiveError> {
         self.inner.may_delete()?;
+        self.remove_run_dir(lens, &[gaps::FILE_NAME, super::clock_file::FILE_NAME])
+    }
+
+    /// Finishes what [`Archive::remove_oldest_run_dir`] had begun when the power went: the accounts are gone already.
+    pub(crate) fn finish_run_dirs(&self) -> Result<(), ArchiveError> {
+        self.inner.may_delete()?;
+        for lens in self.lens_folders()? {
+            while self.remove_run_dir(&lens, &[super::clock_file::FILE_NAME])? {}
+        }
+        Ok(())
+    }
+
+    /// Removes the folder of the lens's oldest run if it is past and holds nothing but these.
+    fn remove_run_dir(&self, lens: &LensId, ours: &[&str]) -> Result<bool, ArchiveError> {
         let _changes = lock(&self.inner.changes);
         let disk = self.inner.disk.as_ref();
         let above = Path::new("segments").join(lens.as_str());
@@ -74,6 +88,9 @@ impl Archive {
             Err(e) if gone(&e) => return Ok(false),
             other => other.map_err(at("list", &above))?,
         };
+        if names.is_empty() {
+            self.remove_lens_dir(lens, &above)?;
+        }
         let runs = names.iter().filter_map(|e| super::ids::number(&e.name));
         let Some(run) = runs.min().map(RunId).filter(|run| *run < self.inner.run) else {
             return Ok(false);
@@ -82,7 +99,6 @@ impl Archive {
             return Ok(false);
         }
         let dir = SegmentId::run_dir(lens, run);
-        let ours = [gaps::FILE_NAME, super::clock_file::FILE_NAME];
         let left = disk.read_dir(&dir).map_err(at("list", &dir))?;
         if left.iter().any(|e| !ours.contains(&e.name.as_str())) {
             return Ok(false);
@@ -95,15 +111,23 @@ impl Archive {
         disk.remove_dir(&dir).map_err(at("remove", &dir))?;
         disk.sync_dir(&above).map_err(at("sync", &above))?;
         self.inner.catalog.forget_run(lens, run);
+        if names.len() == 1 {
+            self.remove_lens_dir(lens, &above)?;
+        }
+        Ok(true)
+    }
+
+    /// Removes the empty folder of a lens that this run does not record.
+    fn remove_lens_dir(&self, lens: &LensId, dir: &Path) -> Result<(), ArchiveError> {
         // Held so that the recorder does not begin with the lens in between.
         let lenses = lock(&self.inner.lenses);
-        if names.len() == 1 && !lenses.contains_key(lens) {
-            disk.remove_dir(&above).map_err(at("remove", &above))?;
+        if !lenses.contains_key(lens) {
+            self.inner.disk.remove_dir(dir).map_err(at("remove", dir))?;
             let segments = Path::new("segments");
-            disk.sync_dir(segments).map_err(at("sync", segments))?;
+            self.inner.disk.sync_dir(segments).map_err(at("sync", segments))?;
         }
         drop(lenses);
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -157,7 +157,7 @@ struct Work {
     wear: Wear,
     device_due: Option<Mono>,
     rates: Rates,
-    /// Lenses whose folders have been looked after since the start.
+    /// Folders whose removal was cut off have been looked for.
     tidied: bool,
 }
 
@@ -264,10 +264,8 @@ impl Retention {
         // Those of one folder go together, with one account and one sync.
         planned.sort_by(|a, b| (&a.id.lens, place(a)).cmp(&(&b.id.lens, place(b))));
         let mut lenses: BTreeSet<LensId> = BTreeSet::new();
-        if !work.tidied {
-            work.tidied = true;
-            lenses.extend(rooms.keys().cloned());
-            lenses.extend(archive.lens_folders()?);
+        if !std::mem::replace(&mut work.tidied, true) {
+            archive.finish_run_dirs()?;
         }
         let mut gone = 0;
         for group in planned.chunk_by(|a, b| a.id.lens == b.id.lens && a.id.run == b.id.run) {

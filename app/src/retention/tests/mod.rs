@@ -12,10 +12,11 @@ use mos_hal::clock::{ClockQuality, UtcMicros};
 
 use super::plan::Share;
 use super::*;
+use crate::archive::disk::Disk as _;
 use crate::archive::ids::SegmentId;
 use crate::archive::testing::{FRAGMENT, Machine, START_UTC, Take, assert_sound, lens, now, record};
 use crate::archive::tests::{causes, ids, note};
-use crate::archive::{ArchiveError, GapCause};
+use crate::archive::{ArchiveError, Gap, GapCause};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -366,4 +367,30 @@ fn r6_accounts_of_a_long_run_do_not_grow_with_all_that_was_recorded() {
     let report = machine.tend(&archive, &bytes(20 << 10));
     assert!(report.removed > 0 && ids(&archive).len() < left);
     assert!(!causes(&archive).contains(&GapCause::Unknown));
+}
+
+#[test]
+fn r6_a_run_without_footage_keeps_its_accounts_until_the_horizon_moves_on() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let absent = Gap { start: Mono(0), end: Mono(9_000_000_000), cause: GapCause::CameraAbsent };
+    machine.clock.advance(Duration::from_secs(9));
+    archive.gaps(&road).unwrap().append(absent);
+    archive.flush();
+    machine.kill();
+    let archive = machine.start();
+    let some = record_some(&machine, &archive, &["road"], 2);
+    machine.tend(&archive, &Limits::default());
+    assert!(causes(&archive).contains(&GapCause::CameraAbsent));
+    machine.kill();
+    let archive = machine.start();
+    // A folder whose removal was cut off goes.
+    machine.disk.create_dir(Path::new("segments/rear")).unwrap();
+    machine.tend(&archive, &Limits::default());
+    assert!(causes(&archive).contains(&GapCause::CameraAbsent));
+    assert_eq!(archive.lens_folders().unwrap(), [road]);
+    machine.tend(&archive, &bytes(used_by(&archive, &some[0])));
+    assert!(!causes(&archive).contains(&GapCause::CameraAbsent));
+    assert_eq!(ids(&archive), [some[1].to_string()]);
 }
