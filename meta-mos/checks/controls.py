@@ -112,6 +112,8 @@ CONTROLS = [
     Control("overrides", replaced(RECIPE, "do_install:append:class-target()", "do_install:append:klass-target()"), "override klass-target"),
     Control("packages", replaced(RECIPE, "plugins-good-isomp4", "plugins-good-mp4"), "gstreamer1.0-plugins-good-mp4"),
     Control("packages", replaced(RECIPE, "libcamera-gst", "gstreamer1.0-libcamera"), "gstreamer1.0-libcamera"),
+    Control("packages", replaced(RECIPE, '"v4l2 jpeg"', '"v4l2 jpeg libcamera"'), "no layer of that build makes the package libcamera-gst"),
+    Control("packages", replaced("meta-mos/recipes-core/packagegroups/packagegroup-mos.bb", "    i2c-tools \\\n", "    v4l-utils \\\n"), "no layer of that build makes the package v4l-utils"),
     Control("names", replaced(CONF, "    rauc:${LAYERDIR}", "    meta-rauc:${LAYERDIR}"), "collection meta-rauc"),
     Control("names", replaced(CONF, '"scarthgap wrynose"', '"scarthgap whinlatter wrynose"'), "LAYERSERIES_COMPAT"),
     Control("names", renamed("meta-mos/dynamic-layers/qcom/recipes-kernel/linux/linux-qcom_%.bbappend", "linux-quic_%.bbappend"), "linux-quic"),

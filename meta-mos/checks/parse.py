@@ -95,6 +95,7 @@ def store(layer: Layer, machine: str, series: str, overrides: str, classes: Path
     data.setVar("OVERRIDES", f"linux:{overrides}:{machine}:pn-${{PN}}:class-target:forcevariable")
     data.setVar("BBPATH", str(classes))
     data.setVar("BBFILES", "")
+    data.setVar("BBFILE_COLLECTIONS", " ".join(["core", *KNOWN["machines"][machine]["layers"]]))
     data.setVar("__bbclasstype", "recipe")
     if series == "wrynose":
         data.setVar("UNPACKDIR", "${WORKDIR}/sources")

@@ -112,20 +112,24 @@ def overrides(layer: Layer, _parsed: Parsed) -> list[str]:
 
 
 def packages(layer: Layer, parsed: Parsed) -> list[str]:
-    """Run-time packages are made by this layer or known to exist in another."""
+    """Every run-time package that a build names is made by this layer or by another one that is in that build."""
     ours = {p.stem.split("_")[0] for p in layer.recipes()}
-    known = ours | {name for names in KNOWN["packages"].values() for name in names}
+    everywhere = ours | {name for names in KNOWN["packages"].values() for name in names}
     problems = []
     for where, _path, data in parsed.all():
-        pn = data.getVar("PN")
-        wanted = set()
+        here = set(data.getVar("BBFILE_COLLECTIONS").split())
+        known = ours | {p for collection, names in KNOWN["packages"].items() if collection in here for p in names}
+        pn, wanted, possible = data.getVar("PN"), set(), set()
         for variable in ("RDEPENDS", "RRECOMMENDS"):
             for package in (pn, f"{pn}-ptest"):
                 wanted |= set((data.getVar(f"{variable}:{package}") or "").split())
         for name, value in (data.getVarFlags("PACKAGECONFIG") or {}).items():
             if name not in ("doc", "func"):
-                wanted |= {p for field in value.split(",")[3:5] for p in field.split()}
-        problems += [f"{where}: no layer makes the package {p}" for p in sorted(wanted - known)]
+                brought = {p for field in value.split(",")[3:5] for p in field.split()}
+                possible |= brought
+                wanted |= brought if name in data.getVar("PACKAGECONFIG").split() else set()
+        problems += [f"{where}: no layer makes the package {p}" for p in sorted((wanted | possible) - everywhere)]
+        problems += [f"{where}: no layer of that build makes the package {p}" for p in sorted((wanted & everywhere) - known)]
     return problems
 
 

@@ -19,7 +19,7 @@ WKS_SEARCH_PATH:append = ":${MOS_LAYERDIR}/files/wic"
 WKS_FILE:qemuarm64 = "mos-qemu.wks"
 WKS_FILE:mx8mp-generic-bsp = "mos-imx8mp.wks.in"
 IMAGE_FSTYPES:append:qemuarm64 = " wic"
-IMAGE_FSTYPES:append:mx8mp-generic-bsp = " wic.zst wic.bmap ext4"
+IMAGE_FSTYPES:append:mx8mp-generic-bsp = " ext4"
 
 # Where runqemu finds the root file system of mos-qemu.wks.
 QB_DEFAULT_FSTYPE:qemuarm64 = "wic"

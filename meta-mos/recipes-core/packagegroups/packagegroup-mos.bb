@@ -18,6 +18,5 @@ RDEPENDS:${PN} = " \
 RRECOMMENDS:${PN} = " \
     gstreamer1.0 \
     i2c-tools \
-    media-ctl \
-    v4l-utils \
+    ${@bb.utils.contains('BBFILE_COLLECTIONS', 'openembedded-layer', 'media-ctl v4l-utils', '', d)} \
 "

@@ -30,19 +30,20 @@ MOS_CARGO_CLASS ??= "cargo"
 inherit ${MOS_CARGO_CLASS} cargo-update-recipe-crates pkgconfig systemd useradd ptest
 
 # Each entry is a way to a camera or a codec. None but `demo` changes the program: the elements are looked up at run time,
-# so an entry means the packages that bring them. `software-codecs` needs LICENSE_FLAGS_ACCEPTED to name `commercial`.
+# so an entry means the packages that bring them. bitbake wants every package that is named to exist, a recommended one too,
+# so an entry is on only where its layer is. `software-codecs` needs LICENSE_FLAGS_ACCEPTED to name `commercial`.
 PACKAGECONFIG ??= "v4l2 jpeg"
 PACKAGECONFIG:append:mx8mp-nxp-bsp = " imx-bsp"
-PACKAGECONFIG:append:mx8mp-mainline-bsp = " libcamera v4l2codecs"
-PACKAGECONFIG:append:qcm6490 = " imsdk"
-PACKAGECONFIG:append:qcom-custom-bsp = " qim"
+PACKAGECONFIG:append:mx8mp-mainline-bsp = " v4l2codecs${@bb.utils.contains('BBFILE_COLLECTIONS', 'multimedia-layer', ' libcamera', '', d)}"
+PACKAGECONFIG:append:qcm6490 = "${@bb.utils.contains('LAYERSERIES_CORENAMES', 'scarthgap', '', ' imsdk', d)}"
+PACKAGECONFIG:append:qcom-custom-bsp = "${@bb.utils.contains('BBFILE_COLLECTIONS', 'qti-qim-product-sdk', ' qim', '', d)}"
 
 PACKAGECONFIG[demo] = "--features demo,,gstreamer1.0-rtsp-server"
 PACKAGECONFIG[v4l2] = ",,,gstreamer1.0-plugins-good-video4linux2"
 PACKAGECONFIG[jpeg] = ",,,gstreamer1.0-plugins-good-jpeg"
 PACKAGECONFIG[libcamera] = ",,,,libcamera-gst"
 PACKAGECONFIG[v4l2codecs] = ",,,,gstreamer1.0-plugins-bad-v4l2codecs"
-PACKAGECONFIG[imx-bsp] = ",,,,imx-gst1.0-plugin imx-vpuwrap isp-imx kernel-module-isp-vvcam"
+PACKAGECONFIG[imx-bsp] = ",,,,imx-gst1.0-plugin isp-imx kernel-module-isp-vvcam"
 PACKAGECONFIG[imsdk] = ",,,,gst-plugins-imsdk-base gst-plugins-imsdk-oss"
 PACKAGECONFIG[qim] = ",,,,packagegroup-qcom-gst"
 PACKAGECONFIG[software-codecs] = ",,,,gstreamer1.0-plugins-ugly-x264 gstreamer1.0-libav"
