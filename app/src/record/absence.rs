@@ -12,6 +12,8 @@ use crate::archive::gaps::{Gap, GapCause};
 /// record ends that much before now.
 const LATE_UP: i64 = 2_000_000_000;
 const LATE_DOWN: i64 = 250_000_000;
+/// No frame is captured so much before another that is decoded before it.
+const REORDERED: i64 = 1_000_000_000;
 /// Longest piece of an absence put on record while it lasts.
 const PIECE_MAX: i64 = 60_000_000_000;
 
@@ -51,11 +53,12 @@ impl Absence {
         }
     }
 
-    /// Footage is missing from `from` on (or from where it ended, if nothing better is known) because of `cause`.
+    /// Footage is missing from `from` on (or from where it ended, if nothing better is known) because of `cause`. `from` may
+    /// be what a source says: only as far back as reordering goes is it believed.
     /// If the lens is absent already, the reason it is absent for stays.
     pub fn hole(&mut self, from: Option<Mono>, cause: GapCause) {
         if let State::Covered { until } = self.state {
-            let since = from.map_or(until, |f| f.min(until));
+            let since = from.map_or(until, |f| f.min(until).max(Mono(until.0.saturating_sub(REORDERED))));
             self.state = State::Absent { begun: since, since, cause, down: false };
         }
     }

@@ -202,7 +202,11 @@ impl Line {
                 Progress::ReadyToCommit => match leaving.file.commit_close() {
                     Ok(()) => self.leaving.push(leaving),
                     // The footage is durable; only the flip is missing, which recovery repeats.
-                    Err(error) => self.warn("close", &error),
+                    Err(error) => {
+                        let (end, shown_to) = leaving.file.at_stake();
+                        self.absence.lost_between(end, shown_to, GapCause::DiskError);
+                        self.warn("close", &error);
+                    }
                 },
                 Progress::Untouched | Progress::Durable => self.leaving.push(leaving),
             }

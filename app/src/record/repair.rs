@@ -144,8 +144,9 @@ impl Repair {
             return t > max;
         }
         if t > max {
+            // A step to what is not in the future is the end of a pause, or of a delay.
             let elapsed = (arrival - self.max_arrival).max(0);
-            return t - max <= elapsed + JUMP.max(2 * step);
+            return t <= arrival || t - max <= elapsed + JUMP.max(2 * step);
         }
         // Only pictures out of output order may lie before the latest time, and only so many of them.
         let later = self.recent.iter().filter(|r| **r > t).count();

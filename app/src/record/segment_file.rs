@@ -67,6 +67,8 @@ pub(crate) struct SegmentFile {
     step: i64,
     written: Reach,
     durable: Reach,
+    /// Where the last frame's time ends once the segment is closed.
+    shown_to: Option<Mono>,
     units: Units,
     closing: bool,
 }
@@ -129,6 +131,7 @@ impl SegmentFile {
             step: plan.step,
             written: Reach { end: plan.shown_from, open: Vec::new() },
             durable: Reach { end: plan.shown_from, open: Vec::new() },
+            shown_to: None,
             units: Units::default(),
             closing: false,
         })
@@ -174,6 +177,11 @@ impl SegmentFile {
     pub(crate) fn open_places(&self) -> Vec<(Mono, Mono)> {
         let at = |ticks| Mono(self.start.0 + VIDEO_TIMESCALE.nanos(ticks));
         self.video.times.open_places().map(|(from, to)| (at(from), at(to))).collect()
+    }
+
+    /// The time that is missing if the segment is not closed: behind its last durable frame.
+    pub(crate) fn at_stake(&self) -> (Mono, Mono) {
+        (self.durable.end, self.shown_to.unwrap_or(self.written.end))
     }
 
     pub(crate) fn push_video(&mut self, timed: Timed, sync: bool, copy: bool) {
@@ -232,8 +240,9 @@ impl SegmentFile {
     /// Tells where the last frame's time ends: at the next segment's first frame, or a frame's distance later.
     pub(crate) fn end_at(&mut self, next: Option<Mono>) {
         let last = next.map_or(self.step, |n| n.since(self.max_pts).max(0));
-        self.written.end = Mono(self.max_pts.0 + last);
-        self.open.end_at(self.written.end);
+        let end = Mono(self.max_pts.0 + last);
+        self.shown_to = Some(end);
+        self.open.end_at(end);
         let last = u32::try_from(VIDEO_TIMESCALE.ticks(last)).unwrap_or(u32::MAX).max(1);
         if let Some(track) = self.movie.track_mut(VIDEO_TRACK) {
             track.table.set_last_duration(last);

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod hostile;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use super::intake::LeftOut;
 use super::repair::TimeFault;
 use super::testing::{MS, order, unit_at, video_format};
 use super::*;
-use crate::archive::disk::{Disk, SimDisk, SimOp};
+use crate::archive::disk::{Disk, OpenMode, SimDisk, SimOp};
 use crate::archive::gaps::GapCause;
 use crate::archive::{Archive, ArchiveOptions, Row, SegmentState, Window};
 

@@ -115,6 +115,8 @@ impl Line {
                 }
                 Err(error) => {
                     let lost = leaving.file.units();
+                    let (end, shown_to) = leaving.file.at_stake();
+                    self.absence.lost_between(end, shown_to, failure_cause(&error));
                     self.drop_for(failure_cause(&error), lost.pending + lost.written);
                     self.warn("close", &error);
                 }
@@ -174,16 +176,18 @@ impl Line {
         self.status.abandoned += 1;
         self.warn("sync", &format!("cannot sync {}: {error}", file.id()));
         let durable = file.durable();
+        let (end, shown_to) = file.at_stake();
         match &self.current {
             // The lens goes on in the next segment already.
             Some(_) => {
                 for (from, to) in &durable.open {
                     self.absence.lost_between(*from, *to, cause);
                 }
-                self.absence.lost_between(durable.end, file.written().end, cause);
+                self.absence.lost_between(end, shown_to, cause);
             }
             None if units.written > 0 => self.lost_behind(durable, cause),
-            None => {}
+            // Only the time after its last frame, up to a segment that failed with it.
+            None => self.absence.lost_between(end, shown_to, cause),
         }
         if self.current.is_none() {
             self.await_entry();
