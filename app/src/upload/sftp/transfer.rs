@@ -31,6 +31,10 @@ use crate::upload::failure::Failure;
 
 /// Bytes in flight on a channel: OpenSSH's window.
 pub(super) const IN_FLIGHT: u64 = 2 << 20;
+/// On a road that takes no time so much keeps the server busy, and stays in the processor's cache besides.
+const IN_FLIGHT_NEAR: u64 = 3 * LARGEST as u64;
+/// Round trips from which that is not enough.
+const NEAR: Duration = Duration::from_millis(2);
 /// Least that slow answers lower it to.
 const LEAST_IN_FLIGHT: u64 = 128 << 10;
 /// How far the sent may run ahead of the acknowledged.
@@ -100,7 +104,9 @@ struct Transfer<'a> {
     acknowledged: u64,
     /// Of that, what lay at the server before this try.
     there: u64,
+    /// Bytes in flight on a channel: now, and at most.
     limit: u64,
+    most: u64,
     hash: Sha256,
     buffers: Vec<BytesMut>,
 }
@@ -121,6 +127,7 @@ where
     let (tell, mut acks) = mpsc::unbounded_channel::<Ack>();
     let mut opening: JoinSet<Option<Lane>> = JoinSet::new();
     let mut asked_for_more = bucket.is_some() || plan.round_trip < LONG_ROAD;
+    let most = if plan.round_trip < NEAR { IN_FLIGHT_NEAR } else { IN_FLIGHT };
     let mut t = Transfer {
         plan,
         lanes: vec![(first, 0)],
@@ -129,7 +136,8 @@ where
         cursor: 0,
         acknowledged: total - missing,
         there: total - missing,
-        limit: IN_FLIGHT,
+        limit: most,
+        most,
         hash: Sha256::new(),
         buffers: Vec::new(),
     };
@@ -213,7 +221,7 @@ impl Transfer<'_> {
             None => (false, self.plan.contents.len()),
         };
         let mut largest = self.plan.largest.min(LARGEST);
-        if self.limit < IN_FLIGHT || self.acknowledged - self.there < CAREFUL {
+        if self.limit < self.most || self.acknowledged - self.there < CAREFUL {
             largest = largest.min(SMALLEST);
         }
         let len = largest.min(portion).min(usize::try_from(until - self.cursor).unwrap_or(usize::MAX));
@@ -249,7 +257,7 @@ impl Transfer<'_> {
         self.limit = if sent.at.elapsed() > SLOW {
             (self.limit / 2).max(LEAST_IN_FLIGHT)
         } else {
-            (self.limit + sent.len).min(IN_FLIGHT)
+            (self.limit + sent.len).min(self.most)
         };
         if let Ok(buffer) = sent.frame.try_into_mut() {
             self.buffers.push(buffer);
