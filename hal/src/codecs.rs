@@ -1,5 +1,7 @@
-//! Decoders and encoders for stored media, on the CPU.
+//! Elements that encode, decode and convert: the table of their families, the choice among them, and stored keyframes to JPEG.
 
+pub mod choice;
+pub mod families;
 mod jfif;
 mod jpeg;
 

@@ -4,17 +4,23 @@
 //! keyframe into a JPEG, a monotonic [`clock::Clock`] and power events, the same on every board. Only this crate knows
 //! GStreamer, V4L2, device nodes and element names; it never touches the archive.
 
+pub mod board;
 pub mod clock;
 pub mod codecs;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod device_tree;
 pub mod generic;
 mod gst;
+pub mod imx8mp;
 pub mod media;
 pub mod nal;
 pub mod platform;
 pub mod power;
+pub mod probe;
+pub mod qcs6490;
 pub mod source;
 mod sources;
 pub mod storage;
+pub mod surroundings;
 pub mod timeline;

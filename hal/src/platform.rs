@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::codecs::choice::Choice;
+use crate::device_tree::BoardLens;
 use crate::media::VideoFormat;
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
@@ -93,14 +95,79 @@ pub trait Codecs: Send + Sync {
     fn jpeg(&self, format: &VideoFormat, keyframe: &[u8], options: JpegOptions) -> Result<Jpeg, CodecError>;
 }
 
+/// Which camera and codec software a board runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// `nxp-bsp`, `camx`, `mainline`, `host` or `none`.
+    pub name: &'static str,
+    /// What it was recognised by.
+    pub why: String,
+}
+
+/// Where a lens of the device tree is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The GStreamer element that captures it.
+    pub element: &'static str,
+    /// The camera in that element's own words: a node, libcamera's id, a number in the camera service.
+    pub camera: String,
+    /// The `source` that a lens of the configuration takes; `None` where MOS does not record from this element yet.
+    pub source: Option<SourceSpec>,
+}
+
+/// A lens of the device tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Camera {
+    /// As the tree describes it.
+    pub lens: BoardLens,
+    /// Where it is found, or why it is not to be had.
+    pub route: Result<Route, String>,
+}
+
+/// All lenses of the device tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cameras {
+    /// In order of their numbers.
+    pub cameras: Vec<Camera>,
+    /// What is wrong in the tree; lenses that are right are listed all the same.
+    pub faults: Vec<String>,
+}
+
+/// An accelerator of a PC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceleration {
+    /// `cuda`, `qsv`, `vaapi` or `none`.
+    pub name: &'static str,
+    /// Whether element and device are there.
+    pub usable: bool,
+    /// What is there and what is not.
+    pub why: String,
+}
+
 /// A board.
 pub trait Platform: Send + Sync {
-    /// `generic`, later `imx8mp`, `qcs6490`.
+    /// `imx8mp`, `qcs6490` or `generic`.
     fn name(&self) -> &'static str;
     /// What it was recognised by.
     fn evidence(&self) -> String;
     /// Devices present now.
     fn devices(&self) -> Vec<Device>;
+    /// Which camera and codec software runs here.
+    fn stack(&self) -> Stack {
+        Stack { name: "none", why: "this platform has no cameras of its own".into() }
+    }
+    /// The lenses that the device tree describes, each with how it is captured here.
+    fn cameras(&self) -> Cameras {
+        Cameras::default()
+    }
+    /// For each codec task which of the elements here fits best. Starts GStreamer.
+    fn choices(&self) -> Vec<Choice> {
+        Vec::new()
+    }
+    /// Accelerators beside the SoC's own.
+    fn accelerations(&self) -> Vec<Acceleration> {
+        Vec::new()
+    }
     /// Opens a source. Returns at once; connecting goes on behind it and failure arrives at `sink.ended`.
     /// `audio` off means that sound never enters the process's buffers.
     fn open(
@@ -114,9 +181,8 @@ pub trait Platform: Send + Sync {
     fn codecs(&self) -> Arc<dyn Codecs>;
 }
 
-/// Recognises the machine. Board modules will be asked first, by the device tree's `compatible`; today every machine is
-/// [`crate::generic::Generic`].
+/// Recognises this machine by its live device tree; see [`crate::probe`].
 #[must_use]
 pub fn probe() -> Arc<dyn Platform> {
-    Arc::new(crate::generic::Generic::new())
+    crate::probe::probe(&crate::probe::Options::default())
 }

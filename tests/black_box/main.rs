@@ -11,6 +11,7 @@ mod full_disk;
 mod kills;
 mod layers;
 mod open_gops;
+mod probe;
 mod reduce;
 mod rigs;
 mod secrets;

@@ -289,7 +289,6 @@ fn a_played_file_is_recorded_whole_and_its_end_is_told() {
     use crate::archive::{Archive, ArchiveOptions, Window};
     use crate::record::{Recorder, RecorderOptions};
     use mos_hal::clock::SystemClock;
-    use mos_hal::generic::Generic;
 
     let dir = tempfile::tempdir().unwrap();
     let movie = dir.path().join("two_seconds.mp4");
@@ -312,7 +311,7 @@ fn a_played_file_is_recorded_whole_and_its_end_is_told() {
     let recorder = Recorder::new(archive.clone(), clock.clone(), &RecorderOptions::default(), ids);
     let config = LensConfig { id: lens.clone(), source: SourceSpec::File { path: movie, looped: false }, audio: false };
     let lenses = vec![(config, recorder.intake(&lens).unwrap())];
-    let capture = CaptureControlService::new(Arc::new(Generic::new()), &clock, lenses, DropMode::Thread);
+    let capture = CaptureControlService::new(mos_hal::platform::probe(), &clock, lenses, DropMode::Thread);
     let mut news = archive.catalog().changes();
     let threads = [capture.spawn().unwrap(), recorder.spawn().unwrap()];
 

@@ -2,7 +2,7 @@
 //!
 //! Exit status: 0 done; 1 failed, with one line `error: …` on standard error; 2 wrong usage. Tables for people by default,
 //! JSON on standard output with `--json`. Never reads the archive's files itself (but
-//! `mos check`, which needs no daemon; nor does `mos reduce`).
+//! `mos check`, which needs no daemon; nor do `mos reduce` and `mos probe`).
 
 mod check;
 pub mod client;
@@ -12,6 +12,7 @@ mod copy;
 mod demo;
 mod devices;
 mod print;
+mod probe;
 mod protection;
 mod reduce;
 mod remove;
@@ -81,6 +82,8 @@ enum Command {
     Reduce(reduce::ReduceArgs),
     /// Look through an archive that no daemon uses, and mend it with --repair
     Check(check::CheckArgs),
+    /// Tell what this machine is: board, cameras of its device tree, codec elements and why
+    Probe(probe::ProbeArgs),
     /// Show it all on throw-away cameras and a throw-away server
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -151,6 +154,7 @@ impl Cli {
             Command::Uploads(args) => asked(uploads::execute(&client()?, &args)),
             Command::Reduce(args) => reduce::execute(&args),
             Command::Check(args) => check::execute(&args),
+            Command::Probe(args) => probe::execute(&args),
             #[cfg(feature = "demo")]
             Command::Demo(args) => demo::execute(&args),
         }

@@ -25,7 +25,7 @@ const BY_PATH: &str = "/dev/v4l/by-path";
 const MAX_MODES: usize = 256;
 
 /// Capture devices, ordered by id.
-pub(super) fn v4l2() -> Vec<Device> {
+pub(crate) fn v4l2() -> Vec<Device> {
     let names = by_path_names(Path::new(BY_PATH));
     let mut found: Vec<Device> = nodes(Path::new("/dev")).iter().filter_map(|node| describe(node, &names)).collect();
     found.sort_by(|a, b| a.id.cmp(&b.id));

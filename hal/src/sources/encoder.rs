@@ -2,6 +2,7 @@
 //!
 //! Promises closed GOPs without B-frames and no picture held back.
 
+use crate::codecs::families;
 use crate::gst as common;
 use crate::media::VideoCodec;
 
@@ -16,30 +17,14 @@ pub(crate) struct Encoding {
 
 /// The encoder and its parser as pipeline text, from I420 to what [`super::samples`] reads.
 pub(crate) fn text(e: &Encoding) -> Result<String, String> {
-    let kbit = (e.bitrate / 1000).max(1);
-    let gop = e.gop;
-    let (element, text) = match e.codec {
-        // One thread per encoder: slices of one picture in several threads cost more CPU in total than they gain, and lenses run
-        // in parallel anyway. Fixed GOPs: no keyframes at scene changes.
-        VideoCodec::H264 => (
-            "x264enc",
-            format!(
-                "x264enc speed-preset=ultrafast tune=zerolatency threads=1 sliced-threads=false bframes=0 bitrate={kbit} \
-                 key-int-max={gop} option-string=scenecut=0:open-gop=0 ! h264parse config-interval=0 ! {}",
-                super::samples::H264
-            ),
-        ),
-        VideoCodec::H265 => (
-            "x265enc",
-            format!(
-                "x265enc speed-preset=ultrafast tune=zerolatency bitrate={kbit} key-int-max={gop} log-level=error \
-                 option-string=bframes=0:scenecut=0:open-gop=0:min-keyint={gop}:pools=1:frame-threads=1:ref=1 ! \
-                 h265parse config-interval=0 ! {}",
-                super::samples::H265
-            ),
-        ),
+    let (family, parser, caps) = match e.codec {
+        VideoCodec::H264 => (&families::X264, "h264parse", super::samples::H264),
+        VideoCodec::H265 => (&families::X265, "h265parse", super::samples::H265),
     };
-    if common::has(element) { Ok(text) } else { Err(format!("needs the GStreamer element {element}")) }
+    if !common::has(family.element) {
+        return Err(format!("needs the GStreamer element {}", family.element));
+    }
+    Ok(format!("{} ! {parser} config-interval=0 ! {caps}", family.text(e.bitrate, e.gop)))
 }
 
 /// An AAC encoder as pipeline text, from any raw sound.

@@ -1,0 +1,137 @@
+//! A machine: a SoC's knowledge applied to what is present here.
+//!
+//! Promises that all that differs from SoC to SoC stands in the SoC's module, behind [`Soc`], and that nothing is started at
+//! construction: GStreamer and the tree's lenses are asked when somebody wants to know. Sources are the same on every board.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use crate::clock::Clock;
+use crate::codecs::Jpegs;
+use crate::codecs::choice::{Choice, choose};
+use crate::codecs::families::{Family, Task};
+use crate::device_tree::{self, Attachment, BoardLens};
+use crate::generic::devices;
+use crate::platform::{Acceleration, Camera, Cameras, Codecs, Device, Platform, Route, Stack};
+use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
+use crate::sources;
+use crate::surroundings::Surroundings;
+
+/// What is particular to a SoC. Pure and object-safe: no state, no devices; the surroundings are given.
+pub trait Soc: Send + Sync {
+    /// The platform's name in the API.
+    fn name(&self) -> &'static str;
+    /// Whether one entry of the root's `compatible` means this SoC.
+    fn matches(&self, compatible: &str) -> bool;
+    /// Which camera and codec software runs here, judged by what is present.
+    fn stack(&self, here: &dyn Surroundings) -> Stack;
+    /// Rows of the element table, in order of preference; software last.
+    fn elements(&self) -> &'static [&'static Family];
+    /// Where a lens of the tree is found on this stack, or why it is not to be had.
+    fn route(&self, lens: &BoardLens, here: &dyn Surroundings) -> Result<Route, String>;
+    /// Accelerators beside the SoC's own, with whether they could be used.
+    fn accelerations(&self, _here: &dyn Surroundings) -> Vec<Acceleration> {
+        Vec::new()
+    }
+}
+
+/// A recognised machine.
+pub(crate) struct Board {
+    soc: &'static dyn Soc,
+    /// What it was recognised by.
+    evidence: String,
+    /// Root of the tree.
+    tree: PathBuf,
+    here: Arc<dyn Surroundings>,
+    jpegs: OnceLock<Arc<Jpegs>>,
+}
+
+impl Board {
+    pub(crate) fn new(soc: &'static dyn Soc, evidence: String, tree: PathBuf, here: Arc<dyn Surroundings>) -> Self {
+        Self { soc, evidence, tree, here, jpegs: OnceLock::new() }
+    }
+
+    /// The lenses of the tree, and what is wrong in it.
+    fn lenses(&self) -> (Vec<BoardLens>, Vec<String>) {
+        match device_tree::read(&self.tree) {
+            Ok(root) => {
+                let (lenses, faults) = device_tree::lenses(&root);
+                (lenses, faults.iter().map(ToString::to_string).collect())
+            }
+            // Said by the evidence already.
+            Err(device_tree::TreeError::Absent(_)) => (Vec::new(), Vec::new()),
+            Err(e) => (Vec::new(), vec![e.to_string()]),
+        }
+    }
+}
+
+impl Platform for Board {
+    fn name(&self) -> &'static str {
+        self.soc.name()
+    }
+
+    fn evidence(&self) -> String {
+        self.evidence.clone()
+    }
+
+    fn devices(&self) -> Vec<Device> {
+        devices::v4l2()
+    }
+
+    fn stack(&self) -> Stack {
+        self.soc.stack(self.here.as_ref())
+    }
+
+    fn cameras(&self) -> Cameras {
+        let (lenses, faults) = self.lenses();
+        let camera = |lens: BoardLens| {
+            let route = self.soc.route(&lens, self.here.as_ref());
+            Camera { lens, route }
+        };
+        Cameras { cameras: lenses.into_iter().map(camera).collect(), faults }
+    }
+
+    fn choices(&self) -> Vec<Choice> {
+        Task::ALL.map(|task| choose(task, self.soc.elements(), self.here.as_ref())).into()
+    }
+
+    fn accelerations(&self) -> Vec<Acceleration> {
+        self.soc.accelerations(self.here.as_ref())
+    }
+
+    fn open(
+        &self,
+        spec: &SourceSpec,
+        audio: bool,
+        clock: Arc<dyn Clock>,
+        sink: Arc<dyn UnitSink>,
+    ) -> Result<Box<dyn LensSource>, SourceError> {
+        sources::open(spec, audio, clock, sink)
+    }
+
+    fn codecs(&self) -> Arc<dyn Codecs> {
+        Arc::clone(self.jpegs.get_or_init(|| Arc::new(Jpegs::new()))) as Arc<dyn Codecs>
+    }
+}
+
+/// For SoC modules: what to say of a lens behind GMSL where only another SoC has the path.
+pub(crate) fn without_gmsl(lens: &BoardLens, soc: &str) -> Result<(), String> {
+    match lens.attachment {
+        Attachment::MipiCsi2 => Ok(()),
+        Attachment::Gmsl2 { .. } => Err(format!("GMSL cameras are captured on qcs6490 only; this board is {soc}")),
+    }
+}
+
+/// For SoC modules: a sensor that the kernel drives, by libcamera. Its camera ids are firmware paths below `/base`
+/// (libcamera, `sysfs::firmwareNodePath` \[G\]).
+pub(crate) fn libcamera(lens: &BoardLens, here: &dyn Surroundings) -> Result<Route, String> {
+    let sensor = lens.sensor.as_ref().ok_or("the lens node has no mos,sensor")?;
+    if !sensor.enabled {
+        return Err(format!("the device tree disables its sensor {}", sensor.path));
+    }
+    let element = "libcamerasrc";
+    if !here.element(element) {
+        return Err(format!("needs the GStreamer element {element}"));
+    }
+    Ok(Route { element, camera: format!("/base{}", sensor.path), source: None })
+}
