@@ -110,6 +110,8 @@ fn on_a_full_ext4_recording_stops_last_and_goes_on_by_itself() {
             .all(|k| segments.iter().any(|s| id(s) == id(k)))
     );
     assert!(!gaps.iter().any(|g| g["cause"] == "unknown"), "{gaps:?}");
+    // A beginning for which there was no room leaves no file without a frame.
+    assert!(segments.iter().all(|s| s["frames"].as_u64() > Some(0)), "{segments:?}");
     assert_tiled(&segments, &gaps, 0.05);
     let closed: Vec<_> = segments.iter().filter(|s| s["state"] != "open").map(|s| daemon.file(s)).collect();
     daemon.stop();

@@ -145,6 +145,11 @@ impl SegmentFile {
         self.open.len()
     }
 
+    /// Whether no fragment was written yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fragments == 0
+    }
+
     pub(crate) fn has_audio(&self) -> bool {
         self.audio.is_some()
     }

@@ -156,8 +156,8 @@ impl Line {
         self.lost_behind(current.file.written(), cause);
         self.await_entry();
         self.back_off();
-        if error.is_disk_full() {
-            // What is written stands; its close waits for room.
+        if error.is_disk_full() && !current.file.is_empty() {
+            // What is written stands; its close waits for room. A beginning without a frame goes with its file.
             let mut file = current.file;
             file.forget_pending();
             self.leaving.push(Leaving { file, waits_for_sound: false, tries: 0 });
