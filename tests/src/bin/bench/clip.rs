@@ -1,4 +1,4 @@
-//! A clip of 10 s from a 60 s segment at 8 Mbit/s, through the API, against `cp` of the same bytes, GStreamer and ffmpeg.
+//! A clip of 10 s from a 60 s segment at 8 Mbit/s, through the API, against `cp` of the same bytes and ffmpeg.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use mos_tests::daemon::{Setup, id};
 use mos_tests::streams::{Kind, Stream};
 use serde_json::json;
 
-use crate::peers::{fsync, milliseconds, remux, run as program};
+use crate::peers::{fsync, milliseconds, run as program};
 use crate::scratch;
 use crate::table::{Table, percentile};
 
@@ -33,7 +33,7 @@ pub(crate) fn run(table: &mut Table) {
     let path = format!("/v1/segments/{id}/clip");
     let scratch = scratch("clip-peers");
     let (same, copy) = (scratch.join("same-bytes"), scratch.join("copy.mp4"));
-    let (mut ours, mut cp, mut ffmpeg, mut gstreamer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut cp, mut ffmpeg) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let from = 5.37 + round as f64 * 0.61;
         let body = json!({"start_offset": from, "end_offset": from + 10.0});
@@ -56,10 +56,6 @@ pub(crate) fn run(table: &mut Table) {
                 program("ffmpeg", &args);
                 fsync(copy.as_ref());
             }));
-            gstreamer.push(milliseconds(|| {
-                remux(&file, (from, from + 10.0), copy);
-                fsync(copy.as_ref());
-            }));
         }
         std::fs::remove_file(clip).unwrap();
     }
@@ -68,7 +64,5 @@ pub(crate) fn run(table: &mut Table) {
         table.against(&format!("clip 10 s of 60 s, {name}"), "ms", ours, ("cp + fsync", cp), 1.3);
         let ffmpeg = percentile(&mut ffmpeg, percent);
         table.against(&format!("clip 10 s of 60 s, {name}"), "ms", ours, ("ffmpeg + fsync", ffmpeg), 0.15);
-        let gstreamer = percentile(&mut gstreamer, percent);
-        table.beside(&format!("clip 10 s of 60 s, {name}"), "ms", ours, ("GStreamer remux + fsync", gstreamer));
     }
 }

@@ -68,22 +68,3 @@ pub(crate) fn keyframe(file: &Path, seconds: f64) -> Vec<u8> {
     ffmpeg.args(["-nostdin", "-v", "error", "-ss", &seconds.to_string(), "-i"]).arg(file);
     mos_tests::cli::tool(ffmpeg.args(["-frames:v", "1", "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264", "-"]))
 }
-
-/// Cuts from start to end (seconds) with GStreamer, without decoding: a warm library, a new pipeline.
-pub(crate) fn remux(file: &Path, (start, end): (f64, f64), to: &str) {
-    gst::init().unwrap();
-    let text = format!("filesrc location={} ! qtdemux ! h264parse ! mp4mux ! filesink location={to}", file.display());
-    let pipeline = gst::parse::launch(&text).unwrap().downcast::<gst::Pipeline>().unwrap();
-    pipeline.set_state(gst::State::Paused).unwrap();
-    pipeline.state(gst::ClockTime::from_seconds(10)).0.unwrap();
-    let time = |seconds: f64| gst::ClockTime::from_nseconds((seconds * 1e9) as u64);
-    let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
-    let (set, until) = (gst::SeekType::Set, gst::SeekType::Set);
-    pipeline.seek(1.0, flags, set, time(start), until, time(end)).unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let types = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &types);
-    assert!(message.is_some_and(|m| m.type_() == gst::MessageType::Eos), "GStreamer could not cut {}", file.display());
-    pipeline.set_state(gst::State::Null).unwrap();
-}
