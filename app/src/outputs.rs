@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
 
-use crate::archive::Archive;
 use crate::archive::error::{ArchiveError, at};
 use crate::archive::ids::RunId;
+use crate::archive::{Archive, Quota};
 use crate::clip::ClipId;
 use crate::retention::age::Ages;
 use crate::snapshot::SnapshotId;
@@ -28,21 +28,6 @@ use crate::snapshot::SnapshotId;
 const FOLDERS: [&str; 2] = ["clips", "snapshots"];
 /// What is younger never gives way to a short disk.
 const FETCH_WITHIN: Duration = Duration::from_mins(10);
-
-/// How much may stay, and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most bytes of allocated blocks of clips and pictures together.
-    pub max_bytes: u64,
-    /// How long each is held.
-    pub max_age: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_bytes: u64::MAX, max_age: Duration::MAX }
-    }
-}
 
 /// What there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +44,7 @@ pub struct Stock {
 pub(crate) struct Outputs {
     archive: Archive,
     clock: Arc<dyn Clock>,
-    limits: Limits,
+    quota: Quota,
     seen: HashMap<PathBuf, Mono>,
     stock: Stock,
 }
@@ -77,8 +62,8 @@ struct Output {
 
 impl Outputs {
     /// A keeper that has seen nothing yet.
-    pub(crate) fn new(archive: Archive, clock: Arc<dyn Clock>, limits: Limits) -> Self {
-        Self { archive, clock, limits, seen: HashMap::new(), stock: Stock::default() }
+    pub(crate) fn new(archive: Archive, clock: Arc<dyn Clock>, quota: Quota) -> Self {
+        Self { archive, clock, quota, seen: HashMap::new(), stock: Stock::default() }
     }
 
     /// What there was after the last step.
@@ -90,12 +75,12 @@ impl Outputs {
     /// files went.
     pub(crate) fn step(&mut self, ages: &Ages, in_use: &BTreeSet<PathBuf>) -> Result<usize, ArchiveError> {
         let mut outputs = self.list(ages)?;
-        let max_bytes = self.limits.max_bytes;
+        let max_bytes = self.quota.max_bytes;
         let newest = outputs.pop();
-        let gone = self.remove_some(&outputs, in_use, |stock, output, limits| {
-            stock.bytes > max_bytes || output.age.0 >= limits.max_age
+        let gone = self.remove_some(&outputs, in_use, |stock, output, quota| {
+            stock.bytes > max_bytes || output.age.0 >= quota.max_age
         })?;
-        let newest = newest.filter(|newest| newest.age.0 >= self.limits.max_age);
+        let newest = newest.filter(|newest| newest.age.0 >= self.quota.max_age);
         Ok(gone + self.remove_some(newest.as_slice(), in_use, |_, _, _| true)?)
     }
 
@@ -117,11 +102,11 @@ impl Outputs {
         &mut self,
         outputs: &[Output],
         in_use: &BTreeSet<PathBuf>,
-        goes: impl Fn(&Stock, &Output, &Limits) -> bool,
+        goes: impl Fn(&Stock, &Output, &Quota) -> bool,
     ) -> Result<usize, ArchiveError> {
         let before = self.stock.removed;
         for output in outputs {
-            if goes(&self.stock, output, &self.limits) && !in_use.contains(&output.path) {
+            if goes(&self.stock, output, &self.quota) && !in_use.contains(&output.path) {
                 self.remove(&output.path)?;
                 self.stock.files -= 1;
                 self.stock.bytes -= output.allocated;
@@ -195,12 +180,12 @@ mod tests {
         outputs: Outputs,
     }
 
-    fn rig(limits: Limits) -> Rig {
+    fn rig(quota: Quota) -> Rig {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::new(BootId([1; 16]), UtcMicros(0)));
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(folder.path()).unwrap());
         let archive = Archive::open(disk, clock.clone(), &ArchiveOptions::default()).unwrap();
-        let outputs = Outputs::new(archive, clock.clone(), limits);
+        let outputs = Outputs::new(archive, clock.clone(), quota);
         Rig { folder, clock, outputs }
     }
 
@@ -234,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_when_it_is_too_much_but_none_in_use_and_no_strangers() {
-        let mut rig = rig(Limits { max_bytes: 2 * 8192, max_age: Duration::from_hours(1) });
+        let mut rig = rig(Quota { max_bytes: 2 * 8192, max_age: Duration::from_hours(1) });
         for path in ["clips/clip-2-1.mp4", "clips/clip-1-7.mp4", "clips/clip-1-10.mp4", "snapshots/snapshot-3-1.jpg"] {
             rig.put(path);
         }
@@ -250,7 +235,7 @@ mod tests {
 
     #[test]
     fn each_goes_when_its_time_is_over() {
-        let mut rig = rig(Limits { max_bytes: u64::MAX, max_age: Duration::from_secs(10) });
+        let mut rig = rig(Quota { max_bytes: u64::MAX, max_age: Duration::from_secs(10) });
         rig.put("clips/clip-1-1.mp4");
         rig.step(&BTreeSet::new());
         rig.clock.advance(Duration::from_secs(6));
@@ -266,7 +251,7 @@ mod tests {
 
     #[test]
     fn o4_on_a_short_disk_the_oldest_give_way_but_none_that_was_just_made_or_is_in_use() {
-        let mut rig = rig(Limits::default());
+        let mut rig = rig(Quota::default());
         for path in ["clips/clip-1-1.mp4", "clips/clip-1-2.mp4", "clips/clip-1-3.mp4"] {
             rig.put(path);
         }
@@ -284,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_newest_stays_even_if_it_alone_is_too_much() {
-        let mut rig = rig(Limits { max_bytes: 1, max_age: Duration::from_hours(1) });
+        let mut rig = rig(Quota { max_bytes: 1, max_age: Duration::from_hours(1) });
         rig.put("clips/clip-1-1.mp4");
         rig.put("clips/clip-1-2.mp4");
         rig.step(&BTreeSet::new());

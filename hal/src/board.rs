@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crate::clock::Clock;
 use crate::codecs::Jpegs;
 use crate::codecs::choice::{Choice, choose};
-use crate::codecs::families::{Family, Task};
+use crate::codecs::families::{Family, SOFTWARE, Task};
 use crate::device_tree::{self, Attachment, BoardLens};
 use crate::generic::devices;
 use crate::platform::{Acceleration, Camera, Cameras, Codecs, Device, Platform, Route, Stack};
@@ -25,7 +25,7 @@ pub trait Soc: Send + Sync {
     fn matches(&self, compatible: &str) -> bool;
     /// Which camera and codec software runs here, judged by what is present.
     fn stack(&self, here: &dyn Surroundings) -> Stack;
-    /// Rows of the element table, in order of preference; software last.
+    /// Rows of the element table for what this SoC has itself, in order of preference. Software comes after them everywhere.
     fn elements(&self) -> &'static [&'static Family];
     /// Where a lens of the tree is found on this stack, or why it is not to be had.
     fn route(&self, lens: &BoardLens, here: &dyn Surroundings) -> Result<Route, String>;
@@ -92,7 +92,8 @@ impl Platform for Board {
     }
 
     fn choices(&self) -> Vec<Choice> {
-        Task::ALL.map(|task| choose(task, self.soc.elements(), self.here.as_ref())).into()
+        let elements = || self.soc.elements().iter().chain(&SOFTWARE);
+        Task::ALL.map(|task| choose(task, elements(), self.here.as_ref())).into()
     }
 
     fn accelerations(&self) -> Vec<Acceleration> {

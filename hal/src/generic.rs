@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::board::{Soc, libcamera, without_gmsl};
-use crate::codecs::families::{Family, SOFTWARE};
+use crate::codecs::families::Family;
 use crate::device_tree::BoardLens;
 use crate::platform::{Acceleration, Route, Stack};
 use crate::surroundings::Surroundings;
@@ -37,7 +37,7 @@ impl Soc for Generic {
     }
 
     fn elements(&self) -> &'static [&'static Family] {
-        &SOFTWARE
+        &[]
     }
 
     /// A tree may describe lenses on a machine that has no module: the kernel's sensors by libcamera.

@@ -22,8 +22,8 @@ const VENDOR_CODEC: &str = "vsi_v4l2";
 /// The vendor's VPU wrapper (nxp-imx/imx-gst1.0-plugin 91c7fec8 \[S\]).
 const VENDOR_WRAPPER: &str = "vpuenc_h264";
 
-/// Default of the BSP since 5.10.35 first, then the deprecated wrapper, the community's, the CPU.
-const ELEMENTS: [&Family; 20] = [
+/// Default of the BSP since 5.10.35 first, then the deprecated wrapper, the community's.
+const ELEMENTS: [&Family; 12] = [
     &f::VSI_H264,
     &f::VPUENC_H264,
     &f::IMXVPUENC_H264,
@@ -36,14 +36,6 @@ const ELEMENTS: [&Family; 20] = [
     &f::VPUDEC_H265,
     &f::STATELESS_H265,
     &f::G2D,
-    f::SOFTWARE[0],
-    f::SOFTWARE[1],
-    f::SOFTWARE[2],
-    f::SOFTWARE[3],
-    f::SOFTWARE[4],
-    f::SOFTWARE[5],
-    f::SOFTWARE[6],
-    f::SOFTWARE[7],
 ];
 
 impl Soc for Imx8mp {

@@ -18,8 +18,8 @@ pub struct Qcs6490;
 /// Elements of the camera service, newest name first (qualcomm/gst-plugins-imsdk 806ad865 \[S\]).
 const CAMERA_ELEMENTS: [&str; 2] = ["qticamsrc", "qtiqmmfsrc"];
 
-/// The c2 pair where it is installed, else V4L2 as the SDK's examples use it, else the CPU.
-const ELEMENTS: [&Family; 18] = [
+/// The c2 pair where it is installed, else V4L2 as the SDK's examples use it.
+const ELEMENTS: [&Family; 10] = [
     &f::QTIC2_H264,
     &f::IRIS_H264,
     &f::QTIC2_H265,
@@ -30,14 +30,6 @@ const ELEMENTS: [&Family; 18] = [
     &f::IRIS_DEC_H265,
     &f::QTIJPEG,
     &f::QTIVTRANSFORM,
-    f::SOFTWARE[0],
-    f::SOFTWARE[1],
-    f::SOFTWARE[2],
-    f::SOFTWARE[3],
-    f::SOFTWARE[4],
-    f::SOFTWARE[5],
-    f::SOFTWARE[6],
-    f::SOFTWARE[7],
 ];
 
 impl Soc for Qcs6490 {

@@ -17,24 +17,9 @@ use super::disk::{Disk, DiskFile, OpenMode};
 use super::error::{ArchiveError, at};
 use super::ids::{RunId, SegmentId};
 use super::recover::{Stored, is_of};
-use super::{Archive, Inner};
+use super::{Archive, Inner, Quota};
 
 const FOLDER: &str = "quarantine";
-
-/// How much of what is torn may stay, and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most bytes of allocated blocks of torn segments.
-    pub max_bytes: u64,
-    /// How long each is held.
-    pub max_age: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_bytes: u64::MAX, max_age: Duration::MAX }
-    }
-}
 
 /// What lies there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +99,7 @@ impl Archive {
     /// is at least.
     pub(crate) fn expire_quarantine(
         &self,
-        limits: &Limits,
+        quota: &Quota,
         stock: &mut Stock,
         age: impl Fn(RunId) -> Duration,
     ) -> Result<(), ArchiveError> {
@@ -133,7 +118,7 @@ impl Archive {
         stock.torn_bytes = torn.iter().map(|(.., allocated)| allocated).sum();
         let mut went = 0;
         for (run, id, path, allocated) in torn {
-            let due = stock.torn_bytes > limits.max_bytes || age(run) > limits.max_age;
+            let due = stock.torn_bytes > quota.max_bytes || age(run) > quota.max_age;
             if !due || self.inner.may_delete().is_err() || !self.inner.is_ours_and_free(&path, &id) {
                 continue;
             }

@@ -22,13 +22,12 @@ use mos_hal::storage::StorageDevice;
 use sd_notify::NotifyState;
 
 use crate::archive::disk::{Disk, RealDisk};
-use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, quarantine};
+use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
 use crate::capture::{CaptureControlService, DropMode, LensConfig};
 use crate::clip::Clips;
 use crate::config::{Config, Log, Protection, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
-use crate::outputs;
 use crate::record::{Recorder, RecorderOptions};
 use crate::retention::{self, Retention};
 use crate::snapshot::Snapshots;
@@ -234,8 +233,8 @@ fn limits(config: &Config, protection: Protection) -> retention::Limits {
         min_free_bytes: storage.min_free_bytes,
         shares: config.cameras.iter().filter_map(|camera| Some((camera.id.clone(), camera.share?))).collect(),
         protected_alarm_bytes: protection.alarm_bytes,
-        outputs: outputs::Limits { max_bytes: storage.output_max_bytes, max_age: storage.output_max_age },
-        quarantine: quarantine::Limits { max_bytes: storage.quarantine_max_bytes, max_age: storage.quarantine_max_age },
+        outputs: Quota { max_bytes: storage.output_max_bytes, max_age: storage.output_max_age },
+        quarantine: Quota { max_bytes: storage.quarantine_max_bytes, max_age: storage.quarantine_max_age },
     }
 }
 

@@ -32,7 +32,7 @@ use mos_hal::storage::{PreEol, StorageDevice, StorageKind, StorageState};
 
 use crate::alarms::{AlarmKind, Alarms};
 use crate::archive::disk::Space;
-use crate::archive::{Archive, ArchiveError, LensRoom, Row, quarantine};
+use crate::archive::{Archive, ArchiveError, LensRoom, Quota, Row, quarantine};
 use crate::outputs::{self, Outputs};
 
 use self::age::{Ages, Trust};
@@ -53,9 +53,9 @@ pub struct Limits {
     /// From so many bytes of protected segments on there is an alarm.
     pub protected_alarm_bytes: u64,
     /// Clips and snapshots.
-    pub outputs: outputs::Limits,
+    pub outputs: Quota,
     /// Torn segments in quarantine.
-    pub quarantine: quarantine::Limits,
+    pub quarantine: Quota,
 }
 
 impl Default for Limits {
@@ -66,8 +66,8 @@ impl Default for Limits {
             min_free_bytes: 0,
             shares: BTreeMap::new(),
             protected_alarm_bytes: u64::MAX,
-            outputs: outputs::Limits::default(),
-            quarantine: quarantine::Limits::default(),
+            outputs: Quota::default(),
+            quarantine: Quota::default(),
         }
     }
 }

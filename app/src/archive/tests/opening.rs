@@ -350,10 +350,8 @@ fn q2_q3_only_torn_segments_of_ours_that_nobody_protects_expire() {
     };
     let all = ["cabin-1-0.mp4", "rear-1-0.keep", "rear-1-0.mp4", "road-1-0.mp4", "road-7-7.mp4"];
     assert_eq!(names(), all);
-    let quarantine = |max_bytes, max_age| Limits {
-        quarantine: crate::archive::quarantine::Limits { max_bytes, max_age },
-        ..Limits::default()
-    };
+    let quarantine =
+        |max_bytes, max_age| Limits { quarantine: crate::archive::Quota { max_bytes, max_age }, ..Limits::default() };
     machine.clock.advance(std::time::Duration::from_hours(1));
     let report = machine.tend(&archive, &quarantine(u64::MAX, std::time::Duration::from_hours(2)));
     assert_eq!((names().len(), report.quarantine.things, report.quarantine.expired), (5, 5, 0));

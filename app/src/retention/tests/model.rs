@@ -15,8 +15,7 @@ use crate::archive::disk::{Disk, OpenMode};
 use crate::archive::ids::SegmentId;
 use crate::archive::testing::{FRAGMENT, Machine, Take, lens};
 use crate::archive::tests::note;
-use crate::archive::{Archive, ArchiveError, GapCause, GapRow, Pin, Row, SegmentState, Window, quarantine};
-use crate::outputs;
+use crate::archive::{Archive, ArchiveError, GapCause, GapRow, Pin, Quota, Row, SegmentState, Window};
 use crate::retention::plan::Share;
 use crate::retention::{Limits, Pace, Report, Retention, place};
 
@@ -85,8 +84,8 @@ struct Life {
 fn limits(choice: usize) -> Limits {
     let half = Share::new(0.5).unwrap();
     let base = Limits {
-        outputs: outputs::Limits { max_bytes: 64 << 10, max_age: DAY * 3 },
-        quarantine: quarantine::Limits { max_bytes: 4 << 10, max_age: DAY },
+        outputs: Quota { max_bytes: 64 << 10, max_age: DAY * 3 },
+        quarantine: Quota { max_bytes: 4 << 10, max_age: DAY },
         protected_alarm_bytes: QUOTA / 2,
         ..Limits::default()
     };
