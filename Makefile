@@ -10,6 +10,8 @@ N ?= 1000
 SEED ?= 1
 ONLY ?=
 SECONDS_PER_TARGET ?= 60
+# Everything but `libcamera`, which Debian 12 has too old a library for.
+FEATURES ?= demo
 
 # What a fresh Debian 12 lacks. BUILD_DEPS build and run MOS; TEST_DEPS are the peers that the tests start.
 # openssh-server starts its service on installation, as Debian does; the tests run their own copy on a free port.
@@ -60,14 +62,14 @@ demo: deps ## Build and run the demo; INPUT=file.mp4, rtsp://… or /dev/video0 
 .PHONY: test
 test: test-deps yocto-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the firmware layer
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features $(FEATURES) -- -D warnings
 	$(CARGO) clippy --workspace --bins --lib -- -D warnings
-	$(CARGO) build --workspace --all-features --bins
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --all-features --no-fail-fast
+	$(CARGO) build --workspace --features $(FEATURES) --bins
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --features $(FEATURES) --no-fail-fast
 
 .PHONY: bench
 bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, clip, snapshot, segments, start, reduce or upload
-	$(CARGO) build --release --workspace --all-features --bins --examples
+	$(CARGO) build --release --workspace --features $(FEATURES) --bins --examples
 	target/release/bench $(ONLY)
 
 .PHONY: crash
@@ -76,7 +78,7 @@ crash: test-deps ## The power-cut test with CUTS=n cuts (10000)
 
 .PHONY: road
 road: test-deps ## N=n uploads (1000) over bad roads, from SEED=n (1); the tests run a short form
-	$(CARGO) build --release --workspace --all-features --bins
+	$(CARGO) build --release --workspace --features $(FEATURES) --bins
 	N=$(N) SEED=$(SEED) $(CARGO) test --release -p mos-tests --test road -- --nocapture
 
 .PHONY: fuzz

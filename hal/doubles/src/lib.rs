@@ -1,0 +1,1 @@
+//! Doubles of vendors' GStreamer elements: a plugin for tests and rigs without boards.
