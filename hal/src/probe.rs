@@ -13,7 +13,7 @@ use crate::generic::Generic;
 use crate::imx8mp::Imx8mp;
 use crate::platform::Platform;
 use crate::qcs6490::Qcs6490;
-use crate::surroundings::{Here, Surroundings};
+use crate::surroundings::{Here, SYSFS, Surroundings};
 
 /// Every SoC that has a module. A new one is entered here.
 pub(crate) static SOCS: [&dyn Soc; 2] = [&Imx8mp, &Qcs6490];
@@ -23,18 +23,20 @@ pub(crate) static SOCS: [&dyn Soc; 2] = [&Imx8mp, &Qcs6490];
 pub struct Options {
     /// Root of the live tree, [`device_tree::LIVE`] on real machines.
     pub device_tree: PathBuf,
+    /// Root of sysfs, [`crate::surroundings::SYSFS`] on real machines.
+    pub sysfs: PathBuf,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { device_tree: device_tree::LIVE.into() }
+        Self { device_tree: device_tree::LIVE.into(), sysfs: SYSFS.into() }
     }
 }
 
 /// Recognises the machine.
 #[must_use]
 pub fn probe(options: &Options) -> Arc<dyn Platform> {
-    Arc::new(board(options, Arc::new(Here::new())))
+    Arc::new(board(options, Arc::new(Here::at(&options.sysfs))))
 }
 
 /// The same in given surroundings.
@@ -69,7 +71,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("compatible"), compatible).unwrap();
         fs::write(dir.path().join("model"), b"A board\0").unwrap();
-        let board = probe(&Options { device_tree: dir.path().into() });
+        let board = probe(&Options { device_tree: dir.path().into(), ..Options::default() });
         (board.name().to_owned(), board.evidence())
     }
 
@@ -102,7 +104,7 @@ mod tests {
         assert!(evidence.ends_with("(A board)"));
         let (_, evidence) = recognised(b"fsl,imx8mp\0");
         assert!(evidence.starts_with("fsl,imx8mp among compatible fsl,imx8mp at "), "{evidence}");
-        let none = probe(&Options { device_tree: "/none".into() });
+        let none = probe(&Options { device_tree: "/none".into(), ..Options::default() });
         assert_eq!((none.name(), none.evidence()), ("generic", "no device tree at /none".to_owned()));
     }
 }

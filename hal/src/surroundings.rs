@@ -29,6 +29,9 @@ pub trait Surroundings: Send + Sync {
     fn node(&self, path: &Path) -> bool;
 }
 
+/// Where the kernel describes the devices.
+pub const SYSFS: &str = "/sys";
+
 /// This machine.
 #[derive(Clone, Debug)]
 pub struct Here {
@@ -39,7 +42,13 @@ impl Here {
     /// The running system.
     #[must_use]
     pub fn new() -> Self {
-        Self { sys: "/sys".into() }
+        Self::at(Path::new(SYSFS))
+    }
+
+    /// The running system with another description of its devices, as tests and rigs need it.
+    #[must_use]
+    pub fn at(sysfs: &Path) -> Self {
+        Self { sys: sysfs.into() }
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) struct ProbeArgs {
 }
 
 pub(super) fn execute(args: &ProbeArgs) -> Outcome {
-    let found = Found::by(probe::probe(&Options { device_tree: args.device_tree.clone() }).as_ref());
+    let found =
+        Found::by(probe::probe(&Options { device_tree: args.device_tree.clone(), ..Options::default() }).as_ref());
     if args.report.json { print::json(&found) } else { print::line(&found.text()) }
 }
 

@@ -42,6 +42,8 @@ pub struct Config {
     pub http: Http,
     /// `[log]`.
     pub log: Log,
+    /// `[board]`: where the board describes itself.
+    pub board: mos_hal::probe::Options,
     /// `[[camera]]`, in the order of the file; ids differ.
     pub cameras: Vec<Camera>,
     /// `[[destination]]`, in the order of the file; names differ.
@@ -164,6 +166,7 @@ pub fn parse(
         storage: storage(&document.section(Section::Storage))?,
         http: http(&document.section(Section::Http))?,
         log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
+        board: board(&document.section(Section::Board))?,
         cameras: cameras(&document)?,
         context: destinations::context(&document)?,
         destinations: destinations::read(&document)?,
@@ -245,6 +248,14 @@ fn token(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
     } else {
         Err(fields.bad(key, "a token of 16 or more visible ASCII characters"))
     }
+}
+
+fn board(fields: &Fields<'_>) -> Result<mos_hal::probe::Options, ConfigError> {
+    let live = mos_hal::probe::Options::default();
+    Ok(mos_hal::probe::Options {
+        device_tree: fields.absolute_path("device_tree")?.unwrap_or(live.device_tree),
+        sysfs: fields.absolute_path("sysfs")?.unwrap_or(live.sysfs),
+    })
 }
 
 fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {

@@ -11,6 +11,8 @@ pub enum Section {
     Http,
     /// `[log]`.
     Log,
+    /// `[board]`.
+    Board,
     /// `[context]`: any tokens of names at a destination.
     Context,
     /// `[[camera]]`, any number of times.
@@ -40,6 +42,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
     ),
     (Section::Http, &["unix_socket", "listen", "token", "token_file"]),
     (Section::Log, &["level"]),
+    (Section::Board, &["device_tree", "sysfs"]),
     (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "audio", "share"]),
     (
@@ -69,6 +72,7 @@ impl Section {
             Self::Storage => "storage",
             Self::Http => "http",
             Self::Log => "log",
+            Self::Board => "board",
             Self::Context => "context",
             Self::Camera => "camera",
             Self::Destination => "destination",

@@ -37,6 +37,16 @@ fn the_smallest_file_has_safe_defaults() {
 }
 
 #[test]
+fn the_board_may_describe_itself_elsewhere() {
+    let live = read(SMALLEST, &[]).unwrap().board;
+    assert_eq!((live.device_tree.as_path(), live.sysfs.as_path()), (Path::new("/proc/device-tree"), Path::new("/sys")));
+    let text = format!("{SMALLEST}\n[board]\ndevice_tree = \"/rig/tree\"\n");
+    let rig = read(&text, &[("MOS_BOARD__SYSFS", "/rig/sys")]).unwrap().board;
+    assert_eq!((rig.device_tree.as_path(), rig.sysfs.as_path()), (Path::new("/rig/tree"), Path::new("/rig/sys")));
+    assert!(refusal(&text.replace("/rig/tree", "tree"), &[]).contains("board.device_tree"));
+}
+
+#[test]
 fn the_example_parses_and_mentions_every_key() {
     let text = include_str!("../../mos.toml");
     read(text, &[]).unwrap();
@@ -190,7 +200,7 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [context], [[camera]], \
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [board], [context], [[camera]], \
          [[destination]]"
     );
     assert_eq!(

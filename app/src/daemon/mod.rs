@@ -117,7 +117,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let archive = Archive::open(disk as Arc<dyn Disk>, clock.clone(), &options)?;
     log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
 
-    let platform = mos_hal::platform::probe();
+    let platform = mos_hal::probe::probe(&config.board);
     let (recording, capture) = record(&config, &archive, &clock, platform.clone())?;
     let recorder = recording.recorder.clone();
     let clips = Clips::new(archive.clone());
