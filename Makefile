@@ -19,8 +19,8 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav
-TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server chromium
-YOCTO_DEPS := git python3 python3-venv shellcheck systemd
+TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server chromium device-tree-compiler
+YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler
 CROSS_DEPS := mmdebstrap qemu-user
 
 # apt-get for the packages of $(1) that are missing; says which, does nothing if there are none.
@@ -82,11 +82,11 @@ road: test-deps ## N=n uploads (1000) over bad roads, from SEED=n (1); the tests
 	N=$(N) SEED=$(SEED) $(CARGO) test --release -p mos-tests --test road -- --nocapture
 
 .PHONY: fuzz
-fuzz: deps ## Fuzz the MP4 reader and what builds on it (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
+fuzz: deps ## Fuzz the MP4 reader, what builds on it and device trees (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
 	@cd app/mp4/fuzz && $(CARGO) fuzz --version >/dev/null 2>&1 || \
 	  { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz; rustup toolchain install nightly" >&2; exit 1; }
-	cd app/mp4 && for t in $$($(CARGO) +nightly fuzz list); do \
-	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done
+	for crate in app/mp4 hal; do cd $(CURDIR)/$$crate; for t in $$($(CARGO) +nightly fuzz list); do \
+	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done; done
 
 .PHONY: yocto-deps
 yocto-deps:

@@ -103,7 +103,7 @@ mod tests {
     fn gmsl() -> Attachment {
         let compatible = vec!["maxim,max96712".to_owned()];
         let deserializer = Chip { path: "/i2c@1/gmsl@29".into(), compatible, address: 0x29, enabled: true };
-        Attachment::Gmsl2 { deserializer, link: 0 }
+        Attachment::Gmsl2 { deserializer, link: 0, serializer: None }
     }
 
     #[test]

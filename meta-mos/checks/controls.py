@@ -16,6 +16,9 @@ from parse import Layer, Parsed
 MOS = "meta-mos/recipes-multimedia/mos"
 UNIT = f"{MOS}/files/mos.service"
 CONF = "meta-mos/conf/layer.conf"
+BINDING = "device-tree/bindings/mos,lenses.yaml"
+GMSL = "device-tree/overlays/qcs6490-rb3gen2-mos.dtso"
+MIPI = "device-tree/overlays/imx8mp-evk-mos-two-mipi.dtso"
 # What of the repository the checks read besides the layer.
 BESIDE = ["Cargo.toml", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT", "cross.toml", "app/Cargo.toml", "app/mos.toml", "device-tree"]
 
@@ -150,6 +153,14 @@ CONTROLS = [
     Control("cross", replaced("cross.toml", "pre-build = [", "prebuild = ["), "prebuild"),
     Control("cross", replaced("cross.toml", "libgstreamer1.0-dev:$CROSS_DEB_ARCH", "libgstreamer1.0-dev"), "does not install libgstreamer1.0-dev"),
     Control("cross", removed("cross.toml"), "not there"),
+    Control("binding", replaced(BINDING, "        description: Id of the lens, unique on the board.\n", ""), "mos,name"),
+    Control("binding", replaced(BINDING, "maintainers:\n  - MOS maintainers", "maintainers:\n  - MOS maintainers, see there\n  - "), "maintainers:0"),
+    Control("binding", replaced(BINDING, "mos,link = <2>;", "mos,link = <4>;"), "4 is greater than the maximum of 3"),
+    Control("trees", replaced(GMSL, "mos,link = <2>;", "mos,link = <4>;"), "4 is greater than the maximum of 3"),
+    Control("trees", replaced(GMSL, "mos,link = <1>;", "mos,lnk = <1>;"), "'mos,lnk' was unexpected|'mos,lnk' does not match"),
+    Control("trees", replaced(MIPI, 'mos,name = "cabin"', 'mos,name = "Cabin"'), "Cabin"),
+    Control("trees", replaced(MIPI, "&isi_0 {", "&isi_9 {"), "FDT_ERR_NOTFOUND"),
+    Control("trees", removed("device-tree/fixtures/pc.dts"), "no fixture pc"),
 ]
 
 

@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True
 import controls  # noqa: E402
 import recipes  # noqa: E402
 import tools  # noqa: E402
+import trees  # noqa: E402
 import units  # noqa: E402
 from parse import Layer, Parsed, profiles  # noqa: E402
 
@@ -25,7 +26,7 @@ def main() -> int:
     root = Path(__file__).resolve().parent.parent.parent
     layer, began = Layer(root), time.monotonic()
     parsed = Parsed(layer)
-    checks = {check.__name__: check for check in recipes.CHECKS + units.CHECKS + tools.CHECKS}
+    checks = {check.__name__: check for check in recipes.CHECKS + units.CHECKS + tools.CHECKS + trees.CHECKS}
     failed = 0
     for name, check in checks.items():
         problems = check(layer, parsed)

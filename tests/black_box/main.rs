@@ -20,4 +20,5 @@ mod snapshots;
 mod stopping;
 mod strangers;
 mod streams;
+mod trees;
 mod uploads;

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub mod board_tree;
 pub mod camera;
 pub mod cli;
 pub mod client;

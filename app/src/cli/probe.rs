@@ -10,6 +10,7 @@ use mos_hal::codecs::families::{Family, Memory, Task, Unit};
 use mos_hal::device_tree::{Attachment, BoardLens, Chip, LIVE};
 use mos_hal::platform::{Acceleration, Camera, Platform};
 use mos_hal::probe::{self, Options};
+use mos_hal::surroundings::SYSFS;
 use serde::Serialize;
 
 use super::{Outcome, Report, print};
@@ -19,13 +20,16 @@ pub(super) struct ProbeArgs {
     /// Directory of a device tree
     #[arg(long, value_name = "DIR", default_value = LIVE)]
     device_tree: PathBuf,
+    /// Directory of a sysfs
+    #[arg(long, value_name = "DIR", default_value = SYSFS)]
+    sysfs: PathBuf,
     #[command(flatten)]
     report: Report,
 }
 
 pub(super) fn execute(args: &ProbeArgs) -> Outcome {
-    let found =
-        Found::by(probe::probe(&Options { device_tree: args.device_tree.clone(), ..Options::default() }).as_ref());
+    let options = Options { device_tree: args.device_tree.clone(), sysfs: args.sysfs.clone() };
+    let found = Found::by(probe::probe(&options).as_ref());
     if args.report.json { print::json(&found) } else { print::line(&found.text()) }
 }
 
@@ -58,6 +62,7 @@ struct FoundCamera {
     deserializer: Option<FoundChip>,
     /// GMSL link of the deserializer, from 0.
     link: Option<u8>,
+    serializer: Option<FoundChip>,
     sensor: Option<FoundChip>,
     /// Degrees clockwise.
     rotation: u32,
@@ -193,9 +198,11 @@ impl From<Camera> for FoundCamera {
     fn from(camera: Camera) -> Self {
         let BoardLens { name, role, attachment, sensor, rotation, orientation, node, .. } = camera.lens;
         let transport = attachment.name();
-        let (deserializer, link) = match attachment {
-            Attachment::MipiCsi2 => (None, None),
-            Attachment::Gmsl2 { deserializer, link } => (Some(deserializer.into()), Some(link)),
+        let (deserializer, link, serializer) = match attachment {
+            Attachment::MipiCsi2 => (None, None, None),
+            Attachment::Gmsl2 { deserializer, link, serializer } => {
+                (Some(deserializer.into()), Some(link), serializer.map(FoundChip::from))
+            }
         };
         let (route, problem) = match camera.route {
             Ok(route) => (Some(route), None),
@@ -207,6 +214,7 @@ impl From<Camera> for FoundCamera {
             transport,
             deserializer,
             link,
+            serializer,
             sensor: sensor.map(FoundChip::from),
             rotation,
             orientation: orientation.map(mos_hal::device_tree::Orientation::name),

@@ -47,6 +47,8 @@ pub enum Attachment {
         deserializer: Chip,
         /// Which of its links, from 0 (A).
         link: u8,
+        /// The serializer in the camera module, if the tree knows it.
+        serializer: Option<Chip>,
     },
 }
 
@@ -124,7 +126,7 @@ pub fn lenses(root: &Node) -> (Vec<BoardLens>, Vec<TreeError>) {
 
 /// Refuses a second lens of a name, and a second lens on a GMSL link.
 fn unique(node: &Node, lens: BoardLens, taken: &mut BTreeSet<String>) -> Result<BoardLens, TreeError> {
-    if let Attachment::Gmsl2 { deserializer, link } = &lens.attachment
+    if let Attachment::Gmsl2 { deserializer, link, .. } = &lens.attachment
         && !taken.insert(format!("{} {link}", deserializer.path))
     {
         return Err(node.bad("mos,link", &format!("is taken: link {link} of {} has a lens", deserializer.path)));
@@ -147,7 +149,8 @@ fn lens(root: &Node, node: &Node) -> Result<BoardLens, TreeError> {
             let deserializer = chip(root, node, "mos,deserializer")?.ok_or_else(|| need("mos,deserializer"))?;
             let link = node.cell("mos,link")?.ok_or_else(|| need("mos,link"))?;
             let link = u8::try_from(link).ok().filter(|l| *l < 4);
-            Attachment::Gmsl2 { deserializer, link: link.ok_or_else(|| node.bad("mos,link", "must be 0 to 3"))? }
+            let link = link.ok_or_else(|| node.bad("mos,link", "must be 0 to 3"))?;
+            Attachment::Gmsl2 { deserializer, link, serializer: chip(root, node, "mos,serializer")? }
         }
         _ => return Err(node.bad("mos,transport", "must be mipi-csi2 or gmsl2")),
     };

@@ -76,7 +76,7 @@ fn a_board_says_who_it_is_and_what_looks_where() {
     let sensor = road.sensor.as_ref().unwrap();
     assert_eq!((road.name.as_str(), road.role.as_deref(), road.rotation), ("road", Some("road"), 180));
     assert_eq!((sensor.path.as_str(), sensor.address, sensor.enabled), ("/i2c@30a30000/imx219@10", 0x10, true));
-    let Attachment::Gmsl2 { deserializer, link } = &left.attachment else { panic!("{left:?}") };
+    let Attachment::Gmsl2 { deserializer, link, .. } = &left.attachment else { panic!("{left:?}") };
     assert_eq!((deserializer.address, deserializer.enabled, *link), (0x29, false, 2));
     assert_eq!(
         (left.orientation, left.camera_index, left.sensor.is_none()),
@@ -133,6 +133,19 @@ fn loops_pipes_and_names_that_are_no_text_are_passed_over() {
     assert_eq!(identity(dir.path()).unwrap().compatible, [""; 0]);
 }
 
+/// A phandle may point anywhere: to the lens itself, up to its parent, to the root, to two nodes.
+#[test]
+fn phandles_in_a_circle_cost_only_their_lens() {
+    for (path, phandle) in [("mos/lens@0/phandle", 7), ("mos/phandle", 7), ("phandle", 7)] {
+        let mut files = board();
+        files.retain(|(p, _)| *p != "i2c@30a30000/imx219@10/phandle");
+        files.push((path, cells(&[phandle])));
+        let (names, faults) = found(&files);
+        assert_eq!(names, ["left"], "{path}: {faults:?}");
+        assert_eq!(faults.len(), 1, "{path}: {faults:?}");
+    }
+}
+
 /// D1: too deep, too large.
 #[test]
 fn what_no_board_has_is_an_error() {
@@ -142,6 +155,8 @@ fn what_no_board_has_is_an_error() {
     assert!(matches!(read(dir.path()), Err(TreeError::TooLarge { what: "levels", .. })));
     let dir = write(&with("compatible", &[b'a'; 5000]));
     assert!(matches!(identity(dir.path()), Err(TreeError::TooLarge { what: "bytes in a property", .. })));
+    let dir = write(&with("mos/lens@0/mos,role", &vec![b'a'; 1 << 20]));
+    assert!(matches!(read(dir.path()), Err(TreeError::TooLarge { what: "bytes in a property", .. })));
     let dir = write(&[]);
     assert!(matches!(identity(&dir.path().join("none")), Err(TreeError::Absent(_))));
     let dir = write(&with("compatible", b"fsl,imx8mp\0\xff\xfe\0"));

@@ -1,0 +1,105 @@
+//! The boards' trees of `device-tree/`, compiled and with their overlays applied, as `mos probe` reads them.
+
+use std::path::Path;
+use std::process::Command;
+
+use mos_tests::board_tree::{Board, IMX8MP, PC, QCS6490, QCS6490_CAMSS};
+use mos_tests::cli::outcome;
+use serde_json::{Value, json};
+
+fn probe(board: Board) -> Value {
+    found(board.live().path())
+}
+
+fn found(tree: &Path) -> Value {
+    // Without sysfs and vendor elements nothing of the machine that runs the test gets in.
+    let mut mos = Command::new(mos_tests::binary("mos"));
+    let done = outcome(mos.arg("probe").arg("--device-tree").arg(tree).args(["--sysfs", "/nowhere", "--json"]));
+    assert_eq!((done.code, done.err.as_str()), (0, ""), "{}", done.out);
+    serde_json::from_str(&done.out).unwrap()
+}
+
+/// One field of every camera.
+fn each(found: &Value, field: &str) -> Vec<Value> {
+    found["cameras"].as_array().unwrap().iter().map(|c| c.pointer(field).cloned().unwrap_or_default()).collect()
+}
+
+#[test]
+fn the_evk_has_two_mipi_lenses() {
+    let found = probe(IMX8MP);
+    assert_eq!(found["platform"], "imx8mp");
+    let evidence = found["evidence"].as_str().unwrap();
+    assert!(evidence.starts_with("fsl,imx8mp among compatible fsl,imx8mp-evk, fsl,imx8mp at "), "{evidence}");
+    assert!(evidence.ends_with(" (NXP i.MX8MPlus EVK board)"), "{evidence}");
+    assert_eq!(found["faults"], json!([]));
+    assert_eq!(each(&found, "/name"), ["road", "cabin"]);
+    assert_eq!(each(&found, "/role"), ["road", "driver"]);
+    assert_eq!(each(&found, "/transport"), ["mipi-csi2"; 2]);
+    let buses = ["i2c@30a30000", "i2c@30a40000"].map(|bus| format!("/soc@0/bus@30800000/{bus}/camera@3c"));
+    assert_eq!(each(&found, "/sensor/path"), buses);
+    assert_eq!(each(&found, "/sensor/compatible/0"), ["ovti,ov5640"; 2]);
+    assert_eq!(each(&found, "/sensor/address"), [0x3c; 2]);
+    assert_eq!(each(&found, "/sensor/enabled"), [true; 2]);
+    assert_eq!(each(&found, "/rotation"), [0, 180]);
+    assert_eq!(each(&found, "/orientation"), ["front", "back"]);
+}
+
+#[test]
+fn the_rb3_has_its_own_lens_and_four_behind_gmsl_whoever_drives_them() {
+    for board in [QCS6490, QCS6490_CAMSS] {
+        let found = probe(board);
+        assert_eq!(found["platform"], "qcs6490");
+        let evidence = found["evidence"].as_str().unwrap();
+        assert!(evidence.starts_with("qcom,qcs6490-rb3gen2 among compatible "), "{evidence}");
+        assert_eq!(found["faults"], json!([]));
+        assert_eq!(each(&found, "/name"), ["driver", "front", "left", "right", "rear"]);
+        assert_eq!(each(&found, "/transport"), ["mipi-csi2", "gmsl2", "gmsl2", "gmsl2", "gmsl2"]);
+        assert_eq!(each(&found, "/link"), [json!(null), json!(0), json!(1), json!(2), json!(3)]);
+        let sensor = &found["cameras"][0]["sensor"];
+        assert_eq!(sensor["path"], "/soc@0/cci@ac4b000/i2c-bus@1/camera@1a");
+        assert_eq!((&sensor["compatible"], &sensor["address"]), (&json!(["sony,imx577"]), &json!(0x1a)));
+        let deserializer = "/soc@0/cci@ac4a000/i2c-bus@0/deserializer@29";
+        assert_eq!(each(&found, "/deserializer/path")[1..], [deserializer; 4]);
+        assert_eq!(each(&found, "/deserializer/compatible/0")[1..], ["maxim,max96712"; 4]);
+        let serializer = |link: usize| format!("{deserializer}/i2c-atr/i2c@{link}/serializer@40");
+        assert_eq!(each(&found, "/serializer/path")[1..], [0, 1, 2, 3].map(serializer));
+        assert_eq!(each(&found, "/serializer/compatible/0")[1..], ["maxim,max9295a"; 4]);
+    }
+}
+
+#[test]
+fn an_unknown_board_is_generic_with_the_lenses_of_its_tree() {
+    let found = probe(PC);
+    assert_eq!(found["platform"], "generic");
+    let evidence = found["evidence"].as_str().unwrap();
+    let seen = "no supported SoC among compatible acme,industrial-pc, linux,dummy-virt at ";
+    assert!(evidence.starts_with(seen) && evidence.ends_with("(An industrial PC)"), "{evidence}");
+    assert_eq!(each(&found, "/name"), ["front"]);
+    assert_eq!(each(&found, "/sensor/enabled"), [false]);
+    let problem = found["cameras"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("disables its sensor"), "{problem}");
+}
+
+#[test]
+fn an_overlay_on_the_wrong_board_is_refused_with_a_message() {
+    for (base, overlay) in [
+        ("qcs6490-rb3gen2", "imx8mp-evk-mos-two-mipi"),
+        ("pc", "imx8mp-evk-mos-two-mipi"),
+        ("imx8mp-evk", "qcs6490-rb3gen2-mos"),
+        ("pc", "qcs6490-rb3gen2-mos"),
+    ] {
+        let refused = Board { base, overlay: Some(overlay) }.blob().unwrap_err();
+        assert!(refused.contains("FDT_ERR_NOTFOUND"), "{overlay} on {base}: {refused}");
+    }
+}
+
+/// Without its overlay a board is known and has no lenses; that is no fault.
+#[test]
+fn a_board_without_the_overlay_has_no_lenses() {
+    for (base, name) in [("imx8mp-evk", "imx8mp"), ("qcs6490-rb3gen2", "qcs6490"), ("qcs6490-rb3gen2-camss", "qcs6490")]
+    {
+        let found = probe(Board { base, overlay: None });
+        assert_eq!(found["platform"], name);
+        assert_eq!((&found["cameras"], &found["faults"]), (&json!([]), &json!([])));
+    }
+}
