@@ -12,7 +12,10 @@ use crate::codecs::choice::{Choice, choose};
 use crate::codecs::families::{Family, SOFTWARE, Task};
 use crate::device_tree::{self, Attachment, BoardLens};
 use crate::generic::devices;
+#[cfg(feature = "libcamera")]
+use crate::libcamera;
 use crate::platform::{Acceleration, Camera, Cameras, Codecs, Device, Platform, Route, Stack};
+use crate::probe::Options;
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 use crate::sources;
 use crate::surroundings::Surroundings;
@@ -43,12 +46,23 @@ pub(crate) struct Board {
     /// Root of the tree.
     tree: PathBuf,
     here: Arc<dyn Surroundings>,
+    /// The program that runs vendors' code in a process of its own.
+    #[cfg(feature = "libcamera")]
+    worker: Option<PathBuf>,
     jpegs: OnceLock<Arc<Jpegs>>,
 }
 
 impl Board {
-    pub(crate) fn new(soc: &'static dyn Soc, evidence: String, tree: PathBuf, here: Arc<dyn Surroundings>) -> Self {
-        Self { soc, evidence, tree, here, jpegs: OnceLock::new() }
+    pub(crate) fn new(soc: &'static dyn Soc, evidence: String, options: &Options, here: Arc<dyn Surroundings>) -> Self {
+        Self {
+            soc,
+            evidence,
+            tree: options.device_tree.clone(),
+            here,
+            #[cfg(feature = "libcamera")]
+            worker: options.worker.clone(),
+            jpegs: OnceLock::new(),
+        }
     }
 
     /// The lenses of the tree, and what is wrong in it.
@@ -75,7 +89,16 @@ impl Platform for Board {
     }
 
     fn devices(&self) -> Vec<Device> {
-        devices::v4l2()
+        #[cfg_attr(not(feature = "libcamera"), allow(unused_mut))]
+        let mut found = devices::v4l2();
+        #[cfg(feature = "libcamera")]
+        if let Some(program) = &self.worker {
+            match libcamera::ask(program) {
+                Ok(cameras) => found.extend(cameras.into_iter().map(Device::from)),
+                Err(e) => log::warn!("cameras of libcamera are not listed: {e}"),
+            }
+        }
+        found
     }
 
     fn stack(&self) -> Stack {

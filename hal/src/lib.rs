@@ -13,6 +13,8 @@ pub mod device_tree;
 pub mod generic;
 mod gst;
 pub mod imx8mp;
+#[cfg(feature = "libcamera")]
+pub mod libcamera;
 pub mod media;
 pub mod nal;
 pub mod platform;

@@ -14,6 +14,8 @@ use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 pub enum Transport {
     /// USB video class or another V4L2 node.
     V4l2,
+    /// A camera of libcamera.
+    Libcamera,
     /// RTSP over the network.
     Rtsp,
     /// A file played in real time.
@@ -35,6 +37,23 @@ pub struct Device {
     pub node: Option<PathBuf>,
     /// What it can deliver: DRM fourcc or codec name with the sizes and rates it lists.
     pub modes: Vec<DeviceMode>,
+    /// What else it says of itself, by name.
+    pub properties: Vec<(String, String)>,
+    /// What can be set, where the device lists it.
+    pub controls: Vec<Control>,
+}
+
+/// A setting of a device, in the device's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Its name.
+    pub name: String,
+    /// Least value.
+    pub min: String,
+    /// Greatest value.
+    pub max: String,
+    /// Value at start.
+    pub default: String,
 }
 
 /// A format that a device lists.

@@ -25,11 +25,14 @@ pub struct Options {
     pub device_tree: PathBuf,
     /// Root of sysfs, [`crate::surroundings::SYSFS`] on real machines.
     pub sysfs: PathBuf,
+    /// The program that runs what must not share a process with the recorder; it answers to `libcamera::COMMAND`. `None`:
+    /// libcamera is not asked.
+    pub worker: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { device_tree: device_tree::LIVE.into(), sysfs: SYSFS.into() }
+        Self { device_tree: device_tree::LIVE.into(), sysfs: SYSFS.into(), worker: None }
     }
 }
 
@@ -42,7 +45,7 @@ pub fn probe(options: &Options) -> Arc<dyn Platform> {
 /// The same in given surroundings.
 pub(crate) fn board(options: &Options, here: Arc<dyn Surroundings>) -> Board {
     let (soc, evidence) = recognise(&options.device_tree);
-    Board::new(soc, evidence, options.device_tree.clone(), here)
+    Board::new(soc, evidence, options, here)
 }
 
 /// The SoC, and what it was recognised by.

@@ -84,6 +84,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Tell what this machine is: board, cameras of its device tree, codec elements and why
     Probe(probe::ProbeArgs),
+    /// What `ListDevices` runs in a process of its own
+    #[cfg(feature = "libcamera")]
+    #[command(name = mos_hal::libcamera::COMMAND, hide = true)]
+    LibcameraSurvey,
     /// Show it all on throw-away cameras and a throw-away server
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -155,6 +159,10 @@ impl Cli {
             Command::Reduce(args) => reduce::execute(&args),
             Command::Check(args) => check::execute(&args),
             Command::Probe(args) => probe::execute(&args),
+            #[cfg(feature = "libcamera")]
+            Command::LibcameraSurvey => {
+                print::line(&mos_hal::libcamera::survey_json().map_err(|e| Failure::Failed(e.to_string()))?)
+            }
             #[cfg(feature = "demo")]
             Command::Demo(args) => demo::execute(&args),
         }

@@ -255,6 +255,7 @@ fn board(fields: &Fields<'_>) -> Result<mos_hal::probe::Options, ConfigError> {
     Ok(mos_hal::probe::Options {
         device_tree: fields.absolute_path("device_tree")?.unwrap_or(live.device_tree),
         sysfs: fields.absolute_path("sysfs")?.unwrap_or(live.sysfs),
+        worker: std::env::current_exe().ok(),
     })
 }
 

@@ -1,10 +1,11 @@
 //! What could be captured: ListDevices.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use mos_hal::platform::{Device, Transport};
+use mos_hal::platform::{Control, Device, Transport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,12 +33,16 @@ pub struct DeviceView {
     pub id: String,
     /// What it calls itself.
     pub name: String,
-    /// `v4l2`, `rtsp`, `file` or `test`.
+    /// `v4l2`, `libcamera`, `rtsp`, `file` or `test`.
     pub transport: String,
     /// Its node, if it has one.
     pub node: Option<String>,
     /// What it can deliver.
     pub modes: Vec<ModeView>,
+    /// What else it says of itself, in its own words.
+    pub properties: BTreeMap<String, String>,
+    /// What can be set, where the device lists it.
+    pub controls: Vec<ControlView>,
 }
 
 /// A format that a device lists.
@@ -49,8 +54,21 @@ pub struct ModeView {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Highest frame rate in frames per second.
+    /// Highest frame rate in frames per second; 0 where the device does not say.
     pub max_fps: f32,
+}
+
+/// A setting of a device, in the device's own words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ControlView {
+    /// Its name.
+    pub name: String,
+    /// Least value.
+    pub min: String,
+    /// Greatest value.
+    pub max: String,
+    /// Value at start.
+    pub default: String,
 }
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -73,6 +91,7 @@ impl From<Device> for DeviceView {
     fn from(device: Device) -> Self {
         let transport = match device.transport {
             Transport::V4l2 => "v4l2",
+            Transport::Libcamera => "libcamera",
             Transport::Rtsp => "rtsp",
             Transport::File => "file",
             Transport::Test => "test",
@@ -89,6 +108,14 @@ impl From<Device> for DeviceView {
             transport: transport.to_owned(),
             node: device.node.map(|node| node.display().to_string()),
             modes: modes.collect(),
+            properties: device.properties.into_iter().collect(),
+            controls: device.controls.into_iter().map(ControlView::from).collect(),
         }
+    }
+}
+
+impl From<Control> for ControlView {
+    fn from(control: Control) -> Self {
+        Self { name: control.name, min: control.min, max: control.max, default: control.default }
     }
 }

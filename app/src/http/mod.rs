@@ -40,7 +40,7 @@ use crate::snapshot::Snapshots;
 use crate::upload::queue::Uploads;
 use routes::Routes;
 
-pub use capture::{DeviceList, DeviceView, ModeView};
+pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
 pub use clips::{ClipView, SpanView};
 pub use health::{HealthView, LensView};
 pub use openapi::document;

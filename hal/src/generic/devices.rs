@@ -61,7 +61,16 @@ fn describe(node: &Path, names: &BTreeMap<PathBuf, String>) -> Option<Device> {
     }
     let modes = catch_unwind(|| modes(&open)).unwrap_or_default();
     let id = names.get(node).cloned().unwrap_or_else(|| node.display().to_string());
-    Some(Device { id, name: caps.card, transport: Transport::V4l2, node: Some(node.to_owned()), modes })
+    let (properties, controls) = (Vec::new(), Vec::new());
+    Some(Device {
+        id,
+        name: caps.card,
+        transport: Transport::V4l2,
+        node: Some(node.to_owned()),
+        modes,
+        properties,
+        controls,
+    })
 }
 
 /// The modes of one node, for opening it. A node that captures no video is [`io::ErrorKind::Unsupported`].
