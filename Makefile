@@ -112,6 +112,11 @@ cross-aarch64: ## Build the release program for aarch64 in a Debian chroot under
 	$(call install_missing,$(CROSS_DEPS))
 	.ci/cross-aarch64
 
+.PHONY: libcamera
+libcamera: ## Test the feature `libcamera` on a real libcamera, in a Debian 13 chroot under target/libcamera (as root)
+	$(call install_missing,mmdebstrap)
+	.ci/libcamera
+
 .PHONY: clean
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use libcamera::camera::Camera;
 use libcamera::camera_manager::CameraManager;
-use libcamera::control::{ControlId, PropertyId};
 use libcamera::control_value::ControlValue;
-use libcamera::properties::{Location, Model, Rotation};
+use libcamera::controls::ControlId;
+use libcamera::properties::{Location, Model, PropertyId, Rotation};
 use libcamera::stream::StreamRole;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,7 +46,8 @@ pub struct Surveyed {
     pub location: Option<String>,
     /// How far the sensor is mounted turned, in degrees clockwise, if it says.
     pub rotation: Option<i32>,
-    /// Modes for recording: format, width and height in pixels. Rates depend on controls and are not listed.
+    /// Modes for recording: format, width and height in pixels. Their rates follow from the control
+    /// `FrameDurationLimits`.
     pub modes: Vec<(String, u32, u32)>,
     /// Every property by its name.
     pub properties: Vec<(String, String)>,
@@ -220,7 +221,11 @@ fn shown(value: &ControlValue) -> String {
 /// As an entry of ListDevices.
 impl From<Surveyed> for Device {
     fn from(camera: Surveyed) -> Self {
-        let mode = |(format, width, height)| DeviceMode { format, width, height, max_fps: 0.0 };
+        // Microseconds per frame (libcamera, control_ids_core.yaml, FrameDurationLimits \[S\]).
+        let shortest =
+            camera.controls.iter().find(|c| c.name == "FrameDurationLimits").and_then(|c| c.min.parse().ok());
+        let max_fps = shortest.filter(|us| *us > 0.0).map_or(0.0, |us: f32| 1e6 / us);
+        let mode = |(format, width, height)| DeviceMode { format, width, height, max_fps };
         let control = |c: SurveyedControl| Control { name: c.name, min: c.min, max: c.max, default: c.default };
         Self {
             name: camera.model.unwrap_or_else(|| camera.id.clone()),
