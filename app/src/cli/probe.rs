@@ -28,7 +28,7 @@ pub(super) struct ProbeArgs {
 }
 
 pub(super) fn execute(args: &ProbeArgs) -> Outcome {
-    let options = Options { device_tree: args.device_tree.clone(), sysfs: args.sysfs.clone() };
+    let options = Options { device_tree: args.device_tree.clone(), sysfs: args.sysfs.clone(), ..Options::default() };
     let found = Found::by(probe::probe(&options).as_ref());
     if args.report.json { print::json(&found) } else { print::line(&found.text()) }
 }
