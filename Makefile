@@ -66,6 +66,11 @@ test: test-deps yocto-check ## All that CI runs: format, clippy, unit, black-box
 	$(CARGO) clippy --workspace --bins --lib -- -D warnings
 	$(CARGO) build --workspace --features $(FEATURES) --bins
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --features $(FEATURES) --no-fail-fast
+	$(MAKE) --no-print-directory loom
+
+.PHONY: loom
+loom: ## Check the frame bus' leases and generations in every interleaving and memory order, with loom
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p mos-frame --lib --target-dir target/loom
 
 .PHONY: bench
 bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, clip, snapshot, segments, start, reduce or upload
