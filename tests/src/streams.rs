@@ -35,6 +35,8 @@ pub enum Kind {
     H264Heavy,
     /// H.264 1920×1080 at 25 frames/s and 4 Mbit/s: the load of the recording benchmark.
     Load4M,
+    /// H.264 640×360 at 25 frames/s and 1 Mbit/s: one of many cameras.
+    Load1M,
     /// H.264 1920×1080 at 30 frames/s and 8 Mbit/s: the load of the clip benchmark.
     Load8M,
     /// H.264 1920×1080 at 30 frames/s and 80 Mbit/s: a segment of 12 s has 100 MB and more, for uploads and reductions.
@@ -67,6 +69,7 @@ impl Kind {
             Self::H265Open => "h265_open",
             Self::H265Ten => "h265_ten",
             Self::H264Heavy => "h264_heavy",
+            Self::Load1M => "load_1m",
             Self::Load4M => "load_4m",
             Self::Load8M => "load_8m",
             Self::Bulk => "bulk",
@@ -144,7 +147,7 @@ impl Stream {
         let mut pipe = child.stdin.take().expect("stdin is piped");
         let mut picture = vec![0; self.width * self.height * 3 / 2];
         let texture = match self.kind {
-            Kind::Load4M => 60,
+            Kind::Load1M | Kind::Load4M => 60,
             Kind::Load8M => 20,
             Kind::H264Heavy | Kind::Bulk => 100,
             _ => 8,
@@ -189,6 +192,10 @@ fn coding(kind: Kind, fps: u32) -> Vec<String> {
         Kind::H264Heavy => {
             x264.push_str(":bframes=0");
             args.extend(["-b:v", "12M", "-maxrate", "12M", "-bufsize", "12M"]);
+        }
+        Kind::Load1M => {
+            x264.push_str(":bframes=0");
+            args.extend(["-b:v", "1M", "-maxrate", "1M", "-bufsize", "1M"]);
         }
         Kind::Load4M => {
             x264.push_str(":bframes=0");

@@ -19,24 +19,32 @@ const WINDOW: u64 = 60;
 const WARM_UP: Duration = Duration::from_secs(12);
 
 /// What a recorder used during the window.
-struct Used {
+pub(crate) struct Used {
     cpu: f64,
-    pss: f64,
+    /// Proportional set size at the end, in bytes.
+    pub(crate) pss: f64,
     written: f64,
     payload: f64,
+    cameras: usize,
+}
+
+impl Used {
+    /// CPU seconds per camera and second.
+    pub(crate) fn cpu_per_camera(&self) -> f64 {
+        self.cpu / (self.cameras as f64 * WINDOW as f64)
+    }
 }
 
 pub(crate) fn run(table: &mut Table) {
     let stream = Stream::get(Kind::Load4M);
     let camera = Camera::open(&vec![stream; CAMERAS]);
-    let ours = mos(&camera);
-    let theirs = ffmpeg(&camera);
+    let ours = mos(&camera, CAMERAS);
+    let theirs = ffmpeg(&camera, CAMERAS);
     let pipelines = gstreamer(&camera);
-    let per_camera_second = |used: &Used| used.cpu / (CAMERAS as f64 * WINDOW as f64);
-    let peer = ("8 × ffmpeg -c copy", per_camera_second(&theirs));
-    table.against("record 8 cameras: CPU-s per camera-second", "s", per_camera_second(&ours), peer, 0.54);
-    let peer = ("8 × rtspsrc ! splitmuxsink, one process", per_camera_second(&pipelines));
-    table.beside("record 8 cameras: CPU-s per camera-second", "s", per_camera_second(&ours), peer);
+    let peer = ("8 × ffmpeg -c copy", theirs.cpu_per_camera());
+    table.against("record 8 cameras: CPU-s per camera-second", "s", ours.cpu_per_camera(), peer, 0.54);
+    let peer = ("8 × rtspsrc ! splitmuxsink, one process", pipelines.cpu_per_camera());
+    table.beside("record 8 cameras: CPU-s per camera-second", "s", ours.cpu_per_camera(), peer);
     let megabytes = |bytes: f64| bytes / 1e6;
     let limit = 20.0 + CAMERAS as f64;
     table.within(
@@ -50,15 +58,15 @@ pub(crate) fn run(table: &mut Table) {
     table.within("record 8 cameras: bytes written ÷ payload", "", ours.written / ours.payload, Some(peer), 1.03);
 }
 
-fn mos(camera: &Camera) -> Used {
-    let setup = (0..CAMERAS).fold(Setup::new(), |setup, i| setup.camera(&format!("cam{i}"), &camera.url(i)));
+pub(crate) fn mos(camera: &Camera, cameras: usize) -> Used {
+    let setup = (0..cameras).fold(Setup::new(), |setup, i| setup.camera(&format!("cam{i}"), &camera.url(i)));
     let setup = setup.root(&scratch("record-mos")).storage("segment_seconds", "30");
     let daemon = setup.start();
-    for i in 0..CAMERAS {
+    for i in 0..cameras {
         let _ = daemon.await_open(&format!("cam{i}"), 1.0, Duration::from_secs(30));
     }
-    let used = measure(&[daemon.process()], camera);
-    for i in 0..CAMERAS {
+    let used = measure(&[daemon.process()], camera, cameras);
+    for i in 0..cameras {
         let lens = format!("cam{i}");
         let footage: f64 = daemon.segments(&lens).iter().map(span).sum();
         assert!(footage > WINDOW as f64, "{lens} holds {footage} s only: {:?}", daemon.gaps(&lens));
@@ -68,7 +76,7 @@ fn mos(camera: &Camera) -> Used {
     used
 }
 
-fn ffmpeg(camera: &Camera) -> Used {
+pub(crate) fn ffmpeg(camera: &Camera, cameras: usize) -> Used {
     let folder = scratch("record-ffmpeg");
     let start = |i: usize| -> Child {
         let mut command = Command::new("ffmpeg");
@@ -76,9 +84,9 @@ fn ffmpeg(camera: &Camera) -> Used {
         command.args(["-f", "segment", "-segment_time", "30"]).arg(folder.join(format!("cam{i}-%03d.mp4")));
         command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
     };
-    let mut children: Vec<Child> = (0..CAMERAS).map(start).collect();
+    let mut children: Vec<Child> = (0..cameras).map(start).collect();
     let processes: Vec<Process> = children.iter().map(|c| Process(c.id())).collect();
-    let used = measure(&processes, camera);
+    let used = measure(&processes, camera, cameras);
     children.iter_mut().for_each(end);
     used
 }
@@ -93,7 +101,7 @@ fn gstreamer(camera: &Camera) -> Used {
         command.arg(format!("location={}/cam{i}-%03d.mp4", folder.display()));
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let used = measure(&[Process(child.id())], camera);
+    let used = measure(&[Process(child.id())], camera, CAMERAS);
     end(&mut child);
     let files = std::fs::read_dir(&folder).unwrap().count();
     assert!(files >= 2 * CAMERAS, "GStreamer has recorded {files} files only");
@@ -107,15 +115,15 @@ fn end(child: &mut Child) {
     child.wait().unwrap();
 }
 
-fn measure(processes: &[Process], camera: &Camera) -> Used {
+fn measure(processes: &[Process], camera: &Camera, cameras: usize) -> Used {
     // Steady state is a matter of time, not of an event: this is a measurement, not a test.
     std::thread::sleep(WARM_UP);
-    let payload = || (0..CAMERAS).flat_map(|i| camera.sent(i)).map(|s| s.bytes).sum::<u64>() as f64;
+    let payload = || (0..cameras).flat_map(|i| camera.sent(i)).map(|s| s.bytes).sum::<u64>() as f64;
     let written = || processes.iter().map(|p| p.bytes_written()).sum::<u64>() as f64;
     let cpu = || processes.iter().map(|p| p.cpu_seconds()).sum::<f64>();
     let before = (payload(), written(), cpu());
     std::thread::sleep(Duration::from_secs(WINDOW));
     let after = (payload(), written(), cpu());
     let pss = processes.iter().map(|p| p.pss()).sum::<u64>() as f64;
-    Used { cpu: after.2 - before.2, pss, written: after.1 - before.1, payload: after.0 - before.0 }
+    Used { cpu: after.2 - before.2, pss, written: after.1 - before.1, payload: after.0 - before.0, cameras }
 }
