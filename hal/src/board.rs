@@ -12,6 +12,8 @@ use crate::codecs::choice::{Choice, choose};
 use crate::codecs::families::{Family, SOFTWARE, Task};
 use crate::device_tree::{self, Attachment, BoardLens};
 use crate::generic::devices;
+use crate::gmsl::board::ChipState;
+use crate::gmsl::{self, GmslLink};
 #[cfg(feature = "libcamera")]
 use crate::libcamera;
 use crate::platform::{Acceleration, Camera, Cameras, Codecs, Device, Platform, Route, Stack};
@@ -45,7 +47,10 @@ pub(crate) struct Board {
     evidence: String,
     /// Root of the tree.
     tree: PathBuf,
+    /// Root of sysfs.
+    sysfs: PathBuf,
     here: Arc<dyn Surroundings>,
+    gmsl: OnceLock<Vec<Arc<dyn GmslLink>>>,
     /// The program that runs vendors' code in a process of its own.
     #[cfg(feature = "libcamera")]
     worker: Option<PathBuf>,
@@ -58,7 +63,9 @@ impl Board {
             soc,
             evidence,
             tree: options.device_tree.clone(),
+            sysfs: options.sysfs.clone(),
             here,
+            gmsl: OnceLock::new(),
             #[cfg(feature = "libcamera")]
             worker: options.worker.clone(),
             jpegs: OnceLock::new(),
@@ -112,6 +119,14 @@ impl Platform for Board {
             Camera { lens, route }
         };
         Cameras { cameras: lenses.into_iter().map(camera).collect(), faults }
+    }
+
+    fn gmsl(&self) -> Vec<ChipState> {
+        gmsl::board::look(&self.lenses().0, &self.sysfs, &|| self.stack())
+    }
+
+    fn watch_gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
+        self.gmsl.get_or_init(|| gmsl::board::watch(&self.lenses().0, &self.sysfs, &|| self.stack())).clone()
     }
 
     fn choices(&self) -> Vec<Choice> {

@@ -11,6 +11,7 @@ pub mod codecs;
 pub mod demo;
 pub mod device_tree;
 pub mod generic;
+pub mod gmsl;
 mod gst;
 pub mod imx8mp;
 #[cfg(feature = "libcamera")]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::codecs::choice::Choice;
 use crate::device_tree::BoardLens;
+use crate::gmsl::GmslLink;
+use crate::gmsl::board::ChipState;
 use crate::media::VideoFormat;
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
@@ -178,6 +180,14 @@ pub trait Platform: Send + Sync {
     /// The lenses that the device tree describes, each with how it is captured here.
     fn cameras(&self) -> Cameras {
         Cameras::default()
+    }
+    /// The GMSL deserializers of the device tree, looked at once; disturbs nobody who watches them.
+    fn gmsl(&self) -> Vec<ChipState> {
+        Vec::new()
+    }
+    /// Their links, watched from the first call on: one for each lens of the tree that hangs on one.
+    fn watch_gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
+        Vec::new()
     }
     /// For each codec task which of the elements here fits best. Starts GStreamer.
     fn choices(&self) -> Vec<Choice> {

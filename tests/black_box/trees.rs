@@ -1,20 +1,23 @@
 //! The boards' trees of `device-tree/`, compiled and with their overlays applied, as `mos probe` reads them.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
 use mos_tests::board_tree::{Board, IMX8MP, PC, QCS6490, QCS6490_CAMSS};
 use mos_tests::cli::outcome;
+use mos_tests::daemon::Setup;
 use serde_json::{Value, json};
 
 fn probe(board: Board) -> Value {
-    found(board.live().path())
+    found_in(board.live().path(), Path::new("/nowhere"))
 }
 
-fn found(tree: &Path) -> Value {
-    // Without sysfs and vendor elements nothing of the machine that runs the test gets in.
+/// Nothing of the machine that runs the test gets in by another sysfs than its own.
+fn found_in(tree: &Path, sysfs: &Path) -> Value {
     let mut mos = Command::new(mos_tests::binary("mos"));
-    let done = outcome(mos.arg("probe").arg("--device-tree").arg(tree).args(["--sysfs", "/nowhere", "--json"]));
+    let done = outcome(mos.arg("probe").arg("--device-tree").arg(tree).arg("--sysfs").arg(sysfs).arg("--json"));
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{}", done.out);
     serde_json::from_str(&done.out).unwrap()
 }
@@ -102,4 +105,51 @@ fn a_board_without_the_overlay_has_no_lenses() {
         assert_eq!(found["platform"], name);
         assert_eq!((&found["cameras"], &found["faults"]), (&json!([]), &json!([])));
     }
+}
+
+/// A sysfs in which a bus of the tree exists, and a driver of the kernel has the deserializer on it.
+fn sysfs_with_driver(root: &Path) {
+    let tree = "../../../../firmware/devicetree/base/soc@0/cci@ac4a000/i2c-bus@0";
+    let devices = root.join("bus/i2c/devices");
+    for (device, node) in [("i2c-20", tree.to_owned()), ("20-0029", format!("{tree}/deserializer@29"))] {
+        fs::create_dir_all(devices.join(device)).unwrap();
+        symlink(node, devices.join(device).join("of_node")).unwrap();
+    }
+    symlink("../../../../bus/i2c/drivers/max96712", devices.join("20-0029/driver")).unwrap();
+}
+
+#[test]
+fn gmsl_links_are_listed_by_probe_and_daemon_with_who_drives_them() {
+    let (tree, sysfs) = (QCS6490_CAMSS.live(), tempfile::tempdir().unwrap());
+    sysfs_with_driver(sysfs.path());
+    let chip = &found_in(tree.path(), sysfs.path())["gmsl"][0];
+    assert_eq!((&chip["chip"]["address"], &chip["access"]), (&json!(0x29), &json!("read_only")));
+    assert_eq!(chip["access_why"], "the kernel's driver max96712 sets it up");
+    let lenses: Vec<_> = chip["links"].as_array().unwrap().iter().map(|l| &l["lens"]).collect();
+    assert_eq!(lenses, ["front", "left", "right", "rear"]);
+
+    let board = |sysfs: &Path| {
+        format!("[board]\ndevice_tree = \"{}\"\nsysfs = \"{}\"\n", tree.path().display(), sysfs.display())
+    };
+    let setup = Setup::new().sections(&board(sysfs.path()));
+    let daemon = setup.start();
+    let list = daemon.client.get("/v1/capture/devices").ok();
+    assert_eq!(list["platform"], "qcs6490");
+    let links = list["gmsl"].as_array().unwrap();
+    assert_eq!(links.iter().map(|l| &l["link"]).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!((&links[1]["lens"], &links[1]["access"]), (&json!("left"), &json!("read_only")));
+    // The bus that this sysfs names is not on the machine of the test: no state, and no word of one.
+    assert!(links[1]["problem"].as_str().unwrap().ends_with("is not this machine's sysfs"), "{links:?}");
+    assert_eq!(links[1]["state"], json!(null));
+    let metrics = daemon.client.get("/v1/metrics").text();
+    let deserializer = "/soc@0/cci@ac4a000/i2c-bus@0/deserializer@29";
+    let known = format!("mos_gmsl_link_known{{lens=\"left\",deserializer=\"{deserializer}\",link=\"1\"}} 0");
+    assert!(metrics.lines().any(|line| line == known), "{metrics}");
+
+    let setup = Setup::new().sections(&board(Path::new("/nowhere")));
+    let dark = setup.start();
+    let list = dark.client.get("/v1/capture/devices").ok();
+    let link = &list["gmsl"][0];
+    assert_eq!((&link["access"], &link["problem"]), (&json!("none"), &link["access_why"]));
+    assert_eq!(link["problem"], "the kernel shows no I2C bus of /soc@0/cci@ac4a000/i2c-bus@0");
 }

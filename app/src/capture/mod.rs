@@ -18,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mos_hal::clock::Clock;
+use mos_hal::gmsl::GmslLink;
 use mos_hal::media::LensId;
 use mos_hal::platform::{Device, Platform};
 use mos_hal::source::SourceSpec;
@@ -132,6 +133,12 @@ impl CaptureControlService {
     #[must_use]
     pub fn devices(&self) -> Vec<Device> {
         self.shared.platform.devices()
+    }
+
+    /// The GMSL links of the board, watched from the first call on.
+    #[must_use]
+    pub fn gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
+        self.shared.platform.watch_gmsl()
     }
 
     /// The board and what it was recognised by.

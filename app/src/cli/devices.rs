@@ -28,5 +28,24 @@ pub(super) async fn execute(client: &Client, args: &DevicesArgs) -> Outcome {
         let node = device.node.clone().unwrap_or_default();
         table.row([device.id.clone(), device.name.clone(), device.transport.clone(), node, best]);
     }
-    if table.is_empty() { print::line("no capture devices are attached") } else { table.print() }
+    if table.is_empty() {
+        print::line("no capture devices are attached")?;
+    } else {
+        table.print()?;
+    }
+    for link in &list.gmsl {
+        let state = match (&link.state, &link.problem) {
+            (Some(s), _) => {
+                let lock = match (s.locked, s.video_locked) {
+                    (true, true) => "locked, with video",
+                    (true, false) => "locked, without video",
+                    (false, _) => "not locked",
+                };
+                format!("{lock}, line {}, {} decode and {} idle errors", s.line, s.decode_errors, s.idle_errors)
+            }
+            (None, problem) => format!("not known: {}", problem.as_deref().unwrap_or("no reason is told")),
+        };
+        print::line(&format!("gmsl {}: link {} of {}, {state}", link.lens, link.link, link.deserializer))?;
+    }
+    Ok(())
 }

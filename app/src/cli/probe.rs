@@ -8,6 +8,9 @@ use clap::Args;
 use mos_hal::codecs::choice::Choice;
 use mos_hal::codecs::families::{Family, Memory, Task, Unit};
 use mos_hal::device_tree::{Attachment, BoardLens, Chip, LIVE};
+use mos_hal::gmsl::Link;
+use mos_hal::gmsl::board::ChipState;
+use mos_hal::media::LensId;
 use mos_hal::platform::{Acceleration, Camera, Platform};
 use mos_hal::probe::{self, Options};
 use mos_hal::surroundings::SYSFS;
@@ -44,6 +47,7 @@ struct Found {
     /// What is wrong in the device tree.
     faults: Vec<String>,
     codecs: Vec<FoundCodec>,
+    gmsl: Vec<FoundGmsl>,
     accelerations: Vec<FoundAcceleration>,
 }
 
@@ -85,6 +89,28 @@ struct FoundChip {
     /// 7-bit I2C address.
     address: u8,
     enabled: bool,
+}
+
+/// A GMSL deserializer, looked at once.
+#[derive(Debug, Serialize)]
+struct FoundGmsl {
+    chip: FoundChip,
+    /// `full`, `read_only` or `none`.
+    access: &'static str,
+    access_why: Option<String>,
+    /// Who it says it is; absent if it could not be asked, for the reason in `problem`.
+    model: Option<&'static str>,
+    problem: Option<String>,
+    links: Vec<FoundLink>,
+}
+
+#[derive(Debug, Serialize)]
+struct FoundLink {
+    lens: String,
+    link: u8,
+    locked: Option<bool>,
+    video_locked: Option<bool>,
+    line: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -144,6 +170,7 @@ impl Found {
             stack: Reason { name: stack.name, why: stack.why },
             cameras: cameras.cameras.into_iter().map(FoundCamera::from).collect(),
             faults: cameras.faults,
+            gmsl: platform.gmsl().into_iter().map(FoundGmsl::from).collect(),
             codecs: platform.choices().into_iter().map(FoundCodec::from).collect(),
             accelerations: platform.accelerations().into_iter().map(FoundAcceleration::from).collect(),
         }
@@ -167,6 +194,11 @@ impl Found {
             };
             lines.push(format!("{:<12}  {chosen}", codec.task));
             lines.extend(codec.passed_over.iter().map(|p| format!("              not {}: {}", p.element, p.why)));
+        }
+        for gmsl in &self.gmsl {
+            lines.push(format!("gmsl      {}: {}", gmsl.chip.path, gmsl.text()));
+            lines
+                .extend(gmsl.links.iter().map(|l| format!("              link {} ({}): {}", l.link, l.lens, l.text())));
         }
         let accelerations = self.accelerations.iter();
         lines.extend(accelerations.map(|a| {
@@ -224,6 +256,52 @@ impl From<Camera> for FoundCamera {
             camera: route.map(|r| r.camera),
             problem,
         }
+    }
+}
+
+impl From<ChipState> for FoundGmsl {
+    fn from(state: ChipState) -> Self {
+        let seen = state.seen.as_ref().ok();
+        let link = |(link, lens): &(Link, LensId)| {
+            let now = seen.map(|(_, states)| states[link.index()]);
+            FoundLink {
+                lens: lens.to_string(),
+                link: link.number(),
+                locked: now.map(|s| s.lock),
+                video_locked: now.map(|s| s.video_lock),
+                line: now.map(|s| s.line.name()),
+            }
+        };
+        Self {
+            access: state.access.name(),
+            access_why: state.access.why().map(str::to_owned),
+            model: seen.map(|(model, _)| model.name()),
+            problem: state.seen.as_ref().err().cloned(),
+            links: state.lenses.iter().map(link).collect(),
+            chip: state.chip.into(),
+        }
+    }
+}
+
+impl FoundGmsl {
+    fn text(&self) -> String {
+        let who = match (&self.model, &self.problem) {
+            (Some(model), _) => (*model).to_owned(),
+            (None, problem) => format!("not asked: {}", problem.as_deref().unwrap_or("no reason is told")),
+        };
+        match &self.access_why {
+            Some(why) if self.access == "read_only" => format!("{who}; read only: {why}"),
+            _ => who,
+        }
+    }
+}
+
+impl FoundLink {
+    fn text(&self) -> String {
+        let Some(line) = self.line else { return "not known".to_owned() };
+        let lock = if self.locked == Some(true) { "locked" } else { "not locked" };
+        let video = if self.video_locked == Some(true) { "video" } else { "no video" };
+        format!("{lock}, {video}, line {line}")
     }
 }
 

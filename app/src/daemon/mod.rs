@@ -134,6 +134,9 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let services =
         Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, retention, loading });
     let beside = keep_house(services.clone())?;
+    // Beside the start, which must not wait for a bus: errors are counted from now on.
+    let watched = services.clone();
+    drop(tokio::task::spawn_blocking(move || watched.capture.gmsl()));
     tell(&[NotifyState::Ready]);
     log::info!("the API is served on {}", config.http.unix_socket.display());
     if let Some(address) = tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok()) {

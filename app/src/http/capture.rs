@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Services;
 use super::fault::Fault;
+use super::gmsl::{self, GmslLinkView};
 use super::routes::Routes;
 use super::segments::blocking;
 use crate::error::ErrorBody;
@@ -24,6 +25,9 @@ pub struct DeviceList {
     pub evidence: String,
     /// The devices.
     pub devices: Vec<DeviceView>,
+    /// The GMSL links that lenses of the device tree hang on.
+    #[serde(default)]
+    pub gmsl: Vec<GmslLinkView>,
 }
 
 /// A device.
@@ -82,7 +86,8 @@ pub(super) async fn list_devices(State(services): State<Arc<Services>>) -> Resul
     let list = blocking(move || {
         let (platform, evidence) = services.capture.platform();
         let devices = services.capture.devices().into_iter().map(DeviceView::from).collect();
-        DeviceList { platform: platform.to_owned(), evidence, devices }
+        let gmsl = gmsl::views(&services.capture.gmsl());
+        DeviceList { platform: platform.to_owned(), evidence, devices, gmsl }
     });
     Ok(Json(list.await?))
 }

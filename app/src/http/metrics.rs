@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Services;
 use super::fault::Fault;
+use super::gmsl::{self, GmslLinkView};
 use super::routes::Routes;
 use super::segments::blocking;
 use super::storage_metrics::StorageFigures;
@@ -41,6 +42,7 @@ pub(super) async fn get_metrics(State(services): State<Arc<Services>>) -> Result
 fn text(services: &Services) -> Result<String, fmt::Error> {
     let figures = Figures {
         capture: services.capture.status(),
+        gmsl: gmsl::views(&services.capture.gmsl()),
         recorder: services.recorder.status(),
         space: services.archive.space().ok(),
         archive: services.archive.health(),
@@ -59,6 +61,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
 #[derive(Debug)]
 struct Figures {
     capture: Vec<LensStatus>,
+    gmsl: Vec<GmslLinkView>,
     recorder: RecorderStatus,
     space: Option<Space>,
     archive: Health,
@@ -74,6 +77,7 @@ type RecordFigure = fn(&LensRecording) -> u64;
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.captured(&mut encoder)?;
+        gmsl::encode(&self.gmsl, &mut encoder)?;
         self.recorded(&mut encoder)?;
         self.states(&mut encoder)?;
         self.syncs(&mut encoder)?;

@@ -11,6 +11,7 @@ mod events;
 mod extract;
 pub mod fault;
 mod file;
+mod gmsl;
 mod guard;
 mod health;
 mod metrics;
@@ -42,6 +43,7 @@ use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
 pub use clips::{ClipView, SpanView};
+pub use gmsl::{GmslLinkView, GmslStateView};
 pub use health::{HealthView, LensView};
 pub use openapi::document;
 pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
