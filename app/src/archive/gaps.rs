@@ -38,6 +38,10 @@ pub enum GapCause {
     CameraBrokeOff,
     /// The source came to its regular end.
     SourceEnded,
+    /// A user stopped the lens.
+    CaptureStopped,
+    /// A user had the lens started anew, or configured it.
+    CaptureReset,
     /// Known to be missing between camera and recorder.
     PacketLoss,
     /// The host's encoder did not keep up, and pictures were left out before it.
@@ -75,6 +79,8 @@ impl GapCause {
             Self::CameraStalled => "camera_stalled",
             Self::CameraBrokeOff => "camera_broke_off",
             Self::SourceEnded => "source_ended",
+            Self::CaptureStopped => "capture_stopped",
+            Self::CaptureReset => "capture_reset",
             Self::PacketLoss => "packet_loss",
             Self::EncoderSlow => "encoder_slow",
             Self::BadTimestamps => "bad_timestamps",

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-/// First waiting time.
+/// Shortest waiting time.
 pub(crate) const FIRST: Duration = Duration::from_secs(1);
-/// Longest waiting time before jitter.
+/// Longest waiting time.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
-/// Delays 1, 2, 4 … 30 s, each up to a fifth longer or shorter, so that cameras on one switch do not all come at once.
+/// Delays around 1, 2, 4 … 25 s, each up to a fifth longer or shorter but never outside [`FIRST`] to [`LONGEST`], so that
+/// cameras on one switch do not all come at once.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     attempt: u32,
@@ -22,14 +23,14 @@ impl Backoff {
 
     /// The next waiting time.
     pub(crate) fn next(&mut self) -> Duration {
-        let plain = FIRST.saturating_mul(1 << self.attempt.min(10)).min(LONGEST);
+        let middle = FIRST.saturating_mul(1 << self.attempt.min(10)).min(LONGEST * 5 / 6);
         self.attempt = self.attempt.saturating_add(1);
         // xorshift64 (Marsaglia 2003): jitter needs spread, not secrecy.
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         let thousandths = 800 + (self.seed % 401) as u32;
-        plain * thousandths / 1000
+        (middle * thousandths / 1000).max(FIRST)
     }
 
     /// It works again.
@@ -49,10 +50,11 @@ mod tests {
         let second: Vec<Duration> = (0..12).map(|_| b.next()).collect();
         assert_ne!(first, second);
         for (n, d) in first.iter().chain(&second).enumerate() {
-            let plain = FIRST.saturating_mul(1 << (n % 12)).min(LONGEST);
-            assert!(*d >= plain * 8 / 10 && *d <= plain * 12 / 10, "{n}: {d:?}");
+            assert!((FIRST..=LONGEST).contains(d), "{n}: {d:?}");
+            let doubled = FIRST.saturating_mul(1 << (n % 12)).min(LONGEST);
+            assert!(*d >= doubled * 2 / 3 && *d <= doubled * 6 / 5, "{n}: {d:?}");
         }
         a.reset();
-        assert!(a.next() <= FIRST * 12 / 10);
+        assert!(a.next() <= FIRST * 6 / 5);
     }
 }

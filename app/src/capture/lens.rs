@@ -1,12 +1,9 @@
-//! The state machine of one lens.
+//! One lens: its state, its source, and what is due next.
 //!
-//! ```text
-//! Stopped ─► Connecting ─► Streaming ◄─► Stalled
-//!               │ ▲            │            │
-//!     error or  │ │ delay      │ error      │ 10 s without a unit
-//!     10 s      ▼ │            ▼            ▼
-//!            BackingOff / Failed ◄──────────┘        Ended (a file played to its end)
-//! ```
+//! Where it may go from each state stands in [`super::machine`]; here is what happens on the way. Driven by [`Lens::step`] on
+//! the injected clock. What a user asks for is in `asked`.
+
+mod asked;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,26 +12,30 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
-use mos_hal::media::TrackFormat;
+use mos_hal::media::{LensId, TrackFormat};
 use mos_hal::platform::Platform;
-use mos_hal::source::{LensSource, SourceError, UnitSink};
+use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
+use tokio::sync::broadcast;
 
 use crate::archive::gaps::GapCause;
 use crate::record::Intake;
 
 use super::backoff::Backoff;
+use super::breaker::Breaker;
+use super::machine::{CaptureState, Trigger, next};
+use super::rate::Rate;
 use super::sink::{LensSink, Tally, cause_of};
-use super::status::{CaptureState, LensStatus};
-use super::{Bell, DropMode, LensConfig};
+use super::status::{LensChange, LensStatus};
+use super::{Bell, DropMode, LOOK, LensConfig};
 
-/// Without a unit for this long a source is given up.
+pub(crate) use self::asked::NotNow;
+
+/// Without a unit for this long a source is given up, at the last look before.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
 /// Without a unit for this long a lens is shown as stalled.
 const SILENT: Duration = Duration::from_secs(3);
 /// A source that delivered for this long has proved itself: the next attempt is a first one again.
-const PROVEN: Duration = Duration::from_secs(10);
-/// Shortest span over which rates are measured.
-const RATE_SPAN: i64 = 2_000_000_000;
+pub(crate) const PROVEN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Lens {
     config: LensConfig,
@@ -42,43 +43,37 @@ pub(crate) struct Lens {
     clock: Arc<dyn Clock>,
     bell: Arc<Bell>,
     drop_mode: DropMode,
+    changes: broadcast::Sender<LensChange>,
     tally: Arc<Tally>,
-    phase: Phase,
+    state: CaptureState,
     since: Mono,
+    cause: Option<GapCause>,
+    /// To be started by the next look.
+    begins: bool,
+    open: Option<Open>,
+    /// When the next attempt is due, in a state that waits.
+    due: Mono,
     leaving: Option<JoinHandle<()>>,
     backoff: Backoff,
+    breaker: Breaker,
     last_error: Option<(String, Mono)>,
     opened: u64,
     rate: Rate,
-}
-
-enum Phase {
-    /// Not begun, or stopped for good.
-    Stopped {
-        done: bool,
-    },
-    Open(Open),
-    Waiting {
-        until: Mono,
-        failed: bool,
-    },
-    Ended,
 }
 
 struct Open {
     source: Box<dyn LensSource>,
     sink: Arc<LensSink>,
     opened: Mono,
-    shown: CaptureState,
+    /// Since when it has delivered without a pause, or since it last proved itself.
+    steady: Mono,
 }
 
-#[derive(Default)]
-struct Rate {
-    at: Option<Mono>,
-    frames: u64,
-    bytes: u64,
-    fps: f64,
-    bitrate: u64,
+impl Open {
+    /// How long nothing has come, in nanoseconds.
+    fn silence(&self, now: Mono) -> i64 {
+        now.since(self.sink.last_unit().unwrap_or(self.opened).max(self.opened))
+    }
 }
 
 impl Lens {
@@ -87,6 +82,7 @@ impl Lens {
         intake: Arc<Intake>,
         clock: Arc<dyn Clock>,
         bell: Arc<Bell>,
+        changes: broadcast::Sender<LensChange>,
         drop_mode: DropMode,
     ) -> Self {
         let name = config.id.as_str().bytes().chain(clock.boot_id().0);
@@ -98,38 +94,52 @@ impl Lens {
             clock,
             bell,
             drop_mode,
+            changes,
             tally: Arc::default(),
-            phase: Phase::Stopped { done: false },
+            state: CaptureState::Idle,
             since,
+            cause: Some(GapCause::Starting),
+            begins: true,
+            open: None,
+            due: since,
             leaving: None,
             backoff: Backoff::new(seed),
+            breaker: Breaker::default(),
             last_error: None,
             opened: 0,
             rate: Rate::default(),
         }
     }
 
+    pub(crate) fn id(&self) -> &LensId {
+        &self.config.id
+    }
+
     pub(crate) fn step(&mut self, platform: &dyn Platform) {
         let now = self.clock.mono();
-        self.measure(now);
-        match &self.phase {
-            Phase::Stopped { done: true } | Phase::Ended => {}
-            Phase::Stopped { done: false } => self.open(platform, now),
-            Phase::Waiting { until, .. } => {
-                let free = self.leaving.as_ref().is_none_or(JoinHandle::is_finished);
-                if now >= *until && free {
-                    self.join();
-                    self.open(platform, now);
-                }
-            }
-            Phase::Open(_) => self.watch(now),
+        let (frames, bytes) = (self.tally.frames.load(Ordering::Relaxed), self.tally.bytes.load(Ordering::Relaxed));
+        self.rate.measure(frames, bytes, now);
+        if std::mem::take(&mut self.begins) {
+            self.go(Trigger::Start, Some(GapCause::Starting), now);
+        } else if self.state.waits() && now >= self.due && self.is_free() {
+            self.breaker.trial();
+            self.go(Trigger::Due, self.cause, now);
+        }
+        if self.open.is_some() {
+            self.watch(now);
+        } else if self.state == CaptureState::Connecting && self.is_free() {
+            self.join();
+            self.connect(platform, now);
         }
     }
 
     /// Drops the source for good.
     pub(crate) fn close(&mut self) {
+        self.begins = false;
         self.leave();
-        self.enter(Phase::Stopped { done: true }, self.clock.mono());
+        if self.state != CaptureState::Idle {
+            self.go(Trigger::Stop, Some(GapCause::Stopped), self.clock.mono());
+        }
     }
 
     /// Waits until a dropped source is gone.
@@ -149,13 +159,12 @@ impl Lens {
         LensStatus {
             lens: self.config.id.clone(),
             source: self.config.source.to_string(),
-            state: self.state(),
+            state: self.state,
             since: self.since,
+            cause: self.cause,
             last_error: self.last_error.clone(),
-            next_attempt: match self.phase {
-                Phase::Waiting { until, .. } => Some(until),
-                _ => None,
-            },
+            next_attempt: self.state.waits().then_some(self.due),
+            breaker: self.breaker,
             frames: self.tally.frames.load(Ordering::Relaxed),
             bytes: self.tally.bytes.load(Ordering::Relaxed),
             discontinuities: self.tally.discontinuities.load(Ordering::Relaxed),
@@ -168,17 +177,12 @@ impl Lens {
         }
     }
 
-    fn state(&self) -> CaptureState {
-        match &self.phase {
-            Phase::Stopped { .. } => CaptureState::Stopped,
-            Phase::Open(open) => open.shown,
-            Phase::Waiting { failed: true, .. } => CaptureState::Failed,
-            Phase::Waiting { .. } => CaptureState::BackingOff,
-            Phase::Ended => CaptureState::Ended,
-        }
+    /// Whether the source before is gone.
+    fn is_free(&self) -> bool {
+        self.leaving.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    fn open(&mut self, platform: &dyn Platform, now: Mono) {
+    fn connect(&mut self, platform: &dyn Platform, now: Mono) {
         self.opened += 1;
         let tally = Arc::clone(&self.tally);
         let sink =
@@ -187,10 +191,7 @@ impl Lens {
         let (spec, audio, clock) = (&self.config.source, self.config.audio, Arc::clone(&self.clock));
         let opened = catch_unwind(AssertUnwindSafe(|| platform.open(spec, audio, clock, as_unit_sink)));
         match opened.unwrap_or_else(|_| Err(panicked(&self.config))) {
-            Ok(source) => {
-                let open = Open { source, sink, opened: now, shown: CaptureState::Connecting };
-                self.enter(Phase::Open(open), now);
-            }
+            Ok(source) => self.open = Some(Open { source, sink, opened: now, steady: now }),
             Err(error) => {
                 sink.retire();
                 self.intake.down(cause_of(&error), now);
@@ -200,12 +201,14 @@ impl Lens {
     }
 
     fn watch(&mut self, now: Mono) {
-        let Phase::Open(open) = &mut self.phase else { return };
+        let Some(open) = &mut self.open else { return };
+        let last = open.sink.last_unit();
+        if let Some(last) = last.filter(|l| l.since(open.steady) >= PROVEN.as_nanos() as i64) {
+            open.steady = last;
+            self.backoff.reset();
+            self.breaker.success();
+        }
         if let Some((error, at)) = open.sink.take_end() {
-            let last = open.sink.last_unit();
-            if last.is_some_and(|l| l.since(open.opened) >= PROVEN.as_nanos() as i64) {
-                self.backoff.reset();
-            }
             self.leave();
             self.fail(&error, at.max(self.since));
             return;
@@ -213,43 +216,55 @@ impl Lens {
         if self.intake.keyframe_wanted() {
             open.source.request_keyframe();
         }
-        let last = open.sink.last_unit();
-        let silence = now.since(last.unwrap_or(open.opened).max(open.opened));
-        if silence >= STALL.as_nanos() as i64 {
-            if last.is_some_and(|l| l.since(open.opened) >= PROVEN.as_nanos() as i64) {
-                self.backoff.reset();
-            }
+        let silence = open.silence(now);
+        if silence + LOOK.as_nanos() as i64 > STALL.as_nanos() as i64 {
             let silent_since = if last.is_some() { "went silent" } else { "sent nothing since it was opened" };
             let text = format!("{} {silent_since} for {} s", self.config.source, STALL.as_secs());
             self.intake.down(GapCause::CameraStalled, now);
             self.leave();
-            self.note(text, now);
-            self.wait(false, now);
-            return;
-        }
-        let shown = match last {
-            None => CaptureState::Connecting,
-            Some(_) if silence >= SILENT.as_nanos() as i64 => CaptureState::Stalled,
-            Some(_) => CaptureState::Streaming,
-        };
-        if open.shown != shown {
-            open.shown = shown;
-            self.since = now;
+            self.give_up(text, GapCause::CameraStalled, Trigger::Breaks, now);
+        } else if last.is_some() && silence < SILENT.as_nanos() as i64 {
+            if self.state != CaptureState::Streaming {
+                open.steady = now;
+                self.go(Trigger::Delivers, None, now);
+            }
+        } else if self.state == CaptureState::Streaming {
+            self.go(Trigger::Silent, Some(GapCause::CameraStalled), now);
         }
     }
 
+    /// The source is over, or could not be opened.
     fn fail(&mut self, error: &SourceError, at: Mono) {
-        self.note(error.to_string(), at);
+        let cause = cause_of(error);
         match error {
-            SourceError::Ended { .. } => self.enter(Phase::Ended, at),
-            SourceError::Refused { .. } | SourceError::Unsupported { .. } => self.wait(true, at),
-            SourceError::Absent { .. } | SourceError::Broken { .. } => self.wait(false, at),
+            SourceError::Ended { .. } => {
+                self.note(error.to_string(), at);
+                self.go(Trigger::Ends, Some(cause), at);
+            }
+            SourceError::Absent { .. } if is_attached(&self.config.source) => {
+                self.note(error.to_string(), at);
+                self.due = at + self.backoff.next();
+                self.go(Trigger::Gone, Some(cause), at);
+            }
+            SourceError::Refused { .. } | SourceError::Unsupported { .. } => {
+                self.give_up(error.to_string(), cause, Trigger::Refuses, at);
+            }
+            SourceError::Absent { .. } | SourceError::Broken { .. } => {
+                self.give_up(error.to_string(), cause, Trigger::Breaks, at);
+            }
         }
     }
 
-    fn wait(&mut self, failed: bool, now: Mono) {
-        let until = now + self.backoff.next();
-        self.enter(Phase::Waiting { until, failed }, now);
+    /// A failure that counts: waits as `otherwise` says, unless the breaker opens.
+    fn give_up(&mut self, text: String, cause: GapCause, otherwise: Trigger, at: Mono) {
+        self.note(text, at);
+        if let Some(until) = self.breaker.failure(at) {
+            self.due = until;
+            self.go(Trigger::Trips, Some(cause), at);
+        } else {
+            self.due = at + self.backoff.next();
+            self.go(otherwise, Some(cause), at);
+        }
     }
 
     fn note(&mut self, text: String, at: Mono) {
@@ -260,17 +275,24 @@ impl Lens {
         self.last_error = Some((text, at));
     }
 
-    fn enter(&mut self, phase: Phase, now: Mono) {
-        let before = self.state();
-        self.phase = phase;
-        if self.state() != before {
-            self.since = now;
-        }
+    /// The one place that changes the state.
+    fn go(&mut self, trigger: Trigger, cause: Option<GapCause>, at: Mono) {
+        let from = self.state;
+        let Some(to) = next(from, trigger) else {
+            log::error!("{}: {trigger:?} is not possible while {}", self.config.id, from.name());
+            debug_assert!(false, "{trigger:?} in {from:?}");
+            return;
+        };
+        (self.state, self.since, self.cause) = (to, at, cause);
+        let detail = cause.and(self.last_error.as_ref()).map(|(text, _)| text.clone());
+        let change = LensChange { lens: self.config.id.clone(), from, to, cause, detail, at };
+        // Nobody may be listening.
+        let _ = self.changes.send(change);
     }
 
     /// Retires and drops the source, if there is one.
     fn leave(&mut self) {
-        let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Stopped { done: false }) else { return };
+        let Some(open) = self.open.take() else { return };
         open.sink.retire();
         let source = open.source;
         let drop_it = move || drop(catch_unwind(AssertUnwindSafe(|| drop(source))));
@@ -283,22 +305,11 @@ impl Lens {
             }
         }
     }
+}
 
-    fn measure(&mut self, now: Mono) {
-        let frames = self.tally.frames.load(Ordering::Relaxed);
-        let bytes = self.tally.bytes.load(Ordering::Relaxed);
-        let Some(at) = self.rate.at else {
-            self.rate = Rate { at: Some(now), frames, bytes, ..Rate::default() };
-            return;
-        };
-        let span = now.since(at);
-        if span >= RATE_SPAN {
-            let seconds = span as f64 / 1e9;
-            self.rate.fps = (frames - self.rate.frames) as f64 / seconds;
-            self.rate.bitrate = ((bytes - self.rate.bytes) as f64 * 8.0 / seconds) as u64;
-            (self.rate.at, self.rate.frames, self.rate.bytes) = (Some(now), frames, bytes);
-        }
-    }
+/// Whether the source hangs on this machine, so that its absence is a plain fact and no failure of it.
+fn is_attached(source: &SourceSpec) -> bool {
+    !matches!(source, SourceSpec::Rtsp { .. })
 }
 
 fn panicked(config: &LensConfig) -> SourceError {

@@ -3,14 +3,24 @@
 //! Promises:
 //! - K1: a lens never affects another: opening returns at once, sources are dropped on threads of their own, and a panic in
 //!   one is a failure of that lens.
-//! - K2: a source that is absent, refuses, ends, breaks off or is silent for [`lens::STALL`] is tried again with a growing,
-//!   jittered delay from 1 s to 30 s; only the regular end of a file is final.
+//! - K2: a lens that nobody stopped is never left alone: what is absent, refuses, breaks off or is silent for [`lens::STALL`]
+//!   is tried again with a growing, jittered delay from 1 s to 30 s, or [`breaker::REST`] after the breaker has opened; only
+//!   the regular end of a file is final.
 //! - K3: why a lens delivers nothing goes to its intake as it happens, in order with its units, and becomes a gap's cause.
+//! - K4: a state changes only as [`machine::TRANSITIONS`] says, and every change is told to those who follow.
+//! - K5: the breaker is as [`breaker`] promises: five failures in a row, a minute of rest, trial runs, two successes.
+//! - K6: ten seconds after its last unit at the latest, a lens that is to deliver is neither streaming nor stalled: the
+//!   change is told, its cause is in the intake, and it is in the status that metrics are made of.
+//! - K7: a lens that was stopped stays idle until it is started, whatever its source does.
 //!
 //! Only this service holds `LensSource`s. It never looks into access units.
 
 mod backoff;
+mod breaker;
 mod lens;
+mod machine;
+mod operations;
+mod rate;
 mod sink;
 mod status;
 
@@ -23,13 +33,20 @@ use mos_hal::media::LensId;
 use mos_hal::platform::{Device, Platform};
 use mos_hal::source::SourceSpec;
 
+use tokio::sync::broadcast;
+
 use crate::record::Intake;
 
+pub use self::breaker::{Breaker, BreakerState};
 use self::lens::Lens;
-pub use self::status::{CaptureState, LensStatus};
+pub use self::machine::CaptureState;
+pub use self::operations::CaptureError;
+pub use self::status::{LensChange, LensStatus};
 
 /// How often the lenses are looked at, unless one reports its end earlier.
 const LOOK: Duration = Duration::from_millis(500);
+/// Changes that may wait for a slow follower.
+const BACKLOG: usize = 256;
 
 /// A lens as configured.
 #[derive(Clone, Debug)]
@@ -61,6 +78,7 @@ struct Shared {
     platform: Arc<dyn Platform>,
     lenses: Vec<Mutex<Lens>>,
     bell: Arc<Bell>,
+    changes: broadcast::Sender<LensChange>,
 }
 
 /// Wakes the service's thread when a source ends.
@@ -86,10 +104,13 @@ impl CaptureControlService {
         drop_mode: DropMode,
     ) -> Self {
         let bell = Arc::new(Bell::default());
-        let make =
-            |(config, intake)| Mutex::new(Lens::new(config, intake, Arc::clone(clock), Arc::clone(&bell), drop_mode));
+        let changes = broadcast::channel(BACKLOG).0;
+        let make = |(config, intake)| {
+            let (clock, bell) = (Arc::clone(clock), Arc::clone(&bell));
+            Mutex::new(Lens::new(config, intake, clock, bell, changes.clone(), drop_mode))
+        };
         let lenses = lenses.into_iter().map(make).collect();
-        Self { shared: Arc::new(Shared { platform, lenses, bell }) }
+        Self { shared: Arc::new(Shared { platform, lenses, bell, changes }) }
     }
 
     /// Starts the service's thread, which opens the sources at once; it ends after [`CaptureControlService::stop`].
@@ -127,6 +148,13 @@ impl CaptureControlService {
     #[must_use]
     pub fn status(&self) -> Vec<LensStatus> {
         self.shared.lenses.iter().map(|l| lock(l).status()).collect()
+    }
+
+    /// Every lens, and every change of a state from now on.
+    #[must_use]
+    pub fn follow(&self) -> (Vec<LensStatus>, broadcast::Receiver<LensChange>) {
+        let changes = self.shared.changes.subscribe();
+        (self.status(), changes)
     }
 
     /// Devices present now (ListDevices).

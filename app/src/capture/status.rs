@@ -3,40 +3,10 @@
 use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
 
-/// Where a lens stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CaptureState {
-    /// Opened; no unit yet.
-    Connecting,
-    /// Delivering.
-    Streaming,
-    /// Opened, but silent for some seconds; given up soon.
-    Stalled,
-    /// Waiting for the next attempt.
-    BackingOff,
-    /// Waiting too, but what went wrong needs somebody to look at it (refused, not supported).
-    Failed,
-    /// The source came to its regular end.
-    Ended,
-    /// The service was stopped or has not begun.
-    Stopped,
-}
+use crate::archive::gaps::GapCause;
 
-impl CaptureState {
-    /// The name in the API.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Streaming => "streaming",
-            Self::Stalled => "stalled",
-            Self::BackingOff => "backing_off",
-            Self::Failed => "failed",
-            Self::Ended => "ended",
-            Self::Stopped => "stopped",
-        }
-    }
-}
+use super::breaker::Breaker;
+use super::machine::CaptureState;
 
 /// A lens as capture sees it. What was dropped on the way to the disk is in the recorder's status.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,10 +19,14 @@ pub struct LensStatus {
     pub state: CaptureState,
     /// Since when.
     pub since: Mono,
+    /// Why it does not deliver, while it does not.
+    pub cause: Option<GapCause>,
     /// What went wrong last, and when; kept after it works again.
     pub last_error: Option<(String, Mono)>,
-    /// When the next attempt is due, while backing off.
+    /// When the next attempt is due, while it waits.
     pub next_attempt: Option<Mono>,
+    /// The circuit breaker.
+    pub breaker: Breaker,
     /// Video units delivered so far.
     pub frames: u64,
     /// Bytes delivered so far, all tracks.
@@ -71,4 +45,21 @@ pub struct LensStatus {
     pub audio: bool,
     /// How often the source was opened again.
     pub reconnects: u64,
+}
+
+/// A lens went from one state to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LensChange {
+    /// The lens.
+    pub lens: LensId,
+    /// Where it stood.
+    pub from: CaptureState,
+    /// Where it stands now.
+    pub to: CaptureState,
+    /// Why it does not deliver, if it does not.
+    pub cause: Option<GapCause>,
+    /// What was seen, for people.
+    pub detail: Option<String>,
+    /// When.
+    pub at: Mono,
 }

@@ -12,6 +12,8 @@ use super::*;
 use crate::archive::gaps::GapCause;
 use crate::record::intake::Item;
 
+mod recovery;
+
 /// A platform whose sources do what the test says: each attempt to open takes the next outcome of its file's script.
 #[derive(Default)]
 struct Scripted {
@@ -97,13 +99,17 @@ struct Rig {
 }
 
 fn rig(scripts: Vec<Vec<Outcome>>) -> Rig {
+    rig_of(scripts, |n| SourceSpec::File { path: format!("/lens{n}.mp4").into(), looped: false })
+}
+
+fn rig_of(scripts: Vec<Vec<Outcome>>, source: impl Fn(usize) -> SourceSpec) -> Rig {
     let clock = Arc::new(SimClock::new(BootId([3; 16]), UtcMicros(0)));
     let platform = Arc::new(Scripted::default());
     let mut lenses = Vec::new();
     let mut intakes = Vec::new();
     let mut names = Vec::new();
     for (n, script) in scripts.into_iter().enumerate() {
-        let source = SourceSpec::File { path: format!("/lens{n}.mp4").into(), looped: false };
+        let source = source(n);
         let name = source.to_string();
         lock(&platform.scripts).insert(name.clone(), script.into());
         let intake = Arc::new(Intake::new(1 << 20));
@@ -181,9 +187,9 @@ fn broken() -> SourceError {
 #[test]
 fn k2_absent_then_refused_then_streaming() {
     let rig = rig(vec![vec![Outcome::Fails(absent()), Outcome::Fails(refused()), Outcome::Opens]]);
-    assert_eq!(rig.state(0), CaptureState::Stopped);
+    assert_eq!(rig.state(0), CaptureState::Idle);
     rig.service.step();
-    assert_eq!(rig.state(0), CaptureState::BackingOff);
+    assert_eq!(rig.state(0), CaptureState::Absent);
     rig.pass(2, &[]);
     assert_eq!(rig.state(0), CaptureState::Failed);
     assert!(rig.service.status()[0].last_error.as_ref().unwrap().0.contains("401"));
@@ -239,7 +245,8 @@ fn k2_the_end_of_a_file_is_final() {
     rig.pass(1, &[0]);
     rig.end(0, SourceError::Ended { what: "lens".into() });
     rig.pass(60, &[]);
-    assert_eq!(rig.state(0), CaptureState::Ended);
+    assert_eq!(rig.state(0), CaptureState::Idle);
+    assert_eq!(rig.service.status()[0].cause, Some(GapCause::SourceEnded));
     assert_eq!(rig.service.status()[0].reconnects, 0);
     assert_eq!(rig.causes(0), [(GapCause::SourceEnded, 1)]);
 }
@@ -250,15 +257,15 @@ fn k1_a_panicking_and_a_silent_lens_leave_the_third_alone() {
     let rig = rig(vec![panics, vec![], vec![]]);
     rig.service.step();
     rig.pass(60, &[2]);
-    assert_eq!(rig.state(0), CaptureState::BackingOff);
+    assert_eq!(rig.state(0), CaptureState::CircuitOpen);
     assert_eq!(rig.service.status()[2].frames, 600);
     assert_eq!(rig.state(2), CaptureState::Streaming);
     assert_eq!(rig.service.status()[2].reconnects, 0);
     rig.service.stop();
-    assert!(rig.service.status().iter().all(|s| s.state == CaptureState::Stopped));
+    assert!(rig.service.status().iter().all(|s| s.state == CaptureState::Idle && s.cause == Some(GapCause::Stopped)));
     assert!(lock(&rig.platform.dropped).contains(&rig.names[2]));
     rig.pass(60, &[]);
-    assert_eq!(rig.state(0), CaptureState::Stopped);
+    assert_eq!(rig.state(0), CaptureState::Idle);
 }
 
 #[test]
@@ -325,7 +332,7 @@ fn a_played_file_is_recorded_whole_and_its_end_is_told() {
     };
     let waited = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), end).await });
     assert!(waited.is_ok(), "no end after a minute: {:?}", capture.status());
-    assert_eq!(capture.status()[0].state, CaptureState::Ended);
+    assert_eq!(capture.status()[0].cause, Some(GapCause::SourceEnded));
     assert_eq!((capture.status()[0].frames, capture.status()[0].size), (50, Some((160, 96))));
     capture.stop();
     let report = recorder.stop();

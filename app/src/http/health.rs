@@ -51,7 +51,7 @@ pub struct LensView {
     pub lens: String,
     /// Its source without credentials.
     pub source: String,
-    /// `connecting`, `streaming`, `stalled`, `backing_off`, `failed`, `ended` or `stopped`.
+    /// `absent`, `idle`, `connecting`, `streaming`, `stalled`, `backing_off`, `circuit_open` or `failed`.
     pub state: String,
     /// Since when, UTC microseconds.
     pub since_ts: i64,
@@ -171,10 +171,12 @@ impl LensView {
         }
     }
 
-    /// What is wrong with it, if anything is. Starting up is not, and neither is the regular end of a file.
+    /// What is wrong with it, if anything is. Starting up is not, and neither is the regular end of a file, nor what a user
+    /// asked for.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        let harmless = [GapCause::Starting.name(), GapCause::SourceEnded.name()];
+        let harmless = [GapCause::Starting, GapCause::SourceEnded, GapCause::CaptureStopped, GapCause::CaptureReset];
+        let harmless = harmless.map(GapCause::name);
         let absent = self.absent.as_deref().filter(|cause| !harmless.contains(cause))?;
         let detail = self.last_error.as_ref().map_or_else(String::new, |text| format!(": {text}"));
         Some(format!("{}: {absent}{detail}", self.lens))

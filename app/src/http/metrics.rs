@@ -149,19 +149,10 @@ impl Figures {
 
     /// One series per state, 1 for the present one, as Prometheus has state sets.
     fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        const STATES: [CaptureState; 7] = [
-            CaptureState::Connecting,
-            CaptureState::Streaming,
-            CaptureState::Stalled,
-            CaptureState::BackingOff,
-            CaptureState::Failed,
-            CaptureState::Ended,
-            CaptureState::Stopped,
-        ];
         let mut metric =
             encoder.encode_descriptor("lens_state", "1 for the state that the lens is in", None, MetricType::Gauge)?;
         for lens in &self.capture {
-            for state in STATES {
+            for state in CaptureState::ALL {
                 let labels = [("lens", lens.lens.as_str()), ("state", state.name())];
                 metric.encode_family(&labels)?.encode_gauge(&i64::from(lens.state == state))?;
             }

@@ -1,0 +1,52 @@
+//! What a user may ask of a lens, and when.
+
+use super::{CaptureState, GapCause, Lens, Trigger};
+
+/// The lens is in a state in which this cannot be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotNow(pub(crate) CaptureState);
+
+impl Lens {
+    /// StartCapture: only of an idle lens.
+    pub(crate) fn start(&mut self) -> Result<(), NotNow> {
+        if self.state != CaptureState::Idle || self.begins {
+            return Err(NotNow(self.state));
+        }
+        let now = self.clock.mono();
+        self.intake.down(GapCause::Starting, now);
+        self.go(Trigger::Start, Some(GapCause::Starting), now);
+        Ok(())
+    }
+
+    /// StopCapture: of any lens that is not idle. Nothing that its source still delivers counts.
+    pub(crate) fn stop(&mut self) -> Result<(), NotNow> {
+        let begun = !std::mem::take(&mut self.begins);
+        if self.state == CaptureState::Idle && begun {
+            return Err(NotNow(self.state));
+        }
+        let now = self.clock.mono();
+        self.leave();
+        self.intake.down(GapCause::CaptureStopped, now);
+        if begun {
+            self.go(Trigger::Stop, Some(GapCause::CaptureStopped), now);
+        } else {
+            self.cause = Some(GapCause::CaptureStopped);
+        }
+        Ok(())
+    }
+
+    /// ResetCapture: source, breaker and back-off of a lens that is not idle are dropped and it starts anew. Knows nothing
+    /// of footage.
+    pub(crate) fn reset(&mut self) -> Result<(), NotNow> {
+        if self.state == CaptureState::Idle {
+            return Err(NotNow(self.state));
+        }
+        let now = self.clock.mono();
+        self.leave();
+        self.breaker.reset();
+        self.backoff.reset();
+        self.intake.down(GapCause::CaptureReset, now);
+        self.go(Trigger::Reset, Some(GapCause::CaptureReset), now);
+        Ok(())
+    }
+}
