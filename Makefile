@@ -87,10 +87,10 @@ road: test-deps ## N=n uploads (1000) over bad roads, from SEED=n (1); the tests
 	N=$(N) SEED=$(SEED) $(CARGO) test --release -p mos-tests --test road -- --nocapture
 
 .PHONY: fuzz
-fuzz: deps ## Fuzz the MP4 reader, what builds on it and device trees (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
+fuzz: deps ## Fuzz the MP4 reader, what builds on it, device trees and messages of the frame bus (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
 	@cd app/mp4/fuzz && $(CARGO) fuzz --version >/dev/null 2>&1 || \
 	  { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz; rustup toolchain install nightly" >&2; exit 1; }
-	for crate in app/mp4 hal; do cd $(CURDIR)/$$crate; for t in $$($(CARGO) +nightly fuzz list); do \
+	for crate in app/mp4 hal hal/frame; do cd $(CURDIR)/$$crate; for t in $$($(CARGO) +nightly fuzz list); do \
 	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done; done
 
 .PHONY: yocto-deps

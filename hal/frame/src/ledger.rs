@@ -489,3 +489,6 @@ const fn bit(peer: u8) -> u64 {
 }
 
 const _: () = assert!(MAX_PEERS <= u64::BITS as usize && MAX_SLOTS < 256 && MAX_BUFFERS < 256);
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -476,3 +476,6 @@ impl Fields<'_> {
         Ok(Message::Frame(FrameNote { index, generation, sequence, captured, picture }))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -4,7 +4,7 @@
 //! bounded amount at a time.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -324,8 +324,7 @@ impl<H: Lent> State<H> {
             let free = self.links.peers.iter().position(Option::is_none).filter(|_| room);
             let taken = free.filter(|peer| self.epoll.add(socket.as_fd(), *peer as u64).is_ok());
             let Some(peer) = taken else {
-                let message = Message::Goodbye(Farewell::Full).encode();
-                let _ = sys::send(socket.as_fd(), message.as_slice(), &[], libc::MSG_DONTWAIT);
+                part(socket.as_fd(), Farewell::Full);
                 continue;
             };
             let link =
@@ -395,8 +394,7 @@ impl<H: Lent> State<H> {
         }
         let Some(link) = self.links.peers.get_mut(usize::from(peer)).and_then(Option::take) else { return };
         if let Over::Farewell(farewell) = over {
-            let message = Message::Goodbye(farewell).encode();
-            let _ = sys::send(link.socket.as_fd(), message.as_slice(), &[], libc::MSG_DONTWAIT);
+            part(link.socket.as_fd(), farewell);
             if matches!(farewell, Farewell::Violation | Farewell::Version | Farewell::Refused) {
                 self.totals.cut += 1;
                 log::warn!("frame bus: peer with pid {} of user {} was cut: {farewell:?}", link.pid, link.uid);
@@ -466,4 +464,15 @@ impl<H: Lent> State<H> {
             ..sum
         })
     }
+}
+
+/// Says goodbye. What the peer had sent is thrown away first: a socket that is closed with something unread in it resets the
+/// connection, and the peer would not see why it ended.
+fn part(socket: BorrowedFd<'_>, farewell: Farewell) {
+    let message = Message::Goodbye(farewell).encode();
+    let _ = sys::send(socket, message.as_slice(), &[], libc::MSG_DONTWAIT);
+    let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Read);
+    // Nothing can be added now, and a socket holds a few hundred messages.
+    let mut room = [0; 8];
+    while sys::receive(socket, &mut room, None, libc::MSG_DONTWAIT).is_ok_and(|got| got.len > 0) {}
 }
