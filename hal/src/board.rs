@@ -8,17 +8,18 @@ use std::sync::{Arc, OnceLock};
 
 use crate::clock::Clock;
 use crate::codecs::Jpegs;
-use crate::codecs::choice::{Choice, choose};
-use crate::codecs::families::{Family, SOFTWARE, Task};
-use crate::device_tree::{self, Attachment, BoardLens};
+use crate::codecs::choice::Choice;
+use crate::codecs::families::{Family, Task};
+use crate::device_tree::{Attachment, BoardLens};
 use crate::generic::devices;
 use crate::gmsl::board::ChipState;
 use crate::gmsl::{self, GmslLink};
 #[cfg(feature = "libcamera")]
 use crate::libcamera;
+use crate::machine::Machine;
 use crate::platform::{Acceleration, Camera, Cameras, Codecs, Device, Platform, Route, Stack};
 use crate::probe::Options;
-use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
+use crate::source::{LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
 use crate::sources;
 use crate::surroundings::Surroundings;
 
@@ -34,6 +35,10 @@ pub trait Soc: Send + Sync {
     fn elements(&self) -> &'static [&'static Family];
     /// Where a lens of the tree is found on this stack, or why it is not to be had.
     fn route(&self, lens: &BoardLens, here: &dyn Surroundings) -> Result<Route, String>;
+    /// How many pixels per second its encoder takes of all lenses together, if that is known.
+    fn encoder_budget(&self) -> Option<u64> {
+        None
+    }
     /// Accelerators beside the SoC's own, with whether they could be used.
     fn accelerations(&self, _here: &dyn Surroundings) -> Vec<Acceleration> {
         Vec::new()
@@ -42,14 +47,11 @@ pub trait Soc: Send + Sync {
 
 /// A recognised machine.
 pub(crate) struct Board {
-    soc: &'static dyn Soc,
     /// What it was recognised by.
     evidence: String,
-    /// Root of the tree.
-    tree: PathBuf,
+    machine: Arc<Machine>,
     /// Root of sysfs.
     sysfs: PathBuf,
-    here: Arc<dyn Surroundings>,
     gmsl: OnceLock<Vec<Arc<dyn GmslLink>>>,
     /// The program that runs vendors' code in a process of its own.
     #[cfg(feature = "libcamera")]
@@ -60,35 +62,20 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn new(soc: &'static dyn Soc, evidence: String, options: &Options, here: Arc<dyn Surroundings>) -> Self {
         Self {
-            soc,
             evidence,
-            tree: options.device_tree.clone(),
+            machine: Arc::new(Machine::new(soc, options.device_tree.clone(), here, options.production)),
             sysfs: options.sysfs.clone(),
-            here,
             gmsl: OnceLock::new(),
             #[cfg(feature = "libcamera")]
             worker: options.worker.clone(),
             jpegs: OnceLock::new(),
         }
     }
-
-    /// The lenses of the tree, and what is wrong in it.
-    fn lenses(&self) -> (Vec<BoardLens>, Vec<String>) {
-        match device_tree::read(&self.tree) {
-            Ok(root) => {
-                let (lenses, faults) = device_tree::lenses(&root);
-                (lenses, faults.iter().map(ToString::to_string).collect())
-            }
-            // Said by the evidence already.
-            Err(device_tree::TreeError::Absent(_)) => (Vec::new(), Vec::new()),
-            Err(e) => (Vec::new(), vec![e.to_string()]),
-        }
-    }
 }
 
 impl Platform for Board {
     fn name(&self) -> &'static str {
-        self.soc.name()
+        self.machine.soc.name()
     }
 
     fn evidence(&self) -> String {
@@ -109,33 +96,32 @@ impl Platform for Board {
     }
 
     fn stack(&self) -> Stack {
-        self.soc.stack(self.here.as_ref())
+        self.machine.soc.stack(self.machine.here.as_ref())
     }
 
     fn cameras(&self) -> Cameras {
-        let (lenses, faults) = self.lenses();
+        let (lenses, faults) = self.machine.lenses();
         let camera = |lens: BoardLens| {
-            let route = self.soc.route(&lens, self.here.as_ref());
+            let route = self.machine.soc.route(&lens, self.machine.here.as_ref());
             Camera { lens, route }
         };
         Cameras { cameras: lenses.into_iter().map(camera).collect(), faults }
     }
 
     fn gmsl(&self) -> Vec<ChipState> {
-        gmsl::board::look(&self.lenses().0, &self.sysfs, &|| self.stack())
+        gmsl::board::look(&self.machine.lenses().0, &self.sysfs, &|| self.stack())
     }
 
     fn watch_gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
-        self.gmsl.get_or_init(|| gmsl::board::watch(&self.lenses().0, &self.sysfs, &|| self.stack())).clone()
+        self.gmsl.get_or_init(|| gmsl::board::watch(&self.machine.lenses().0, &self.sysfs, &|| self.stack())).clone()
     }
 
     fn choices(&self) -> Vec<Choice> {
-        let elements = || self.soc.elements().iter().chain(&SOFTWARE);
-        Task::ALL.map(|task| choose(task, elements(), self.here.as_ref())).into()
+        Task::ALL.map(|task| self.machine.choice(task)).into()
     }
 
     fn accelerations(&self) -> Vec<Acceleration> {
-        self.soc.accelerations(self.here.as_ref())
+        self.machine.soc.accelerations(self.machine.here.as_ref())
     }
 
     fn open(
@@ -145,7 +131,7 @@ impl Platform for Board {
         clock: Arc<dyn Clock>,
         sink: Arc<dyn UnitSink>,
     ) -> Result<Box<dyn LensSource>, SourceError> {
-        sources::open(spec, audio, clock, sink)
+        sources::open(spec, audio, &self.machine, clock, sink)
     }
 
     fn codecs(&self) -> Arc<dyn Codecs> {
@@ -172,5 +158,7 @@ pub(crate) fn libcamera(lens: &BoardLens, here: &dyn Surroundings) -> Result<Rou
     if !here.element(element) {
         return Err(format!("needs the GStreamer element {element}"));
     }
-    Ok(Route { element, camera: format!("/base{}", sensor.path), source: None })
+    let camera = format!("/base{}", sensor.path);
+    let source = SourceSpec::Libcamera { camera: camera.clone(), options: RawOptions::default() };
+    Ok(Route { element, camera, source: Some(source) })
 }

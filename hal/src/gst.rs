@@ -49,6 +49,11 @@ pub(crate) fn words(error: &gst::message::Error) -> String {
 
 /// Stops and frees a pipeline. If it hangs in a driver it is left behind after [`STOP`] and logged.
 pub(crate) fn stop(pipeline: gst::Pipeline) {
+    stop_and_release(pipeline, ());
+}
+
+/// The same; `held` is dropped when the pipeline is really gone, even if that is later.
+pub(crate) fn stop_and_release(pipeline: gst::Pipeline, held: impl Send + 'static) {
     let (done, wait) = mpsc::channel();
     let name = pipeline.name();
     let worker = std::thread::Builder::new().name("mos-stop".into()).spawn(move || {
@@ -58,6 +63,7 @@ pub(crate) fn stop(pipeline: gst::Pipeline) {
         }
         let stopped = pipeline.set_state(gst::State::Null);
         drop(pipeline);
+        drop(held);
         let _ = done.send(stopped);
     });
     match worker {

@@ -9,7 +9,7 @@ use crate::codecs::families as f;
 use crate::codecs::families::Family;
 use crate::device_tree::BoardLens;
 use crate::platform::{Route, Stack};
-use crate::source::SourceSpec;
+use crate::source::{RawOptions, SourceSpec};
 use crate::surroundings::{Card, Surroundings};
 
 /// The SoC.
@@ -23,7 +23,7 @@ const VENDOR_CODEC: &str = "vsi_v4l2";
 const VENDOR_WRAPPER: &str = "vpuenc_h264";
 
 /// Default of the BSP since 5.10.35 first, then the deprecated wrapper, the community's.
-const ELEMENTS: [&Family; 12] = [
+const ELEMENTS: [&Family; 13] = [
     &f::VSI_H264,
     &f::VPUENC_H264,
     &f::IMXVPUENC_H264,
@@ -35,6 +35,7 @@ const ELEMENTS: [&Family; 12] = [
     &f::STATELESS_H264,
     &f::VPUDEC_H265,
     &f::STATELESS_H265,
+    &f::MXC_JPEG_DEC,
     &f::G2D,
 ];
 
@@ -69,6 +70,12 @@ impl Soc for Imx8mp {
         &ELEMENTS
     }
 
+    /// 1080p60 (developer.ridgerun.com i.MX8 hardware-accelerated plugins \[P\]). That two lenses may share it, as 1080p30
+    /// each, is inferred \[I\]; that nothing fits beyond it is not.
+    fn encoder_budget(&self) -> Option<u64> {
+        Some(1920 * 1080 * 60)
+    }
+
     fn route(&self, lens: &BoardLens, here: &dyn Surroundings) -> Result<Route, String> {
         without_gmsl(lens, self.name())?;
         let nodes: Vec<Card> = here.cards().into_iter().filter(|c| c.name.starts_with(VENDOR_ISP)).collect();
@@ -82,7 +89,11 @@ impl Soc for Imx8mp {
             format!("there are {} nodes called {VENDOR_ISP}, none for mos,camera-index {index}", nodes.len())
         })?;
         let camera = node.display().to_string();
-        Ok(Route { element: "v4l2src", camera, source: Some(SourceSpec::V4l2 { device: node, size: None, fps: None }) })
+        Ok(Route {
+            element: "v4l2src",
+            camera,
+            source: Some(SourceSpec::V4l2 { device: node, options: RawOptions::default() }),
+        })
     }
 }
 

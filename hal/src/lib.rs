@@ -16,6 +16,7 @@ mod gst;
 pub mod imx8mp;
 #[cfg(feature = "libcamera")]
 pub mod libcamera;
+mod machine;
 pub mod media;
 pub mod nal;
 pub mod platform;

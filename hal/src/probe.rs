@@ -28,11 +28,13 @@ pub struct Options {
     /// The program that runs what must not share a process with the recorder; it answers to `libcamera::COMMAND`. `None`:
     /// libcamera is not asked.
     pub worker: Option<PathBuf>,
+    /// Refuse lenses whose frames pass through CPU memory, which on a board is a mistake in its set-up.
+    pub production: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { device_tree: device_tree::LIVE.into(), sysfs: SYSFS.into(), worker: None }
+        Self { device_tree: device_tree::LIVE.into(), sysfs: SYSFS.into(), worker: None, production: false }
     }
 }
 

@@ -10,13 +10,14 @@ use crate::codecs::families as f;
 use crate::codecs::families::Family;
 use crate::device_tree::{Attachment, BoardLens};
 use crate::platform::{Route, Stack};
+use crate::source::{RawOptions, SourceSpec};
 use crate::surroundings::Surroundings;
 
 /// The SoC.
 pub struct Qcs6490;
 
 /// Elements of the camera service, newest name first (qualcomm/gst-plugins-imsdk 806ad865 \[S\]).
-const CAMERA_ELEMENTS: [&str; 2] = ["qticamsrc", "qtiqmmfsrc"];
+pub(crate) const CAMERA_ELEMENTS: [&str; 2] = ["qticamsrc", "qtiqmmfsrc"];
 
 /// The c2 pair where it is installed, else V4L2 as the SDK's examples use it.
 const ELEMENTS: [&Family; 10] = [
@@ -63,7 +64,8 @@ impl Soc for Qcs6490 {
         if let Some(element) = camera_element(here) {
             let camera =
                 lens.camera_index.ok_or("the lens node has no mos,camera-index, its number in the camera service")?;
-            return Ok(Route { element, camera: camera.to_string(), source: None });
+            let source = SourceSpec::Qmmf { camera, options: RawOptions::default() };
+            return Ok(Route { element, camera: camera.to_string(), source: Some(source) });
         }
         match lens.attachment {
             Attachment::Gmsl2 { .. } => {
@@ -75,7 +77,7 @@ impl Soc for Qcs6490 {
 }
 
 /// The camera service's element here.
-fn camera_element(here: &dyn Surroundings) -> Option<&'static str> {
+pub(crate) fn camera_element(here: &dyn Surroundings) -> Option<&'static str> {
     CAMERA_ELEMENTS.into_iter().find(|e| here.element(e))
 }
 

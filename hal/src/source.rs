@@ -5,10 +5,13 @@
 //! what happens next.
 
 use crate::clock::Mono;
+use crate::codecs::families::Memory;
 use crate::media::AccessUnit;
 
+mod raw;
 mod spec;
 
+pub use raw::RawOptions;
 pub use spec::{BadSource, Credentials, SourceSpec, TestPattern};
 
 /// Why a source ended or could not start. Texts never hold credentials.
@@ -72,4 +75,8 @@ pub trait UnitSink: Send + Sync {
 pub trait LensSource: Send {
     /// Asks the encoder or camera for a keyframe soon; false if the source has no means to.
     fn request_keyframe(&self) -> bool;
+    /// Where raw pictures are on their way to the encoder, once the first has passed; `None` if the camera codes by itself.
+    fn memory(&self) -> Option<Memory> {
+        None
+    }
 }

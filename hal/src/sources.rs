@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::machine::Machine;
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
+mod camera;
+mod contract;
 pub(crate) mod encoder;
 mod file;
 mod leaks;
@@ -14,20 +17,26 @@ mod rtsp;
 mod samples;
 mod scene;
 pub(crate) mod test_pattern;
-mod v4l2;
 
 /// Opens any source; see [`crate::platform::Platform::open`].
 pub(crate) fn open(
     spec: &SourceSpec,
     audio: bool,
+    machine: &Arc<Machine>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn UnitSink>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
-    let outlet = outlet::Outlet::new(spec.to_string(), clock, sink);
+    let outlet = |clock, sink| outlet::Outlet::new(spec.to_string(), clock, sink);
     match spec {
-        SourceSpec::Test(pattern) => Ok(Box::new(test_pattern::open(pattern, audio, &outlet)?)),
-        SourceSpec::File { path, looped } => Ok(Box::new(file::open(path, *looped, audio, &outlet)?)),
-        SourceSpec::Rtsp { url, credentials } => rtsp::open(url, credentials.as_ref(), audio, &outlet),
-        SourceSpec::V4l2 { device, size, fps } => Ok(Box::new(v4l2::open(device, *size, *fps, &outlet)?)),
+        SourceSpec::Test(_) if machine.production => {
+            let detail = camera::only_dmabufs("it is painted and encoded on the CPU");
+            Err(SourceError::Unsupported { what: spec.to_string(), detail })
+        }
+        SourceSpec::Test(pattern) => Ok(Box::new(test_pattern::open(pattern, audio, &outlet(clock, sink))?)),
+        SourceSpec::File { path, looped } => Ok(Box::new(file::open(path, *looped, audio, &outlet(clock, sink))?)),
+        SourceSpec::Rtsp { url, credentials } => rtsp::open(url, credentials.as_ref(), audio, &outlet(clock, sink)),
+        SourceSpec::V4l2 { .. } | SourceSpec::Board { .. } | SourceSpec::Libcamera { .. } | SourceSpec::Qmmf { .. } => {
+            Ok(Box::new(camera::open(spec, machine, clock, sink)?))
+        }
     }
 }

@@ -23,7 +23,9 @@ fn network_cameras_and_device_lists_do_not_start_gstreamer() {
     drop(source);
     let platform = probe();
     let _ = (platform.devices(), platform.codecs(), platform.evidence());
-    assert!(open("v4l2:/dev/video-none", false).0.is_err());
+    let (source, sink) = open("v4l2:/dev/video-none", false);
+    assert!(matches!(sink.end().1, SourceError::Absent { .. }));
+    drop(source);
     assert!(!started());
 
     let (source, sink) = open("test:?width=384&height=64&fps=5", false);

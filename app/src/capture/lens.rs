@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
+use mos_hal::codecs::families::Memory;
 use mos_hal::media::{LensId, TrackFormat};
 use mos_hal::platform::Platform;
 use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
@@ -172,6 +173,7 @@ impl Lens {
             bitrate: self.rate.bitrate,
             codec: video.map(|v| v.codec.name()),
             size: video.map(|v| (v.width, v.height)),
+            memory: self.open.as_ref().and_then(|open| open.source.memory()).map(Memory::name),
             audio: self.tally.audio_units.load(Ordering::Relaxed) > 0,
             reconnects: self.opened.saturating_sub(1),
         }

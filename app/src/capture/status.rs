@@ -41,6 +41,8 @@ pub struct LensStatus {
     pub codec: Option<&'static str>,
     /// Width and height in pixels, once known.
     pub size: Option<(u32, u32)>,
+    /// Where raw pictures are on their way to the encoder: `dmabuf` or `system`; `None` if the camera codes, and before the first.
+    pub memory: Option<&'static str>,
     /// Whether sound arrives.
     pub audio: bool,
     /// How often the source was opened again.

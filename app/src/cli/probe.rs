@@ -125,7 +125,7 @@ struct FoundElement {
     element: &'static str,
     /// `dmabuf` or `system`.
     memory: &'static str,
-    /// Whether MOS works with it now; it works with the CPU's elements only so far.
+    /// Whether MOS works with it now; stored keyframes are still decoded by the CPU's elements only.
     in_use: bool,
     encoder: Option<FoundEncoder>,
     /// What misleads about it.
@@ -337,7 +337,8 @@ impl From<&'static Family> for FoundElement {
         Self {
             element: family.element,
             memory: family.memory.name(),
-            in_use: family.memory == Memory::System,
+            in_use: family.memory == Memory::System
+                || matches!(family.task, Task::Encode(_) | Task::DecodeJpeg | Task::Convert),
             encoder,
             trap: (!family.trap.is_empty()).then_some(family.trap),
             facts: family.facts,

@@ -91,8 +91,18 @@ fn days(seconds: u64) -> String {
 }
 
 fn lenses(lenses: &[LensView]) -> Outcome {
-    let mut table =
-        Table::new(["LENS", "STATE", "SINCE (UTC)", "PICTURE", ">FPS", ">MBIT/S", ">STORED", ">DROPPED", "SOURCE"]);
+    let mut table = Table::new([
+        "LENS",
+        "STATE",
+        "SINCE (UTC)",
+        "PICTURE",
+        "MEMORY",
+        ">FPS",
+        ">MBIT/S",
+        ">STORED",
+        ">DROPPED",
+        "SOURCE",
+    ]);
     for lens in lenses {
         let state = match &lens.absent {
             Some(cause) => format!("{} ({cause})", lens.state),
@@ -104,6 +114,7 @@ fn lenses(lenses: &[LensView]) -> Outcome {
             state,
             times::show(lens.since_ts),
             picture.unwrap_or_default(),
+            lens.memory.clone().unwrap_or_default(),
             format!("{:.1}", lens.frame_rate),
             format!("{:.2}", lens.bitrate as f64 / 1e6),
             lens.stored.to_string(),

@@ -42,7 +42,7 @@ pub struct Config {
     pub http: Http,
     /// `[log]`.
     pub log: Log,
-    /// `[board]`: where the board describes itself.
+    /// `[board]`: where the board describes itself, and what it must be able to do.
     pub board: mos_hal::probe::Options,
     /// `[[camera]]`, in the order of the file; ids differ.
     pub cameras: Vec<Camera>,
@@ -256,6 +256,7 @@ fn board(fields: &Fields<'_>) -> Result<mos_hal::probe::Options, ConfigError> {
         device_tree: fields.absolute_path("device_tree")?.unwrap_or(live.device_tree),
         sysfs: fields.absolute_path("sysfs")?.unwrap_or(live.sysfs),
         worker: std::env::current_exe().ok(),
+        production: fields.boolean("production", live.production)?,
     })
 }
 
@@ -270,7 +271,8 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         if let Some(first) = places.insert(id.clone(), fields.place("id")) {
             return Err(fields.bad("id", &format!("an id that no other camera has; {first} has this one too")));
         }
-        let accepted = "rtsp://[user:password@]host[:port]/path, v4l2:/dev/videoN, file:/path.mp4 or test:";
+        let accepted = "board:NAME, rtsp://[user:password@]host[:port]/path, v4l2:/dev/videoN, libcamera:ID, qmmf:NUMBER, \
+                        file:/path.mp4 or test:";
         let source = fields.text("source")?.ok_or_else(|| fields.missing("source", accepted))?;
         // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).
         let source = SourceSpec::parse(source).map_err(|e| fields.bad("source", &format!("{accepted} ({e})")))?;

@@ -42,7 +42,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
     ),
     (Section::Http, &["unix_socket", "listen", "token", "token_file"]),
     (Section::Log, &["level"]),
-    (Section::Board, &["device_tree", "sysfs"]),
+    (Section::Board, &["device_tree", "sysfs", "production"]),
     (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "audio", "share"]),
     (

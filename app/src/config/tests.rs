@@ -43,6 +43,7 @@ fn the_board_may_describe_itself_elsewhere() {
     let text = format!("{SMALLEST}\n[board]\ndevice_tree = \"/rig/tree\"\n");
     let rig = read(&text, &[("MOS_BOARD__SYSFS", "/rig/sys")]).unwrap().board;
     assert_eq!((rig.device_tree.as_path(), rig.sysfs.as_path()), (Path::new("/rig/tree"), Path::new("/rig/sys")));
+    assert!(!live.production && read(SMALLEST, &[("MOS_BOARD__PRODUCTION", "true")]).unwrap().board.production);
     assert!(refusal(&text.replace("/rig/tree", "tree"), &[]).contains("board.device_tree"));
 }
 

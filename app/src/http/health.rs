@@ -75,6 +75,10 @@ pub struct LensView {
     pub width: u32,
     /// Height in pixels, 0 while unknown.
     pub height: u32,
+    /// Where raw pictures are on their way to the encoder: `dmabuf` (no CPU touches them) or `system`. Absent for a camera that
+    /// codes by itself, and before the first picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
     /// Frames per second, lately.
     pub frame_rate: f64,
     /// Bits per second, lately.
@@ -161,6 +165,7 @@ impl LensView {
             codec: capture.codec.map(str::to_owned),
             width,
             height,
+            memory: capture.memory.map(str::to_owned),
             frame_rate: capture.frame_rate,
             bitrate: capture.bitrate,
             captured: recording.captured,

@@ -55,7 +55,7 @@ fn obstacle(family: &Family, here: &dyn Surroundings) -> Option<String> {
     if !here.element(family.element) {
         return Some("is not installed".into());
     }
-    if matches!(family.task, Task::Encode(_)) && family.template.is_empty() {
+    if family.template.is_empty() {
         return Some("is installed, but its properties are not known to MOS".into());
     }
     match family.card {
@@ -67,14 +67,35 @@ fn obstacle(family: &Family, here: &dyn Surroundings) -> Option<String> {
 }
 
 impl Family {
-    /// An encoder as pipeline text. `bitrate` in bit/s, `gop` in frames.
+    /// An encoder as pipeline text. `bitrate` in bit/s, `gop` in frames; `from`: what its pictures are in.
     #[must_use]
-    pub fn text(&self, bitrate: u32, gop: u32) -> String {
+    pub fn text(&self, bitrate: u32, gop: u32, from: Memory) -> String {
+        let io = match from {
+            Memory::Dmabuf => "dmabuf-import",
+            Memory::System => "mmap",
+        };
         let bitrate = match self.unit {
             Unit::Bit => bitrate,
             Unit::Kbit => (bitrate / 1000).max(1),
         };
-        self.template.replace("{bitrate}", &bitrate.to_string()).replace("{gop}", &gop.to_string())
+        self.template.replace("{bitrate}", &bitrate.to_string()).replace("{gop}", &gop.to_string()).replace("{io}", io)
+    }
+
+    /// Why an encoder does not take pictures of this size at this bit rate in bit/s, with what it would take; `None` if it does.
+    #[must_use]
+    pub fn refusal(&self, (width, height): (u32, u32), bitrate: u32) -> Option<String> {
+        let (element, limits) = (self.element, &self.limits);
+        let within = |n: u32, (least, most): (u32, u32)| (least..=most).contains(&n);
+        if !within(width, limits.width) || !within(height, limits.height) {
+            let (least, most) = ((limits.width.0, limits.height.0), (limits.width.1, limits.height.1));
+            return Some(format!(
+                "{element} takes pictures from {}x{} to {}x{}, not {width}x{height}",
+                least.0, least.1, most.0, most.1
+            ));
+        }
+        let (least, most) = limits.bitrate;
+        let fits = within(bitrate, limits.bitrate);
+        (!fits).then(|| format!("{element} takes bit rates from {least} to {most} bit/s, not {bitrate}"))
     }
 }
 
@@ -114,13 +135,27 @@ mod tests {
     }
 
     #[test]
+    fn an_encoder_is_only_asked_for_what_it_takes() {
+        let refused = |family: &Family, size, bitrate| family.refusal(size, bitrate).unwrap_or_default();
+        assert_eq!(refused(&VSI_H264, (1920, 1080), 8_000_000), "");
+        let takes = "takes pictures from 64x64 to 1920x1088";
+        assert_eq!(refused(&VSI_H264, (3840, 2160), 8_000_000), format!("v4l2h264enc {takes}, not 3840x2160"));
+        assert_eq!(refused(&VPUENC_H264, (32, 32), 8_000_000), format!("vpuenc_h264 {takes}, not 32x32"));
+        assert_eq!(refused(&X264, (3840, 2160), 200_000_000), "");
+        let why = refused(&VSI_H264, (1280, 720), 9_999);
+        assert_eq!(why, "v4l2h264enc takes bit rates from 10000 to 288000000 bit/s, not 9999");
+    }
+
+    #[test]
     fn bit_rates_are_counted_in_the_elements_own_unit() {
-        assert!(VPUENC_H264.text(4_000_000, 30).contains("bitrate=4000 gop-size=30"));
-        assert!(VSI_H264.text(4_000_000, 30).contains("video_bitrate=4000000,"));
-        assert!(QTIC2_H264.text(4_000_000, 30).contains("target-bitrate=4000000 "));
-        assert!(X264.text(999, 30).contains("bitrate=1 "));
+        assert!(VPUENC_H264.text(4_000_000, 30, Memory::Dmabuf).contains("bitrate=4000 gop-size=30"));
+        assert!(VSI_H264.text(4_000_000, 30, Memory::Dmabuf).contains("video_bitrate=4000000,"));
+        assert!(QTIC2_H264.text(4_000_000, 30, Memory::Dmabuf).contains("target-bitrate=4000000 "));
+        assert!(VSI_H264.text(1, 1, Memory::Dmabuf).contains("output-io-mode=dmabuf-import"));
+        assert!(VSI_H264.text(1, 1, Memory::System).contains("output-io-mode=mmap"));
+        assert!(X264.text(999, 30, Memory::System).contains("bitrate=1 "));
         for family in SOME.iter().chain(&[&IRIS_H264, &QTIC2_H265, &X265]) {
-            assert!(!family.text(1, 1).contains(['{', '}']), "{}", family.element);
+            assert!(!family.text(1, 1, Memory::System).contains(['{', '}']), "{}", family.element);
         }
     }
 

@@ -18,18 +18,21 @@ pub enum Task {
     Decode(VideoCodec),
     /// A raw picture to a JPEG.
     EncodeJpeg,
+    /// A camera's JPEG to a raw picture.
+    DecodeJpeg,
     /// Pixel format and size.
     Convert,
 }
 
 impl Task {
     /// All tasks, in the order in which they are reported.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Encode(VideoCodec::H264),
         Self::Encode(VideoCodec::H265),
         Self::Decode(VideoCodec::H264),
         Self::Decode(VideoCodec::H265),
         Self::EncodeJpeg,
+        Self::DecodeJpeg,
         Self::Convert,
     ];
 }
@@ -40,6 +43,7 @@ impl fmt::Display for Task {
             Self::Encode(codec) => write!(f, "encode {}", codec.name()),
             Self::Decode(codec) => write!(f, "decode {}", codec.name()),
             Self::EncodeJpeg => f.write_str("encode jpeg"),
+            Self::DecodeJpeg => f.write_str("decode jpeg"),
             Self::Convert => f.write_str("convert"),
         }
     }
@@ -101,8 +105,8 @@ pub struct Family {
     pub memory: Memory,
     /// A V4L2 card that must be there too: elements of this name exist for other hardware as well.
     pub card: Option<&'static str>,
-    /// How an encoder is written in a pipeline: `{bitrate}` in `unit`, `{gop}` in frames. An encoder whose properties are not
-    /// known has none, and is never chosen.
+    /// How it is written in a pipeline; of an encoder: `{bitrate}` in `unit`, `{gop}` in frames, and where V4L2 must be told
+    /// how pictures come, `{io}`. An element whose properties are not known has none, and is never chosen.
     pub template: &'static str,
     /// What `{bitrate}` counts.
     pub unit: Unit,
@@ -142,7 +146,7 @@ pub const VSI_H264: Family = Family {
     task: Task::Encode(VideoCodec::H264),
     memory: Memory::Dmabuf,
     card: Some("vsi_v4l2enc"),
-    template: "v4l2h264enc output-io-mode=dmabuf-import extra-controls=\"controls,video_bitrate={bitrate},video_gop_size={gop},\
+    template: "v4l2h264enc output-io-mode={io} extra-controls=\"controls,video_bitrate={bitrate},video_gop_size={gop},\
                frame_level_rate_control_enable=1\" ! video/x-h264,profile=high",
     limits: VC8000E,
     trap: "frame rate control is off by default, the profile is Baseline: both are set",
@@ -154,7 +158,7 @@ pub const VSI_H264: Family = Family {
 pub const VSI_H265: Family = Family {
     element: "v4l2h265enc",
     task: Task::Encode(VideoCodec::H265),
-    template: "v4l2h265enc output-io-mode=dmabuf-import extra-controls=\"controls,video_bitrate={bitrate},video_gop_size={gop},\
+    template: "v4l2h265enc output-io-mode={io} extra-controls=\"controls,video_bitrate={bitrate},video_gop_size={gop},\
                frame_level_rate_control_enable=1\"",
     trap: "frame rate control is off by default: it is set",
     ..VSI_H264
@@ -201,6 +205,7 @@ pub const VSI_DEC_H264: Family = Family {
     task: Task::Decode(VideoCodec::H264),
     memory: Memory::Dmabuf,
     card: Some("vsi_v4l2dec"),
+    template: "v4l2h264dec",
     trap: "needs its user-space daemon, else ENODEV",
     facts: VSI,
     ..ROW
@@ -211,7 +216,8 @@ pub const VPUDEC_H264: Family = Family {
     element: "vpudec",
     task: Task::Decode(VideoCodec::H264),
     memory: Memory::Dmabuf,
-    trap: "drops frames by default: frame-drop=false",
+    template: "vpudec frame-drop=false",
+    trap: "drops frames by default: that is switched off",
     facts: VPU_WRAPPER,
     ..ROW
 };
@@ -224,6 +230,7 @@ pub const STATELESS_H264: Family = Family {
     element: "v4l2slh264dec",
     task: Task::Decode(VideoCodec::H264),
     memory: Memory::Dmabuf,
+    template: "v4l2slh264dec ! video/x-raw,format=NV12",
     facts: HANTRO,
     ..ROW
 };
@@ -232,13 +239,31 @@ pub const STATELESS_H264: Family = Family {
 pub const STATELESS_H265: Family = Family {
     element: "v4l2slh265dec",
     task: Task::Decode(VideoCodec::H265),
-    trap: "may give tiled frames: ask for NV12",
+    template: "v4l2slh265dec ! video/x-raw,format=NV12",
+    trap: "may give tiled frames: NV12 is asked for",
     ..STATELESS_H264
 };
 
 /// NXP's 2D converter.
-pub const G2D: Family =
-    Family { element: "imxvideoconvert_g2d", task: Task::Convert, memory: Memory::Dmabuf, facts: VPU_WRAPPER, ..ROW };
+pub const G2D: Family = Family {
+    element: "imxvideoconvert_g2d",
+    memory: Memory::Dmabuf,
+    template: "imxvideoconvert_g2d",
+    facts: VPU_WRAPPER,
+    ..ROW
+};
+
+/// The JPEG decoder that NXP's chips of this family have.
+pub const MXC_JPEG_DEC: Family = Family {
+    element: "v4l2jpegdec",
+    task: Task::DecodeJpeg,
+    memory: Memory::Dmabuf,
+    card: Some("mxc-jpeg"),
+    template: "v4l2jpegdec",
+    trap: "only one catalogue lists the hardware for this chip",
+    facts: "that catalogue, unconfirmed [P]; name of the card: Linux mxc-jpeg.c [G]",
+    ..ROW
+};
 
 /// Qualcomm's Codec2 encoder.
 pub const QTIC2_H264: Family = Family {
@@ -263,7 +288,7 @@ pub const IRIS_H264: Family = Family {
     element: "v4l2h264enc",
     task: Task::Encode(VideoCodec::H264),
     memory: Memory::Dmabuf,
-    template: "v4l2h264enc capture-io-mode=dmabuf output-io-mode=dmabuf-import \
+    template: "v4l2h264enc capture-io-mode=dmabuf output-io-mode={io} \
                extra-controls=\"controls,video_bitrate={bitrate},video_gop_size={gop}\"",
     trap: "the SDK's examples set both io modes to dmabuf (4)",
     facts: "docs.qualcomm.com SDK examples [P]; Linux drivers/media/platform/qcom/iris/iris_probe.c [S]",
@@ -274,7 +299,7 @@ pub const IRIS_H264: Family = Family {
 pub const IRIS_H265: Family = Family {
     element: "v4l2h265enc",
     task: Task::Encode(VideoCodec::H265),
-    template: "v4l2h265enc capture-io-mode=dmabuf output-io-mode=dmabuf-import \
+    template: "v4l2h265enc capture-io-mode=dmabuf output-io-mode={io} \
                extra-controls=\"controls,video_bitrate={bitrate},video_gop_size={gop}\"",
     ..IRIS_H264
 };
@@ -284,6 +309,7 @@ pub const QTIC2_DEC_H264: Family = Family {
     element: "qtic2vdec",
     task: Task::Decode(VideoCodec::H264),
     memory: Memory::Dmabuf,
+    template: "qtic2vdec",
     trap: "needs chroma-format and bit-depth in its caps, so h264parse first; its memories are not dmabuf-typed",
     facts: QTI,
     ..ROW
@@ -297,19 +323,26 @@ pub const IRIS_DEC_H264: Family = Family {
     element: "v4l2h264dec",
     task: Task::Decode(VideoCodec::H264),
     memory: Memory::Dmabuf,
+    template: "v4l2h264dec capture-io-mode=dmabuf output-io-mode=dmabuf",
+    trap: "the SDK's examples set both io modes to dmabuf (4): so do we",
     facts: "docs.qualcomm.com SDK examples [P]",
     ..ROW
 };
 
 /// The same for H.265.
-pub const IRIS_DEC_H265: Family =
-    Family { element: "v4l2h265dec", task: Task::Decode(VideoCodec::H265), ..IRIS_DEC_H264 };
+pub const IRIS_DEC_H265: Family = Family {
+    element: "v4l2h265dec",
+    task: Task::Decode(VideoCodec::H265),
+    template: "v4l2h265dec capture-io-mode=dmabuf output-io-mode=dmabuf",
+    ..IRIS_DEC_H264
+};
 
 /// Qualcomm's JPEG encoder.
 pub const QTIJPEG: Family = Family {
     element: "qtijpegenc",
     task: Task::EncodeJpeg,
     memory: Memory::Dmabuf,
+    template: "qtijpegenc",
     trap: "takes fd memory only, and works through the camera service",
     facts: QTI,
     ..ROW
@@ -317,7 +350,7 @@ pub const QTIJPEG: Family = Family {
 
 /// Qualcomm's converter.
 pub const QTIVTRANSFORM: Family =
-    Family { element: "qtivtransform", task: Task::Convert, memory: Memory::Dmabuf, facts: QTI, ..ROW };
+    Family { element: "qtivtransform", memory: Memory::Dmabuf, template: "qtivtransform", facts: QTI, ..ROW };
 
 /// The CPU's H.264 encoder. One thread: slices of one picture in several threads cost more CPU in total than they gain, and
 /// lenses run in parallel anyway. Fixed GOPs: no keyframes at scene changes.
@@ -341,28 +374,54 @@ pub const X265: Family = Family {
     ..X264
 };
 
-/// The CPU's H.264 decoder. One thread: with frame threads it returns pictures late.
-pub const AVDEC_H264: Family =
-    Family { element: "avdec_h264", task: Task::Decode(VideoCodec::H264), facts: HOST, ..ROW };
+/// The CPU's H.264 decoder. One thread: with frame threads it returns pictures late. Without direct rendering: with it, libav's
+/// lock on the picture makes GStreamer copy it into fresh memory, which costs more than the copy into a pool's buffer that this
+/// asks for.
+pub const AVDEC_H264: Family = Family {
+    element: "avdec_h264",
+    task: Task::Decode(VideoCodec::H264),
+    template: "avdec_h264 max-threads=1 direct-rendering=false",
+    facts: HOST,
+    ..ROW
+};
 
 /// Cisco's H.264 decoder.
-pub const OPENH264_DEC: Family =
-    Family { element: "openh264dec", task: Task::Decode(VideoCodec::H264), facts: HOST, ..ROW };
+pub const OPENH264_DEC: Family = Family {
+    element: "openh264dec",
+    task: Task::Decode(VideoCodec::H264),
+    template: "video/x-h264,stream-format=byte-stream ! openh264dec",
+    facts: HOST,
+    ..ROW
+};
 
 /// The CPU's H.265 decoder.
-pub const AVDEC_H265: Family =
-    Family { element: "avdec_h265", task: Task::Decode(VideoCodec::H265), facts: HOST, ..ROW };
+pub const AVDEC_H265: Family = Family {
+    element: "avdec_h265",
+    task: Task::Decode(VideoCodec::H265),
+    template: "avdec_h265 max-threads=1 direct-rendering=false",
+    ..AVDEC_H264
+};
 
 /// Another H.265 decoder.
-pub const LIBDE265: Family =
-    Family { element: "libde265dec", task: Task::Decode(VideoCodec::H265), facts: HOST, ..ROW };
+pub const LIBDE265: Family = Family {
+    element: "libde265dec",
+    task: Task::Decode(VideoCodec::H265),
+    template: "libde265dec max-threads=1",
+    facts: HOST,
+    ..ROW
+};
 
 /// The CPU's JPEG encoder.
-pub const JPEGENC: Family = Family { element: "jpegenc", task: Task::EncodeJpeg, facts: HOST, ..ROW };
+pub const JPEGENC: Family =
+    Family { element: "jpegenc", task: Task::EncodeJpeg, template: "jpegenc idct-method=islow", facts: HOST, ..ROW };
+
+/// The CPU's JPEG decoder.
+pub const JPEGDEC: Family =
+    Family { element: "jpegdec", task: Task::DecodeJpeg, template: "jpegdec", facts: HOST, ..ROW };
 
 /// The CPU's converter.
-pub const VIDEOCONVERT: Family = Family { element: "videoconvert", task: Task::Convert, facts: HOST, ..ROW };
+pub const VIDEOCONVERT: Family = Family { element: "videoconvert", template: "videoconvert", facts: HOST, ..ROW };
 
 /// What every machine has, in order of preference.
-pub const SOFTWARE: [&Family; 8] =
-    [&X264, &X265, &AVDEC_H264, &OPENH264_DEC, &AVDEC_H265, &LIBDE265, &JPEGENC, &VIDEOCONVERT];
+pub const SOFTWARE: [&Family; 9] =
+    [&X264, &X265, &AVDEC_H264, &OPENH264_DEC, &AVDEC_H265, &LIBDE265, &JPEGENC, &JPEGDEC, &VIDEOCONVERT];

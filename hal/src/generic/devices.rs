@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
@@ -71,20 +70,6 @@ fn describe(node: &Path, names: &BTreeMap<PathBuf, String>) -> Option<Device> {
         properties,
         controls,
     })
-}
-
-/// The modes of one node, for opening it. A node that captures no video is [`io::ErrorKind::Unsupported`].
-pub(crate) fn capture_modes(node: &Path) -> io::Result<Vec<DeviceMode>> {
-    fs::metadata(node)?;
-    let open = v4l::Device::with_path(node)?;
-    let unsupported = |why: &str| io::Error::new(io::ErrorKind::Unsupported, why.to_owned());
-    let caps = catch_unwind(|| open.query_caps()).map_err(|_| unsupported("its driver sends no text"))?;
-    // ENOTTY: not a V4L2 device at all.
-    let caps = caps.map_err(|e| if e.raw_os_error() == Some(25) { unsupported("it is no V4L2 device") } else { e })?;
-    if !caps.capabilities.intersects(Flags::VIDEO_CAPTURE | Flags::VIDEO_CAPTURE_MPLANE) {
-        return Err(unsupported("it captures no video"));
-    }
-    Ok(catch_unwind(|| modes(&open)).unwrap_or_default())
 }
 
 fn modes(device: &v4l::Device) -> Vec<DeviceMode> {
@@ -178,9 +163,6 @@ mod tests {
     fn a_file_is_no_device() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(describe(file.path(), &BTreeMap::new()), None);
-        let why = capture_modes(file.path()).unwrap_err();
-        assert_eq!(why.kind(), io::ErrorKind::Unsupported, "{why}");
-        assert_eq!(capture_modes(Path::new("/dev/video-none")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(v4l2().iter().all(|d| d.node.is_some()), "enumeration of this machine does not fail");
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::media::VideoCodec;
+use super::raw::{self, RawOptions};
+use crate::media::{LensId, VideoCodec};
 
 /// A source as written in the configuration. `Debug` and `Display` never show credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,14 +30,33 @@ pub enum SourceSpec {
         /// User name and password, percent-decoded.
         credentials: Option<Credentials>,
     },
-    /// `v4l2:/dev/videoN` with options `width`, `height`, `fps`.
+    /// `v4l2:/dev/videoN`.
     V4l2 {
         /// The device node.
         device: PathBuf,
-        /// Wanted width and height in pixels, if given.
-        size: Option<(u32, u32)>,
-        /// Wanted frames per second, if given.
-        fps: Option<u32>,
+        /// What is asked of it.
+        options: RawOptions,
+    },
+    /// `board:NAME`, a lens of the device tree, captured by whatever route this board has.
+    Board {
+        /// Its name in the tree.
+        lens: LensId,
+        /// What is asked of it.
+        options: RawOptions,
+    },
+    /// `libcamera:ID`.
+    Libcamera {
+        /// The camera's id in libcamera.
+        camera: String,
+        /// What is asked of it.
+        options: RawOptions,
+    },
+    /// `qmmf:NUMBER`, a camera of Qualcomm's camera service.
+    Qmmf {
+        /// Its number there.
+        camera: u32,
+        /// What is asked of it.
+        options: RawOptions,
     },
 }
 
@@ -85,12 +105,12 @@ impl Default for TestPattern {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSource {
     /// No scheme that MOS knows.
-    #[error("a source starts with test:, file:/, rtsp:// or v4l2:/dev/video")]
+    #[error("a source starts with board:, rtsp://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:")]
     Scheme,
     /// An option that this kind of source does not have.
     #[error("{kind} sources have no option {option}; accepted: {accepted}")]
     UnknownOption {
-        /// `test`, `file`, `v4l2`.
+        /// `test`, `file`, `v4l2`…
         kind: &'static str,
         /// The name as written, if it can be shown.
         option: String,
@@ -113,6 +133,14 @@ pub enum BadSource {
         /// How it would look.
         example: &'static str,
     },
+    /// What names the camera after `board:`, `libcamera:` or `qmmf:`.
+    #[error("{kind} sources need {accepted}")]
+    Name {
+        /// `board`, `libcamera` or `qmmf`.
+        kind: &'static str,
+        /// What would be accepted.
+        accepted: &'static str,
+    },
     /// The URL after `rtsp:`.
     #[error(
         "not a usable RTSP URL: {0}; it looks like rtsp://user:password@host:554/path, with @ : / ? # % in user and password written as %40 %3A %2F %3F %23 %25"
@@ -130,8 +158,8 @@ impl SourceSpec {
         if let Some(rest) = text.strip_prefix("file:") {
             return parse_file(rest);
         }
-        if let Some(rest) = text.strip_prefix("v4l2:") {
-            return parse_v4l2(rest);
+        if let Some(read) = raw::parse(text) {
+            return read;
         }
         if text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("rtsp:")) {
             return parse_rtsp(text);
@@ -148,7 +176,7 @@ impl SourceSpec {
         }
         let path = Path::new(text);
         if text.starts_with("/dev/") {
-            return Ok(Self::V4l2 { device: path.to_owned(), size: None, fps: None });
+            return Ok(Self::V4l2 { device: path.to_owned(), options: RawOptions::default() });
         }
         match std::path::absolute(path) {
             Ok(path) if !text.is_empty() && !text.contains("://") => Ok(Self::File { path, looped: true }),
@@ -177,6 +205,9 @@ impl fmt::Display for SourceSpec {
             }
             Self::Rtsp { url, .. } => f.write_str(&redacted(url)),
             Self::V4l2 { device, .. } => write!(f, "v4l2:{}", device.display()),
+            Self::Board { lens, .. } => write!(f, "board:{lens}"),
+            Self::Libcamera { camera, .. } => write!(f, "libcamera:{camera}"),
+            Self::Qmmf { camera, .. } => write!(f, "qmmf:{camera}"),
         }
     }
 }
@@ -212,13 +243,7 @@ fn parse_test(rest: &str) -> Result<SourceSpec, BadSource> {
             "width" => t.width = even("width", &value, 64, 7680)?,
             "height" => t.height = even("height", &value, 64, 4320)?,
             "fps" => t.fps = number("fps", &value, 1, 240)?,
-            "codec" => {
-                t.codec = match &*value {
-                    "h264" => VideoCodec::H264,
-                    "h265" => VideoCodec::H265,
-                    _ => return Err(BadSource::Option { option: "codec", accepted: "h264 or h265".into() }),
-                }
-            }
+            "codec" => t.codec = codec(&value)?,
             "gop" => gop = Some(value.into_owned()),
             "bitrate" => t.bitrate = number("bitrate", &value, 50_000, 200_000_000)?,
             "audio" => t.audio = boolean("audio", &value)?,
@@ -253,36 +278,6 @@ fn parse_file(rest: &str) -> Result<SourceSpec, BadSource> {
     Ok(SourceSpec::File { path: path.into(), looped })
 }
 
-fn parse_v4l2(rest: &str) -> Result<SourceSpec, BadSource> {
-    let (path, query) = split_query(rest);
-    let (mut width, mut height, mut fps) = (None, None, None);
-    for (name, value) in options(query) {
-        match &*name {
-            "width" => width = Some(number("width", &value, 16, 16384)?),
-            "height" => height = Some(number("height", &value, 16, 16384)?),
-            "fps" => fps = Some(number("fps", &value, 1, 1000)?),
-            _ => {
-                let accepted = "width, height, fps";
-                return Err(BadSource::UnknownOption { kind: "v4l2", option: shown(&name), accepted });
-            }
-        }
-    }
-    let size = match (width, height) {
-        (Some(w), Some(h)) => Some((w, h)),
-        (None, None) => None,
-        (Some(_), None) => {
-            return Err(BadSource::Option { option: "height", accepted: "given together with width".into() });
-        }
-        (None, Some(_)) => {
-            return Err(BadSource::Option { option: "width", accepted: "given together with height".into() });
-        }
-    };
-    if !path.starts_with("/dev/") || path.contains('\0') {
-        return Err(BadSource::Path { kind: "v4l2", example: "v4l2:/dev/video0?width=1280&height=720&fps=30" });
-    }
-    Ok(SourceSpec::V4l2 { device: path.into(), size, fps })
-}
-
 fn parse_rtsp(text: &str) -> Result<SourceSpec, BadSource> {
     let bad = |why: &str| BadSource::Url(why.to_owned());
     // The parser's errors are fixed texts without the input.
@@ -305,21 +300,21 @@ fn parse_rtsp(text: &str) -> Result<SourceSpec, BadSource> {
     Ok(SourceSpec::Rtsp { url, credentials })
 }
 
-fn split_query(text: &str) -> (&str, &str) {
+pub(super) fn split_query(text: &str) -> (&str, &str) {
     text.split_once('?').unwrap_or((text, ""))
 }
 
-fn options(query: &str) -> url::form_urlencoded::Parse<'_> {
+pub(super) fn options(query: &str) -> url::form_urlencoded::Parse<'_> {
     url::form_urlencoded::parse(query.as_bytes())
 }
 
 /// A name as far as it may be shown: a word, nothing that could be a credential in the wrong place.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     let word = name.len() <= 16 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'-');
     if word && !name.is_empty() { format!("'{name}'") } else { "of that name".to_owned() }
 }
 
-fn number(option: &'static str, text: &str, min: u32, max: u32) -> Result<u32, BadSource> {
+pub(super) fn number(option: &'static str, text: &str, min: u32, max: u32) -> Result<u32, BadSource> {
     text.parse()
         .ok()
         .filter(|n| (min..=max).contains(n))
@@ -333,6 +328,14 @@ fn even(option: &'static str, text: &str, min: u32, max: u32) -> Result<u32, Bad
         .ok_or_else(|| BadSource::Option { option, accepted: format!("an even number from {min} to {max}") })
 }
 
+pub(super) fn codec(text: &str) -> Result<VideoCodec, BadSource> {
+    match text {
+        "h264" => Ok(VideoCodec::H264),
+        "h265" => Ok(VideoCodec::H265),
+        _ => Err(BadSource::Option { option: "codec", accepted: "h264 or h265".into() }),
+    }
+}
+
 fn boolean(option: &'static str, text: &str) -> Result<bool, BadSource> {
     match text {
         "true" => Ok(true),
@@ -342,7 +345,7 @@ fn boolean(option: &'static str, text: &str) -> Result<bool, BadSource> {
 }
 
 /// Undoes percent-encoding (RFC 3986 section 2.1); a lone `%` stands for itself. `None` if the result is not UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let digit = |i: usize| bytes.get(i).and_then(|b| char::from(*b).to_digit(16));
     let mut out = Vec::with_capacity(bytes.len());
@@ -402,12 +405,6 @@ mod tests {
         assert!(matches!(SourceSpec::parse("file:a.mp4"), Err(BadSource::Path { .. })));
         assert!(matches!(SourceSpec::parse("file:/a.mp4?loops=1"), Err(BadSource::UnknownOption { .. })));
         assert!(matches!(SourceSpec::parse("v4l2:video0"), Err(BadSource::Path { .. })));
-        assert!(matches!(
-            SourceSpec::parse("v4l2:/dev/video0?width=640"),
-            Err(BadSource::Option { option: "height", .. })
-        ));
-        let v = SourceSpec::parse("v4l2:/dev/video0?width=640&height=480&fps=30").unwrap();
-        assert_eq!(v, SourceSpec::V4l2 { device: "/dev/video0".into(), size: Some((640, 480)), fps: Some(30) });
     }
 
     #[test]
@@ -441,6 +438,9 @@ mod tests {
             "test:?admin:hunter2@host",
             "file:admin:hunter2@host",
             "v4l2:admin:hunter2",
+            "board:admin:hunter2",
+            "libcamera:admin:hunter2?x=1",
+            "qmmf:admin:hunter2@host",
             "",
         ] {
             let e = SourceSpec::parse(bad).unwrap_err();
@@ -462,7 +462,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC*") {
-            for prefix in ["", "test:?", "file:", "v4l2:", "rtsp://", "rtsp://user:pass@host/"] {
+            for prefix in ["", "test:?", "file:", "v4l2:", "board:", "libcamera:", "qmmf:", "qmmf:1?", "rtsp://", "rtsp://user:pass@host/"] {
                 let _ = SourceSpec::parse(&format!("{prefix}{text}"));
                 let _ = SourceSpec::for_input(&format!("{prefix}{text}"));
             }

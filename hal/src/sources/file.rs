@@ -44,7 +44,7 @@ pub(super) fn open(path: &Path, looped: bool, audio: bool, outlet: &Arc<Outlet>)
         round: 0,
         end: 0,
     };
-    let live = Live::start(&pipeline, outlet, live::Kind::Played)?;
+    let live = Live::start(&pipeline, outlet, live::Kind::Played, ())?;
     let spawned = std::thread::Builder::new().name("mos-file".into()).spawn(move || player.run());
     spawned.map_err(|e| outlet.broken(format!("no thread: {e}")))?;
     Ok(live)

@@ -13,6 +13,7 @@ use gstreamer_video::UpstreamForceKeyUnitEvent;
 use super::outlet::Outlet;
 use super::samples::Samples;
 use crate::clock::Mono;
+use crate::codecs::families::Memory;
 use crate::gst as common;
 use crate::source::{LensSource, SourceError};
 
@@ -43,12 +44,20 @@ pub(super) struct Live {
     pipeline: Option<gst::Pipeline>,
     outlet: Arc<Outlet>,
     kind: Kind,
+    /// Let go when the pipeline is gone.
+    held: Option<Box<dyn Send + Sync>>,
 }
 
 impl Live {
-    /// Connects the sinks and starts.
-    pub(super) fn start(pipeline: &gst::Pipeline, outlet: &Arc<Outlet>, kind: Kind) -> Result<Self, SourceError> {
-        let this = Self { pipeline: Some(pipeline.clone()), outlet: Arc::clone(outlet), kind };
+    /// Connects the sinks and starts. `held` is dropped when the pipeline has really stopped.
+    pub(super) fn start(
+        pipeline: &gst::Pipeline,
+        outlet: &Arc<Outlet>,
+        kind: Kind,
+        held: impl Send + Sync + 'static,
+    ) -> Result<Self, SourceError> {
+        let held: Option<Box<dyn Send + Sync>> = Some(Box::new(held));
+        let this = Self { pipeline: Some(pipeline.clone()), outlet: Arc::clone(outlet), kind, held };
         for name in [VIDEO, AUDIO] {
             if let Ok(sink) = common::named::<AppSink>(pipeline, name) {
                 deliver(&sink, Arc::clone(outlet), Samples::new(kind == Kind::Passed));
@@ -65,6 +74,12 @@ impl Live {
         }
         Ok(this)
     }
+
+    /// For tests that look inside.
+    #[cfg(test)]
+    pub(super) fn pipeline(&self) -> &gst::Pipeline {
+        self.pipeline.as_ref().expect("it is taken only by drop")
+    }
 }
 
 impl LensSource for Live {
@@ -74,13 +89,18 @@ impl LensSource for Live {
         let Some(pad) = sink.static_pad("sink") else { return false };
         pad.push_event(UpstreamForceKeyUnitEvent::builder().all_headers(true).build())
     }
+
+    /// Pictures of our own are painted by the CPU; cameras tell of theirs by themselves.
+    fn memory(&self) -> Option<Memory> {
+        (self.kind == Kind::Encoded).then_some(Memory::System)
+    }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         self.outlet.silence();
         if let Some(pipeline) = self.pipeline.take() {
-            common::stop(pipeline);
+            common::stop_and_release(pipeline, self.held.take());
         }
     }
 }
@@ -120,7 +140,7 @@ fn watch(pipeline: &gst::Pipeline, outlet: &Arc<Outlet>, kind: Kind) {
 }
 
 /// Which kind of failure an element's error is.
-fn failure(outlet: &Outlet, error: &gst::message::Error) -> SourceError {
+pub(super) fn failure(outlet: &Outlet, error: &gst::message::Error) -> SourceError {
     use gst::{CoreError, ResourceError as R, StreamError as S};
     let (what, detail, error) = (outlet.what.clone(), common::words(error), error.error());
     match error.kind::<R>() {

@@ -25,7 +25,7 @@ const LATE: i64 = 3_000_000_000;
 /// Starts the scene; `audio` adds a tone.
 pub(super) fn open(pattern: &TestPattern, audio: bool, outlet: &Arc<Outlet>) -> Result<Live, SourceError> {
     let (pipeline, feed) = build(pattern, audio && pattern.audio).map_err(|why| outlet.unsupported(why))?;
-    let live = Live::start(&pipeline, outlet, live::Kind::Encoded)?;
+    let live = Live::start(&pipeline, outlet, live::Kind::Encoded, ())?;
     let outlet = Arc::clone(outlet);
     let on_error = Arc::clone(&outlet);
     let spawned = std::thread::Builder::new().name("mos-scene".into()).spawn(move || feed.run(&outlet));

@@ -1,0 +1,316 @@
+//! `v4l2:`, `libcamera:`, `qmmf:` and `board:`, cameras that deliver raw pictures, or at most JPEG or H.264 of their own.
+//!
+//! Promises to pass H.264 on as it is where the camera encodes, and else to encode with the best that the board has; to stamp
+//! frames with the driver's monotonic capture time; that a slow encoder costs raw frames, each of which is told, and never
+//! blocks the driver; and that the limits of the encoder are kept, over all lenses.
+//!
+//! Opening happens on a thread of its own, since camera software may take its time: what fails arrives as the end of the
+//! source. A camera is opened once at a time.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use self::line::{Encoded, Line};
+use self::origin::{Origin, Source};
+use super::contract::{self, Contract, Passing};
+use super::leaks;
+use super::live::{self, Live};
+use super::outlet::Outlet;
+use crate::clock::{Clock, Mono};
+use crate::codecs::families::{Memory, Task};
+use crate::gst as common;
+use crate::machine::{Claim, Machine};
+use crate::media::{AccessUnit, VideoCodec};
+use crate::source::{LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
+
+mod line;
+mod modes;
+mod origin;
+
+/// A camera that is being opened or runs.
+pub(super) struct Camera {
+    outlet: Arc<Outlet>,
+    slot: Arc<Mutex<Slot>>,
+    memory: Arc<Mutex<Option<Memory>>>,
+}
+
+enum Slot {
+    Opening,
+    Running(Live),
+    /// Dropped while it was being opened.
+    Gone,
+}
+
+/// Starts opening.
+pub(super) fn open(
+    spec: &SourceSpec,
+    machine: &Arc<Machine>,
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn UnitSink>,
+) -> Result<Camera, SourceError> {
+    let learner = Arc::new(Learner { sink, lesson: OnceLock::new() });
+    let outlet = Outlet::new(spec.to_string(), clock, learner.clone());
+    let (slot, memory) = (Arc::new(Mutex::new(Slot::Opening)), Arc::default());
+    let camera = Camera { outlet: Arc::clone(&outlet), slot: Arc::clone(&slot), memory: Arc::clone(&memory) };
+    let opening = Opening { spec: spec.clone(), machine: Arc::clone(machine), outlet, learner, memory };
+    let open = move || match opening.run() {
+        Ok(live) => {
+            let mut now = lock(&slot);
+            // What was dropped meanwhile is stopped here, outside of the lock.
+            let unwanted = if matches!(*now, Slot::Gone) {
+                Some(live)
+            } else {
+                *now = Slot::Running(live);
+                None
+            };
+            drop(now);
+            drop(unwanted);
+        }
+        Err(why) => opening.outlet.end(why),
+    };
+    let spawned = std::thread::Builder::new().name("mos-camera".into()).spawn(open);
+    spawned.map_err(|e| camera.outlet.broken(format!("no thread: {e}")))?;
+    Ok(camera)
+}
+
+impl LensSource for Camera {
+    fn request_keyframe(&self) -> bool {
+        match &*lock(&self.slot) {
+            Slot::Running(live) => live.request_keyframe(),
+            Slot::Opening | Slot::Gone => false,
+        }
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        *lock(&self.memory)
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.outlet.silence();
+        let last = std::mem::replace(&mut *lock(&self.slot), Slot::Gone);
+        drop(last);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Lesson = Box<dyn Fn(&SourceError) + Send + Sync>;
+
+/// Hands on what the camera delivers, and remembers of its end what the next opening can do better.
+struct Learner {
+    sink: Arc<dyn UnitSink>,
+    lesson: OnceLock<Lesson>,
+}
+
+impl UnitSink for Learner {
+    fn unit(&self, unit: AccessUnit) {
+        self.sink.unit(unit);
+    }
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+        self.sink.left_out(from, to, pictures);
+    }
+    fn ended(&self, why: SourceError) {
+        if let Some(lesson) = self.lesson.get() {
+            lesson(&why);
+        }
+        self.sink.ended(why);
+    }
+}
+
+/// The thread that opens.
+struct Opening {
+    spec: SourceSpec,
+    machine: Arc<Machine>,
+    outlet: Arc<Outlet>,
+    learner: Arc<Learner>,
+    memory: Arc<Mutex<Option<Memory>>>,
+}
+
+impl Opening {
+    fn run(&self) -> Result<Live, SourceError> {
+        let (origin, mut options) = Origin::of(&self.spec, &self.machine)?;
+        origin.defaults(&mut options);
+        let name = origin.name();
+        let claim = self.machine.take(&name).ok_or_else(|| SourceError::Refused {
+            what: self.outlet.what.clone(),
+            detail: format!("{name} is in use by another lens, or has not let go since it was last closed"),
+        })?;
+        let claim = Arc::new(claim);
+        if origin.is_absent(&self.machine) {
+            let (what, detail) = (self.outlet.what.clone(), format!("there is no {name}"));
+            return Err(SourceError::Absent { what, detail });
+        }
+        let unsupported = |why: String| self.outlet.unsupported(why);
+        common::init().and_then(|()| contract::register()).map_err(unsupported)?;
+        let source = origin.source(&options, self.expected(&name, &options), &self.machine).map_err(unsupported)?;
+        self.start(source, &origin, &options, claim)
+    }
+
+    /// What the camera's pictures will be in: dmabufs where somebody takes them, unless they were found elsewhere before.
+    fn expected(&self, name: &str, options: &RawOptions) -> Memory {
+        let encoder = self.machine.element(Task::Encode(options.codec.unwrap_or(VideoCodec::H264)));
+        match encoder {
+            Ok(encoder) if !self.machine.is_in_system_memory(name) => encoder.memory,
+            _ => Memory::System,
+        }
+    }
+
+    /// From here on there is a pipeline, which must be stopped whatever happens.
+    fn start(
+        &self,
+        source: Source,
+        origin: &Origin,
+        options: &RawOptions,
+        claim: Arc<Claim>,
+    ) -> Result<Live, SourceError> {
+        let pipeline = gst::Pipeline::new();
+        match self.build(&pipeline, source, origin, options, &claim) {
+            Ok(kind) => Live::start(&pipeline, &self.outlet, kind, claim),
+            Err(why) => {
+                common::stop_and_release(pipeline, claim);
+                Err(why)
+            }
+        }
+    }
+
+    fn build(
+        &self,
+        pipeline: &gst::Pipeline,
+        source: Source,
+        origin: &Origin,
+        options: &RawOptions,
+        claim: &Arc<Claim>,
+    ) -> Result<live::Kind, SourceError> {
+        let unsupported = |why: String| self.outlet.unsupported(why);
+        let Source { element, pad } = source;
+        pipeline.add(&element).map_err(|e| self.outlet.broken(e.to_string()))?;
+        // Opened, the element tells what the camera offers.
+        if element.set_state(gst::State::Ready).is_err() {
+            let message = pipeline.bus().and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
+            return Err(match message.as_ref().map(|m| m.view()) {
+                Some(gst::MessageView::Error(e)) => live::failure(&self.outlet, e),
+                _ => self.outlet.broken("the camera cannot be opened"),
+            });
+        }
+        let name = origin.name();
+        let offered = pad.query_caps(None);
+        let mut mode = modes::pick(&offered, options, origin.unhurried()).map_err(unsupported)?;
+        let blind = mode.size.is_none() || offered.iter().all(|s| !s.has_field("format"));
+        if blind && self.machine.is_without_nv12(&name) {
+            mode.stream = modes::Stream::Any;
+        }
+        let camera = self.expected(&name, options);
+        let line = line::plan(&mode, options, camera, &self.machine).map_err(unsupported)?;
+        if let Line::Encoded(encoded) = &line {
+            self.admit(&mode, encoded, claim)?;
+        }
+        let bin =
+            gst::parse::bin_from_description(&line.text(), true).map_err(|e| unsupported(e.message().to_owned()))?;
+        let filter = bin.by_name(line::MODE).ok_or_else(|| self.outlet.broken("no filter"))?;
+        filter.set_property("caps", modes::filter(&mode, &offered));
+        pipeline.add(&bin).map_err(|e| self.outlet.broken(e.to_string()))?;
+        let input = bin.static_pad("sink").ok_or_else(|| self.outlet.broken("no input"))?;
+        // Without a check of caps: elements whose camera is not open yet promise more than there is.
+        pad.link_full(&input, gst::PadLinkCheck::HIERARCHY)
+            .map_err(|e| unsupported(format!("cannot be linked: {e}")))?;
+        log::info!("{}: {name}, {:?} {:?}", self.outlet.what, mode.stream, mode.size);
+        match line {
+            Line::Passed => Ok(live::Kind::Passed),
+            Line::Encoded(encoded) => {
+                if let Ok(queue) = common::named::<gst::Element>(pipeline, leaks::QUEUE) {
+                    contract::plain_before(&queue);
+                    leaks::watch(&queue, &self.outlet);
+                }
+                let seen = matches!(mode.stream, modes::Stream::Raw("NV12")) && blind;
+                self.watch(pipeline, &name, &mode, encoded, claim, seen)?;
+                Ok(live::Kind::Encoded)
+            }
+        }
+    }
+
+    /// Whether a line may run, as far as that is known before the first picture.
+    fn admit(&self, mode: &modes::Mode, line: &Encoded, claim: &Claim) -> Result<(), SourceError> {
+        if self.machine.production && line.memory() == Memory::System {
+            return Err(self.outlet.unsupported(only_dmabufs(&line.detour())));
+        }
+        match mode.size {
+            Some(size) => budget(line, size, mode.likely_fps, claim).map_err(|why| self.outlet.unsupported(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Judges what really passes.
+    fn watch(
+        &self,
+        pipeline: &gst::Pipeline,
+        name: &str,
+        mode: &modes::Mode,
+        line: Encoded,
+        claim: &Arc<Claim>,
+        hoped_for_nv12: bool,
+    ) -> Result<(), SourceError> {
+        let contract: Contract = common::named(pipeline, line::CONTRACT).map_err(|why| self.outlet.broken(why))?;
+        let (machine, outlet, memory) = (Arc::clone(&self.machine), Arc::clone(&self.outlet), Arc::clone(&self.memory));
+        let (name, fps) = (name.to_owned(), mode.likely_fps);
+        // Weak: the pipeline holds this, and the claim ends when the pipeline is gone.
+        let claim = Arc::downgrade(claim);
+        if hoped_for_nv12 {
+            let (machine, name, memory) = (Arc::clone(&machine), name.clone(), Arc::clone(&memory));
+            let lesson = move |why: &SourceError| {
+                if matches!(why, SourceError::Unsupported { .. }) && lock(&memory).is_none() {
+                    machine.found_without_nv12(&name);
+                }
+            };
+            let _ = self.learner.lesson.set(Box::new(lesson));
+        }
+        let judge = move |passing: Passing| {
+            let refuse = |why: String| {
+                outlet.end(outlet.unsupported(why));
+                false
+            };
+            if let Some(why) = line.encoder.refusal(passing.size, line.bitrate) {
+                return refuse(why);
+            }
+            if let Some(Err(why)) = claim.upgrade().map(|claim| budget(&line, passing.size, fps, &claim)) {
+                return refuse(why);
+            }
+            let surprise = passing.memory == Memory::System && line.input == Memory::Dmabuf;
+            if surprise && machine.production {
+                return refuse(only_dmabufs("its pictures come in CPU memory"));
+            }
+            if surprise && line.must_know() {
+                machine.found_in_system_memory(&name);
+                outlet.end(outlet.broken("its pictures come in CPU memory: it is opened again for that"));
+                return false;
+            }
+            if surprise {
+                outlet.warn("its pictures come in CPU memory");
+            }
+            *lock(&memory) = Some(if surprise { Memory::System } else { line.memory() });
+            true
+        };
+        contract::watch(&contract, Box::new(judge));
+        Ok(())
+    }
+}
+
+/// Takes the line's part of a hardware encoder.
+fn budget(line: &Encoded, (width, height): (u32, u32), fps: f32, claim: &Claim) -> Result<(), String> {
+    if line.encoder.memory == Memory::System {
+        return Ok(());
+    }
+    claim.encode(u64::from(width) * u64::from(height) * (fps.ceil() as u64))
+}
+
+pub(super) fn only_dmabufs(why: &str) -> String {
+    format!("{why}, and production = true takes lenses only whose pictures stay in dmabufs")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! Whole lines with other elements in the place of the camera, and of hardware.
+#![allow(clippy::unwrap_used)]
+
+use std::os::fd::IntoRawFd;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use gstreamer_allocators::{DmaBufAllocator, DmaBufAllocatorExtManual};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::*;
+use crate::board::Soc;
+use crate::clock::SystemClock;
+use crate::codecs::families::{Family, Limits, X264};
+use crate::device_tree::BoardLens;
+use crate::generic::Generic;
+use crate::media::FrameKind;
+use crate::platform::{Route, Stack};
+use crate::surroundings::{Here, Surroundings};
+
+type Arrived = Result<AccessUnit, SourceError>;
+
+struct Forward(mpsc::Sender<Arrived>);
+
+impl UnitSink for Forward {
+    fn unit(&self, unit: AccessUnit) {
+        let _ = self.0.send(Ok(unit));
+    }
+    fn ended(&self, why: SourceError) {
+        let _ = self.0.send(Err(why));
+    }
+}
+
+/// A board whose encoder counts as hardware.
+struct Accelerated;
+
+static ENCODER: Family = Family {
+    memory: Memory::Dmabuf,
+    limits: Limits { width: (64, 640), height: (64, 480), bitrate: (100_000, 1_000_000) },
+    ..X264
+};
+
+impl Soc for Accelerated {
+    fn name(&self) -> &'static str {
+        "accelerated"
+    }
+    fn matches(&self, _: &str) -> bool {
+        false
+    }
+    fn stack(&self, here: &dyn Surroundings) -> Stack {
+        Generic.stack(here)
+    }
+    fn elements(&self) -> &'static [&'static Family] {
+        static ELEMENTS: [&Family; 1] = [&ENCODER];
+        &ELEMENTS
+    }
+    fn route(&self, _: &BoardLens, _: &dyn Surroundings) -> Result<Route, String> {
+        Err("it is switched off".into())
+    }
+    fn encoder_budget(&self) -> Option<u64> {
+        Some(320 * 240 * 60)
+    }
+}
+
+/// What one lens is opened with.
+struct Rig {
+    opening: Opening,
+    arrived: mpsc::Receiver<Arrived>,
+}
+
+fn machine(soc: &'static dyn Soc, production: bool) -> Arc<Machine> {
+    Arc::new(Machine::new(soc, "/none".into(), Arc::new(Here::new()), production))
+}
+
+fn rig(machine: &Arc<Machine>) -> Rig {
+    common::init().and_then(|()| contract::register()).unwrap();
+    let (sender, arrived) = mpsc::channel();
+    let learner = Arc::new(Learner { sink: Arc::new(Forward(sender)), lesson: OnceLock::new() });
+    let outlet = Outlet::new("lens".into(), Arc::new(SystemClock::new().unwrap()), learner.clone());
+    let spec = SourceSpec::parse("libcamera:stand-in").unwrap();
+    Rig { opening: Opening { spec, machine: Arc::clone(machine), outlet, learner, memory: Arc::default() }, arrived }
+}
+
+impl Rig {
+    fn start(&self, camera: &str, text: &str, options: &RawOptions) -> Result<Live, SourceError> {
+        self.run(camera, stand_in(text), options)
+    }
+
+    fn run(&self, camera: &str, source: Source, options: &RawOptions) -> Result<Live, SourceError> {
+        let claim = Arc::new(self.opening.machine.take(camera).unwrap());
+        self.opening.start(source, &Origin::Libcamera(camera.into()), options, claim)
+    }
+
+    fn next(&self) -> Arrived {
+        self.arrived.recv_timeout(Duration::from_mins(1)).expect("something arrives within a minute")
+    }
+
+    fn units(&self, n: usize) -> Vec<AccessUnit> {
+        (0..n).map(|_| self.next().unwrap_or_else(|why| panic!("{why}"))).collect()
+    }
+
+    fn end(&self) -> SourceError {
+        loop {
+            if let Err(why) = self.next() {
+                return why;
+            }
+        }
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        *lock(&self.opening.memory)
+    }
+}
+
+fn stand_in(text: &str) -> Source {
+    let element: gst::Element = gst::parse::bin_from_description(text, true).unwrap().upcast();
+    let pad = element.static_pad("src").unwrap();
+    Source { element, pad }
+}
+
+const NV12: &str = "videotestsrc is-live=true ! video/x-raw,format=NV12,width=320,height=240,framerate=30/1 ! identity";
+
+/// NV12 pictures in memories typed as dmabuf, announced with plain caps, as the boards' cameras give them.
+fn in_dmabufs(text: &str) -> Source {
+    let source = stand_in(text);
+    let allocator = DmaBufAllocator::new();
+    source.pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+            let pixels = buffer.map_readable().unwrap().to_vec();
+            let file = memfd_create(c"picture", MFdFlags::MFD_CLOEXEC).unwrap();
+            nix::unistd::write(&file, &pixels).unwrap();
+            // The memory closes it.
+            let memory = unsafe { allocator.alloc_dmabuf(file.into_raw_fd(), pixels.len()) }.unwrap();
+            let buffer = buffer.make_mut();
+            buffer.remove_all_memory();
+            buffer.append_memory(memory);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    source
+}
+
+fn asked(size: Option<(u32, u32)>, fps: Option<u32>) -> RawOptions {
+    RawOptions { size, fps, ..RawOptions::default() }
+}
+
+#[test]
+fn every_kind_of_stream_delivers() {
+    let scene = "videotestsrc is-live=true";
+    let size = "width=320,height=240,framerate=30/1";
+    let raw = format!("{scene} ! video/x-raw,format=YUY2,{size} ! identity");
+    let jpeg = format!("{scene} ! video/x-raw,{size} ! jpegenc ! capsfilter caps=image/jpeg,{size}");
+    let coded = format!(
+        "{scene} ! video/x-raw,{size} ! x264enc tune=zerolatency key-int-max=10 ! \
+         capsfilter caps=video/x-h264,stream-format=byte-stream,{size}"
+    );
+    let machine = machine(&Generic, false);
+    for (text, memory) in [(raw, Some(Memory::System)), (jpeg, Some(Memory::System)), (coded, None)] {
+        let rig = rig(&machine);
+        let running = rig.start(&text, &text, &asked(None, Some(30))).unwrap();
+        let units = rig.units(5);
+        assert_eq!(units[0].kind, FrameKind::Idr);
+        assert!(units.windows(2).all(|w| w[0].pts < w[1].pts));
+        assert!(units.iter().all(|u| u.pts.unwrap() <= u.arrival));
+        assert_eq!(rig.memory(), memory, "{text}");
+        drop(running);
+    }
+}
+
+#[test]
+fn pictures_in_dmabufs_are_announced_behind_the_contract_and_reach_an_encoder_of_plain_caps() {
+    let rig = rig(&machine(&Accelerated, true));
+    let running = rig.run("a", in_dmabufs(NV12), &asked(Some((320, 240)), None)).unwrap();
+    assert_eq!(rig.units(5)[0].kind, FrameKind::Idr);
+    assert_eq!(rig.memory(), Some(Memory::Dmabuf));
+    let caps_of = |name: &str, pad: &str| {
+        let element: gst::Element = common::named(running.pipeline(), name).unwrap();
+        element.static_pad(pad).unwrap().current_caps().unwrap().to_string()
+    };
+    let raw = caps_of("raw", "sink");
+    assert!(raw.starts_with("video/x-raw(memory:DMABuf)"), "{raw}");
+    let encoded = caps_of(leaks::QUEUE, "src");
+    assert!(encoded.starts_with("video/x-raw, ") && encoded.contains("format=(string)NV12"), "{encoded}");
+}
+
+#[test]
+fn production_takes_no_picture_in_cpu_memory() {
+    let software = rig(&machine(&Generic, true));
+    let why = software.start("a", NV12, &RawOptions::default()).err().unwrap().to_string();
+    assert!(why.contains("x264enc works on the CPU, and production = true takes"), "{why}");
+    // Only the pictures themselves show where they are.
+    let pictures = rig(&machine(&Accelerated, true));
+    let _running = pictures.start("a", NV12, &RawOptions::default());
+    let why = pictures.end().to_string();
+    assert!(why.contains("its pictures come in CPU memory, and production = true takes"), "{why}");
+    assert_eq!(pictures.memory(), None);
+
+    let allowed = rig(&machine(&Accelerated, false));
+    let _running = allowed.start("a", NV12, &RawOptions::default()).unwrap();
+    allowed.units(2);
+    assert_eq!(allowed.memory(), Some(Memory::System));
+}
+
+#[test]
+fn limits_of_the_encoder_are_kept_beforehand_and_by_what_really_comes() {
+    let machine = machine(&Accelerated, false);
+    let large = "videotestsrc is-live=true ! video/x-raw,format=NV12,width=800,height=600,framerate=30/1 ! identity";
+    let lens = rig(&machine);
+    let why = lens.start("a", large, &asked(Some((800, 600)), None)).err().unwrap().to_string();
+    assert!(why.ends_with("x264enc takes pictures from 64x64 to 640x480, not 800x600"), "{why}");
+    let options = RawOptions { bitrate: Some(50_000), ..RawOptions::default() };
+    let why = lens.start("a", NV12, &options).err().unwrap().to_string();
+    assert!(why.ends_with("x264enc takes bit rates from 100000 to 1000000 bit/s, not 50000"), "{why}");
+
+    // A camera that tells its size only when it runs.
+    let silent = stand_in(large);
+    silent.pad.add_probe(gst::PadProbeType::QUERY_BOTH, |_, info| {
+        if let Some(gst::QueryViewMut::Caps(q)) = info.query_mut().map(gst::QueryRef::view_mut) {
+            q.set_result(&gst::Caps::new_empty_simple("video/x-raw"));
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let _running = lens.run("a", silent, &RawOptions { bitrate: Some(500_000), ..RawOptions::default() }).unwrap();
+    let why = lens.end().to_string();
+    assert!(why.ends_with("not 800x600"), "{why}");
+}
+
+#[test]
+fn lenses_share_the_encoder() {
+    let machine = machine(&Accelerated, false);
+    let options = asked(Some((320, 240)), Some(30));
+    let lenses = [rig(&machine), rig(&machine), rig(&machine)];
+    let first = lenses[0].start("a", NV12, &options).unwrap();
+    let _second = lenses[1].start("b", NV12, &options).unwrap();
+    let why = lenses[2].start("c", NV12, &options).err().unwrap();
+    assert!(
+        matches!(&why, SourceError::Unsupported { detail, .. } if detail.contains("the encoder of accelerated")),
+        "{why}"
+    );
+    drop(first);
+    let _third = lenses[2].start("c", NV12, &options).unwrap();
+    lenses[2].units(1);
+}
+
+#[test]
+fn a_keyframe_comes_when_it_is_asked_for() {
+    let rig = rig(&machine(&Accelerated, false));
+    let running = rig.run("a", in_dmabufs(NV12), &asked(None, Some(30))).unwrap();
+    rig.units(2);
+    assert!(running.request_keyframe());
+    assert!(
+        rig.units(20).iter().any(|unit| unit.kind == FrameKind::Idr),
+        "20 units, of 30 in a GOP, without a keyframe"
+    );
+}
+
+/// What fails on the opening thread.
+#[test]
+fn lenses_that_are_not_to_be_had_say_why() {
+    let ended = |text: &str, machine: &Arc<Machine>| {
+        let (sender, arrived) = mpsc::channel();
+        let spec = SourceSpec::parse(text).unwrap();
+        let clock = Arc::new(SystemClock::new().unwrap());
+        let _camera = open(&spec, machine, clock, Arc::new(Forward(sender))).unwrap();
+        arrived.recv_timeout(Duration::from_mins(1)).unwrap().unwrap_err()
+    };
+    let machine = machine(&Accelerated, false);
+    let why = ended("board:road", &machine);
+    assert!(
+        matches!(&why, SourceError::Absent { detail, .. } if detail.starts_with("the device tree at /none describes no lens")),
+        "{why}"
+    );
+    let why = ended("v4l2:/dev/video-none", &machine);
+    assert!(matches!(why, SourceError::Absent { .. }), "{why}");
+    let _claim = machine.take("v4l2:/dev/video7").unwrap();
+    let why = ended("v4l2:/dev/video7", &machine);
+    assert!(matches!(&why, SourceError::Refused { detail, .. } if detail.contains("in use by another lens")), "{why}");
+}
