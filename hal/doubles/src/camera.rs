@@ -92,12 +92,10 @@ impl Camera {
         let asked = asked.or_else(|| existing.first().map(|c| c.0.clone())).unwrap_or_default();
         let found = existing.into_iter().find(|c| c.0 == asked);
         let Some(found) = found.filter(|_| faults::of(&asked) != Some(Fault::Gone)) else {
-            gst::element_error!(element, gst::ResourceError::NotFound, ("no camera {asked:?}"));
-            return Err(gst::StateChangeError);
+            return Err(self.unopened(element, gst::ResourceError::NotFound, &format!("no camera {asked:?}")));
         };
         if !locked(&OPEN).insert(format!("{}:{asked}", self.facts.property)) {
-            gst::element_error!(element, gst::ResourceError::Busy, ("camera {asked:?} is in use"));
-            return Err(gst::StateChangeError);
+            return Err(self.unopened(element, gst::ResourceError::Busy, &format!("camera {asked:?} is in use")));
         }
         if !self.facts.handlers.contains_key(&found.1) {
             self.values.complain(&name, format!("MOS_DOUBLES_CAMERAS: no handler {}", found.1));
@@ -106,6 +104,14 @@ impl Camera {
         let mut state = locked(&self.state);
         *state = State { open: Some(found), next_pad: state.next_pad, ..State::default() };
         Ok(())
+    }
+
+    fn unopened(&self, element: &gst::Element, kind: gst::ResourceError, what: &str) -> gst::StateChangeError {
+        events::event("open-failed", &self.double.element, &element.name(), json!({ "what": what }));
+        if !self.facts.silent_failure {
+            gst::element_error!(element, kind, ("{what}"));
+        }
+        gst::StateChangeError
     }
 
     /// READY→NULL.
@@ -175,7 +181,15 @@ impl Camera {
                 match camera.negotiate(&element, &pad) {
                     Ok(made) => stream = Some(made),
                     Err(what) => {
-                        gst::element_error!(element, gst::StreamError::Format, ("{what}"));
+                        // The words of the base class for sources; the reason stands only in the debug text.
+                        let debug = format!("streaming stopped, reason not-negotiated (-4): {what}");
+                        gst::element_error!(
+                            element,
+                            gst::StreamError::Failed,
+                            ("Internal data stream error."),
+                            ["{debug}"]
+                        );
+                        pad.push_event(gst::event::Eos::new());
                         let _ = pad.pause_task();
                         return;
                     }
@@ -440,7 +454,7 @@ impl Camera {
     pub(crate) fn query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         match query.view_mut() {
             gst::QueryViewMut::Caps(query) => {
-                let caps = self.caps(pad);
+                let caps = if self.facts.tells_caps { self.caps(pad) } else { pad.pad_template_caps() };
                 let caps = match query.filter_owned() {
                     Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
                     None => caps,

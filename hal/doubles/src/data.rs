@@ -159,6 +159,10 @@ pub struct Camera {
     pub handler: String,
     /// Handler → formats that its cameras offer, the preferred one first.
     pub handlers: BTreeMap<String, Vec<String>>,
+    /// Whether a camera that cannot be opened fails without a message on the bus.
+    pub silent_failure: bool,
+    /// Whether pads tell what the open camera offers; else they only show their template.
+    pub tells_caps: bool,
     /// Whether caps are fixed when the element becomes PAUSED (else when it streams).
     pub fixed_at_paused: bool,
     /// Buffers of a stream.

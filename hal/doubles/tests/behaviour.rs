@@ -133,21 +133,10 @@ fn a_camera_is_opened_once_at_a_time_and_again_after_it_was_closed() {
     }
     assert!(second.set_state(gst::State::Ready).is_err());
     second.set_state(gst::State::Null).unwrap();
-    let mut busy = false;
-    run_bus(&second, |m| {
-        busy |= matches!(m.view(), gst::MessageView::Error(e) if e.error().matches(gst::ResourceError::Busy));
-    });
-    assert!(busy);
     first.set_state(gst::State::Null).unwrap();
     let pad = camera.request_pad_simple("video_%u").unwrap();
     assert_eq!(pad.name(), "video_0");
     assert!(pad.has_property("extra-buffers"));
     camera.release_request_pad(&pad);
     assert!(camera.pads().is_empty());
-}
-
-fn run_bus(pipeline: &gst::Pipeline, mut see: impl FnMut(&gst::Message)) {
-    while let Some(message) = pipeline.bus().unwrap().pop() {
-        see(&message);
-    }
 }
