@@ -9,6 +9,7 @@ use crate::device_tree::BoardLens;
 use crate::gmsl::GmslLink;
 use crate::gmsl::board::ChipState;
 use crate::media::VideoFormat;
+use crate::pins::{Gpio, Pins};
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
 /// How frames reach the box.
@@ -188,6 +189,10 @@ pub trait Platform: Send + Sync {
     /// Their links, watched from the first call on: one for each lens of the tree that hangs on one.
     fn watch_gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
         Vec::new()
+    }
+    /// The GPIO lines.
+    fn pins(&self) -> Arc<dyn Pins> {
+        Arc::new(Gpio)
     }
     /// For each codec task which of the elements here fits best. Starts GStreamer.
     fn choices(&self) -> Vec<Choice> {
