@@ -64,11 +64,13 @@ pub struct Control {
 pub struct DeviceMode {
     /// DRM fourcc (`NV12`, `YUYV`) or codec name (`h264`, `mjpeg`).
     pub format: String,
-    /// Width in pixels.
+    /// Width in pixels; the greatest, if the device takes a range.
     pub width: u32,
-    /// Height in pixels.
+    /// Height in pixels; the greatest, if the device takes a range.
     pub height: u32,
-    /// Highest frame rate in frames per second.
+    /// Least width and height in pixels of a range; `None` where the device has just this size.
+    pub smallest: Option<(u32, u32)>,
+    /// Highest frame rate in frames per second; 0 where the device does not say.
     pub max_fps: f32,
 }
 
