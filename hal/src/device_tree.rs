@@ -11,7 +11,6 @@
 
 mod lenses;
 mod node;
-mod overrides;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +21,6 @@ use std::path::{Path, PathBuf};
 
 pub use lenses::{Attachment, BoardLens, Chip, Orientation, lenses};
 pub use node::Node;
-pub use overrides::{LensOverride, LensTree};
 
 /// Where Linux shows the tree.
 pub const LIVE: &str = "/proc/device-tree";

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cameras;
+mod capture;
 mod clips;
 mod commands;
 mod documents;

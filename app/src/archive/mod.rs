@@ -299,6 +299,18 @@ impl Archive {
         run::write_whole(self.inner.disk.as_ref(), &path.with_extension("tmp"), path, text.as_bytes())
     }
 
+    /// Whether there is a note, readable or not.
+    pub(crate) fn has_note(&self, path: &Path) -> bool {
+        self.inner.disk.size(path).is_ok()
+    }
+
+    /// Renames a note that cannot be read to `….broken`, so that it is not overwritten; durable on return.
+    pub(crate) fn set_note_aside(&self, path: &Path) -> Result<(), ArchiveError> {
+        let aside = path.with_extension("broken");
+        self.inner.disk.rename(path, &aside).map_err(at("rename", path))?;
+        self.inner.disk.sync_dir(Path::new("")).map_err(at("sync", Path::new("")))
+    }
+
     /// Most bytes that protected segments may take.
     #[must_use]
     pub fn protected_max_bytes(&self) -> u64 {

@@ -25,6 +25,7 @@ use super::backoff::Backoff;
 use super::breaker::Breaker;
 use super::machine::{CaptureState, Trigger, next};
 use super::rate::Rate;
+use super::settings::{StreamSettings, Target};
 use super::sink::{LensSink, Tally, cause_of};
 use super::status::{LensChange, LensStatus};
 use super::{Bell, DropMode, LOOK, LensConfig};
@@ -39,6 +40,11 @@ const SILENT: Duration = Duration::from_secs(3);
 pub(crate) const PROVEN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Lens {
+    /// As in the configuration file.
+    base: LensConfig,
+    /// What was configured since.
+    settings: StreamSettings,
+    /// Both together.
     config: LensConfig,
     intake: Arc<Intake>,
     clock: Arc<dyn Clock>,
@@ -90,6 +96,8 @@ impl Lens {
         let seed = name.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         let since = clock.mono();
         Self {
+            base: config.clone(),
+            settings: StreamSettings::default(),
             config,
             intake,
             clock,
@@ -114,6 +122,22 @@ impl Lens {
 
     pub(crate) fn id(&self) -> &LensId {
         &self.config.id
+    }
+
+    pub(crate) fn base(&self) -> &LensConfig {
+        &self.base
+    }
+
+    pub(crate) fn settings(&self) -> &StreamSettings {
+        &self.settings
+    }
+
+    /// Takes a new configuration for the next time that it is opened; whether that is another one.
+    pub(crate) fn set(&mut self, config: LensConfig, settings: StreamSettings) -> bool {
+        self.settings = settings;
+        let differs = self.config != config;
+        self.config = config;
+        differs
     }
 
     pub(crate) fn step(&mut self, platform: &dyn Platform) {
@@ -166,6 +190,9 @@ impl Lens {
             last_error: self.last_error.clone(),
             next_attempt: self.state.waits().then_some(self.due),
             breaker: self.breaker,
+            settings: self.settings.clone(),
+            target: Target::of(&self.config.source),
+            keyframe_interval: self.tally.keyframe_interval(),
             frames: self.tally.frames.load(Ordering::Relaxed),
             bytes: self.tally.bytes.load(Ordering::Relaxed),
             discontinuities: self.tally.discontinuities.load(Ordering::Relaxed),

@@ -21,8 +21,10 @@ mod lens;
 mod machine;
 mod operations;
 mod rate;
+mod settings;
 mod sink;
 mod status;
+mod store;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,13 +37,16 @@ use mos_hal::source::SourceSpec;
 
 use tokio::sync::broadcast;
 
+use crate::archive::Archive;
 use crate::record::Intake;
 
 pub use self::breaker::{Breaker, BreakerState};
 use self::lens::Lens;
 pub use self::machine::CaptureState;
 pub use self::operations::CaptureError;
+pub use self::settings::{StreamSettings, Target};
 pub use self::status::{LensChange, LensStatus};
+use self::store::Store;
 
 /// How often the lenses are looked at, unless one reports its end earlier.
 const LOOK: Duration = Duration::from_millis(500);
@@ -49,7 +54,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const BACKLOG: usize = 256;
 
 /// A lens as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LensConfig {
     /// Its id.
     pub id: LensId,
@@ -79,6 +84,7 @@ struct Shared {
     lenses: Vec<Mutex<Lens>>,
     bell: Arc<Bell>,
     changes: broadcast::Sender<LensChange>,
+    store: Mutex<Store>,
 }
 
 /// Wakes the service's thread when a source ends.
@@ -110,7 +116,7 @@ impl CaptureControlService {
             Mutex::new(Lens::new(config, intake, clock, bell, changes.clone(), drop_mode))
         };
         let lenses = lenses.into_iter().map(make).collect();
-        Self { shared: Arc::new(Shared { platform, lenses, bell, changes }) }
+        Self { shared: Arc::new(Shared { platform, lenses, bell, changes, store: Mutex::default() }) }
     }
 
     /// Starts the service's thread, which opens the sources at once; it ends after [`CaptureControlService::stop`].
@@ -124,6 +130,38 @@ impl CaptureControlService {
                 }
             }
         })
+    }
+
+    /// Takes over what earlier lives were told by ConfigureStream and keeps what this one is told. To be called before
+    /// [`CaptureControlService::spawn`].
+    pub fn remember(&self, archive: &Archive) {
+        let mut store = Store::read(archive);
+        for lens in &self.shared.lenses {
+            let mut lens = lock(lens);
+            let settings = store.of(lens.id());
+            if settings == StreamSettings::default() {
+                continue;
+            }
+            match settings.apply(lens.base()) {
+                Ok(config) => {
+                    lens.set(config, settings);
+                }
+                Err(why) => store.problems.push(format!(
+                    "lens {}: what was configured for it no longer fits, the configuration file holds: {why}",
+                    lens.id()
+                )),
+            }
+        }
+        for problem in &store.problems {
+            log::error!("{problem}");
+        }
+        *lock(&self.shared.store) = store;
+    }
+
+    /// What is wrong with settings of earlier lives.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        lock(&self.shared.store).problems.clone()
     }
 
     /// Looks at every lens once: opens what is due, gives up what is stalled.

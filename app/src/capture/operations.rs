@@ -1,4 +1,4 @@
-//! The operations of the service on one lens: StartCapture, StopCapture, ResetCapture.
+//! The operations of the service on one lens: ConfigureStream, StartCapture, StopCapture, ResetCapture.
 //!
 //! Each takes effect before it returns, at the latest when the service looks next, which it does at once; none waits for a
 //! camera. None touches footage.
@@ -6,6 +6,7 @@
 use mos_hal::media::LensId;
 
 use super::lens::{Lens, NotNow};
+use super::settings::{StreamSettings, check};
 use super::{CaptureControlService, CaptureState, LensStatus, lock};
 
 /// Why an operation was not done. Nothing has changed then.
@@ -24,6 +25,17 @@ pub enum CaptureError {
         /// What can be done instead.
         advice: &'static str,
     },
+    /// The camera or encoder cannot do it.
+    #[error("lens {lens} cannot be configured so: {why}")]
+    Settings {
+        /// The lens.
+        lens: LensId,
+        /// What would be accepted.
+        why: String,
+    },
+    /// The configuration could not be made durable.
+    #[error("the configuration cannot be kept: {0}")]
+    NotDurable(String),
 }
 
 impl CaptureControlService {
@@ -40,6 +52,38 @@ impl CaptureControlService {
     /// Drops source, circuit breaker and back-off of a lens and starts it anew (ResetCapture).
     pub fn reset_capture(&self, lens: &LensId) -> Result<LensStatus, CaptureError> {
         self.ask(lens, "there is nothing to reset; start it", Lens::reset)
+    }
+
+    /// Changes what is asked of a lens, after checking that camera and encoder can do it, and keeps it over restarts. What
+    /// `settings` leaves out stays, or with `anew` becomes what the configuration file says. A lens that is not idle is
+    /// started anew with a gap `capture_reset` (ConfigureStream).
+    pub fn configure_stream(
+        &self,
+        id: &LensId,
+        settings: &StreamSettings,
+        anew: bool,
+    ) -> Result<LensStatus, CaptureError> {
+        let refused = |why| CaptureError::Settings { lens: id.clone(), why };
+        // Held throughout: one configuration after another.
+        let mut store = lock(&self.shared.store);
+        let lens = self.shared.lenses.iter().find(|lens| lock(lens).id() == id);
+        let lens = lens.ok_or_else(|| CaptureError::NoLens(id.clone()))?;
+        let (base, before) = {
+            let lens = lock(lens);
+            (lens.base().clone(), lens.settings().clone())
+        };
+        let settings = if anew { settings.clone() } else { settings.over(&before) };
+        let config = settings.apply(&base).map_err(refused)?;
+        // May ask devices, so without holding up the lens.
+        check(&config.source, &*self.shared.platform).map_err(refused)?;
+        store.keep(id, &settings).map_err(|e| CaptureError::NotDurable(e.to_string()))?;
+        let mut lens = lock(lens);
+        if lens.set(config, settings) {
+            // Refused only of an idle lens, which takes the new settings when it is started.
+            let _ = lens.reset();
+            self.shared.bell.ring();
+        }
+        Ok(lens.status())
     }
 
     fn ask(

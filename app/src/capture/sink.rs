@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
 use mos_hal::media::{AccessUnit, FrameKind, TrackFormat};
@@ -11,7 +12,7 @@ use mos_hal::source::{SourceError, UnitSink};
 
 use crate::archive::gaps::GapCause;
 use crate::record::Intake;
-use crate::record::intake::LeftOut;
+use crate::record::intake::{LeftOut, is_entry};
 
 use super::Bell;
 
@@ -23,9 +24,24 @@ pub(crate) struct Tally {
     pub(crate) discontinuities: AtomicU64,
     pub(crate) audio_units: AtomicU64,
     video: Mutex<Option<Arc<TrackFormat>>>,
+    /// Capture time of the newest entry point, and how far it was from the one before; monotonic nanoseconds, 0 for unknown.
+    entry: AtomicI64,
+    entry_interval: AtomicI64,
 }
 
 impl Tally {
+    /// From keyframe to keyframe, as last seen.
+    pub(crate) fn keyframe_interval(&self) -> Option<Duration> {
+        let span = u64::try_from(self.entry_interval.load(Ordering::Relaxed)).ok().filter(|ns| *ns > 0)?;
+        Some(Duration::from_nanos(span))
+    }
+
+    fn note_entry(&self, at: Mono) {
+        let before = self.entry.swap(at.0, Ordering::Relaxed);
+        let span = if before == 0 { 0 } else { at.0 - before };
+        self.entry_interval.store(span, Ordering::Relaxed);
+    }
+
     pub(crate) fn video_format(&self) -> Option<Arc<TrackFormat>> {
         self.video.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -85,6 +101,9 @@ impl UnitSink for LensSink {
             self.tally.audio_units.fetch_add(1, Ordering::Relaxed);
         } else {
             self.tally.frames.fetch_add(1, Ordering::Relaxed);
+            if is_entry(unit.kind) {
+                self.tally.note_entry(unit.pts.unwrap_or(unit.arrival));
+            }
             let seen = Arc::as_ptr(&unit.format) as usize;
             if self.format_seen.swap(seen, Ordering::Relaxed) != seen {
                 let mut video = self.tally.video.lock().unwrap_or_else(PoisonError::into_inner);

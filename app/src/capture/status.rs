@@ -1,5 +1,7 @@
 //! What the service tells about a lens.
 
+use std::time::Duration;
+
 use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
 
@@ -7,6 +9,7 @@ use crate::archive::gaps::GapCause;
 
 use super::breaker::Breaker;
 use super::machine::CaptureState;
+use super::settings::{StreamSettings, Target};
 
 /// A lens as capture sees it. What was dropped on the way to the disk is in the recorder's status.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +30,12 @@ pub struct LensStatus {
     pub next_attempt: Option<Mono>,
     /// The circuit breaker.
     pub breaker: Breaker,
+    /// What was asked by ConfigureStream.
+    pub settings: StreamSettings,
+    /// What its source is asked for.
+    pub target: Target,
+    /// From keyframe to keyframe, as last seen.
+    pub keyframe_interval: Option<Duration>,
     /// Video units delivered so far.
     pub frames: u64,
     /// Bytes delivered so far, all tracks.

@@ -4,6 +4,7 @@
 //! JSON on standard output with `--json`. Never reads the archive's files itself (but
 //! `mos check`, which needs no daemon; nor do `mos reduce` and `mos probe`).
 
+mod capture;
 mod check;
 pub mod client;
 mod clip;
@@ -60,6 +61,8 @@ enum Command {
     Run(run::RunArgs),
     /// Tell how the recorder is and what is wrong with which lens
     Status(status::StatusArgs),
+    /// Tell how the lenses are captured; start, stop, configure and reset them
+    Capture(capture::CaptureArgs),
     /// List capture devices
     Devices(devices::DevicesArgs),
     /// List stored segments and gaps
@@ -147,6 +150,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::execute(&args),
             Command::Status(args) => asked(status::execute(&client()?, &args)),
+            Command::Capture(args) => asked(capture::execute(&client()?, &args)),
             Command::Devices(args) => asked(devices::execute(&client()?, &args)),
             Command::Segments(args) => asked(segments::execute(&client()?, &args)),
             Command::Clip(args) => asked(clip::execute(&client()?, &args)),

@@ -19,7 +19,7 @@ use super::segments::blocking;
 use super::storage_metrics::StorageFigures;
 use crate::archive::disk::Space;
 use crate::archive::{Counts, Health};
-use crate::capture::{CaptureState, LensStatus};
+use crate::capture::LensStatus;
 use crate::error::ErrorBody;
 use crate::record::{LensRecording, RecorderStatus, SyncTimes};
 use crate::upload::job::JobState;
@@ -43,7 +43,6 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
     let figures = Figures {
         capture: services.capture.status(),
         gmsl: gmsl::views(&services.capture.gmsl()),
-        woken: services.pins.woken(),
         recorder: services.recorder.status(),
         space: services.archive.space().ok(),
         archive: services.archive.health(),
@@ -63,8 +62,6 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
 struct Figures {
     capture: Vec<LensStatus>,
     gmsl: Vec<GmslLinkView>,
-    /// The wake line, if there is one.
-    woken: Option<bool>,
     recorder: RecorderStatus,
     space: Option<Space>,
     archive: Health,
@@ -74,18 +71,14 @@ struct Figures {
     uploads: Vec<&'static str>,
 }
 
-type CaptureFigure = fn(&LensStatus) -> f64;
 type RecordFigure = fn(&LensRecording) -> u64;
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.captured(&mut encoder)?;
+        super::capture_metrics::encode(&self.capture, &self.recorder, &mut encoder)?;
         gmsl::encode(&self.gmsl, &mut encoder)?;
-        if let Some(woken) = self.woken {
-            gauge(&mut encoder, "wake_line", "1 while the line that woke the box is active", i64::from(woken))?;
-        }
         self.recorded(&mut encoder)?;
-        self.states(&mut encoder)?;
+        self.gaps(&mut encoder)?;
         self.syncs(&mut encoder)?;
         self.stored(&mut encoder)?;
         self.storage.encode(&mut encoder)?;
@@ -94,33 +87,6 @@ impl Collector for Figures {
 }
 
 impl Figures {
-    fn captured(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, CaptureFigure); 4] = [
-            ("lens_frames", "Video frames that the source delivered", |l| l.frames as f64),
-            ("lens_bytes", "Bytes that the source delivered, all tracks", |l| l.bytes as f64),
-            ("lens_discontinuities", "Units before which the source knew of a loss", |l| l.discontinuities as f64),
-            ("lens_reconnects", "How often the source was opened again", |l| l.reconnects as f64),
-        ];
-        for (name, help, figure) in counters {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for lens in &self.capture {
-                let labels = [("lens", lens.lens.as_str())];
-                metric.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&figure(lens), None)?;
-            }
-        }
-        let gauges: [(&str, &str, CaptureFigure); 2] = [
-            ("lens_frame_rate", "Video frames per second, lately", |l| l.frame_rate),
-            ("lens_bitrate", "Bits per second, lately, all tracks", |l| l.bitrate as f64),
-        ];
-        for (name, help, figure) in gauges {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for lens in &self.capture {
-                metric.encode_family(&[("lens", lens.lens.as_str())])?.encode_gauge(&figure(lens))?;
-            }
-        }
-        Ok(())
-    }
-
     fn recorded(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let counters: [(&str, &str, RecordFigure); 4] = [
             ("lens_captured_units", "Access units that reached the recorder: stored + pending + dropped", |l| {
@@ -153,16 +119,7 @@ impl Figures {
         Ok(())
     }
 
-    /// One series per state, 1 for the present one, as Prometheus has state sets.
-    fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut metric =
-            encoder.encode_descriptor("lens_state", "1 for the state that the lens is in", None, MetricType::Gauge)?;
-        for lens in &self.capture {
-            for state in CaptureState::ALL {
-                let labels = [("lens", lens.lens.as_str()), ("state", state.name())];
-                metric.encode_family(&labels)?.encode_gauge(&i64::from(lens.state == state))?;
-            }
-        }
+    fn gaps(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "1 while there is footage, 0 during a gap; the cause is a label of the gap";
         let mut metric = encoder.encode_descriptor("lens_recording", help, None, MetricType::Gauge)?;
         for (lens, recording) in &self.recorder.lenses {

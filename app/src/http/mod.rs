@@ -6,6 +6,9 @@
 //! `SO_PEERCRED` are not there yet: [`Caller`] already tells who asks. Only this room knows status codes.
 
 mod capture;
+mod capture_control;
+mod capture_events;
+mod capture_metrics;
 mod clips;
 mod events;
 mod extract;
@@ -35,7 +38,6 @@ use axum::extract::DefaultBodyLimit;
 use crate::archive::Archive;
 use crate::capture::CaptureControlService;
 use crate::clip::Clips;
-use crate::pins::BoxPins;
 use crate::record::Recorder;
 use crate::retention::Retention;
 use crate::snapshot::Snapshots;
@@ -43,6 +45,8 @@ use crate::upload::queue::Uploads;
 use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
+pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, TargetView};
+pub use capture_events::CaptureChange;
 pub use clips::{ClipView, SpanView};
 pub use gmsl::{GmslLinkView, GmslStateView};
 pub use health::{HealthView, LensView};
@@ -73,8 +77,6 @@ pub struct Services {
     pub uploads: Uploads,
     /// What may stay.
     pub retention: Retention,
-    /// The lines of the box.
-    pub pins: BoxPins,
     /// How far the listing of earlier runs is.
     pub loading: Mutex<Loading>,
 }
@@ -141,6 +143,8 @@ fn finish(router: Router<Arc<Services>>, services: &Arc<Services>) -> Router {
 fn all() -> Routes {
     let mut routes = Routes::default();
     capture::routes(&mut routes);
+    capture_control::routes(&mut routes);
+    capture_events::routes(&mut routes);
     clips::routes(&mut routes);
     events::routes(&mut routes);
     health::routes(&mut routes);

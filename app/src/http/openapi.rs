@@ -15,6 +15,12 @@ use super::routes::Routes;
     ),
     paths(
         super::capture::list_devices,
+        super::capture_control::get_status,
+        super::capture_control::configure_stream,
+        super::capture_control::start_capture,
+        super::capture_control::stop_capture,
+        super::capture_control::reset_capture,
+        super::capture_events::get_capture_events,
         super::clips::extract_clip,
         super::clips::extract_clip_of_lens,
         super::clips::get_clip,
@@ -100,6 +106,11 @@ mod tests {
         assert_eq!(of("POST", "/segments/{id}/snapshot"), "Snapshot");
         assert_eq!(of("POST", "/uploads"), "Upload");
         assert_eq!(of("GET", "/capture/devices"), "ListDevices");
+        assert_eq!(of("GET", "/capture/status"), "GetStatus");
+        assert_eq!(of("POST", "/capture/lenses/{lens}/configure"), "ConfigureStream");
+        assert_eq!(of("POST", "/capture/lenses/{lens}/start"), "StartCapture");
+        assert_eq!(of("POST", "/capture/lenses/{lens}/stop"), "StopCapture");
+        assert_eq!(of("POST", "/capture/lenses/{lens}/reset"), "ResetCapture");
         assert_eq!(of("GET", "/events"), "GetEvents");
     }
 }

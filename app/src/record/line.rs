@@ -183,10 +183,14 @@ impl Line {
     }
 
     /// Takes in the group commit that followed [`Line::tick`].
-    pub(crate) fn after_commit(&mut self, report: &TickReport) {
+    pub(crate) fn after_commit(&mut self, report: &TickReport, now: Mono) {
         if let Some(mut current) = self.current.take() {
+            let oldest = current.file.durable().end;
             let (progress, stored) = current.file.after_sync(report);
             self.status.stored += stored;
+            if stored > 0 {
+                self.status.latency = u64::try_from(now.since(oldest)).ok().map(Duration::from_nanos);
+            }
             if let Progress::Failed(error) = progress {
                 self.sync_failed(&current.file, &error);
             } else {

@@ -73,6 +73,8 @@ pub struct LensRecording {
     pub absent: Option<GapCause>,
     /// Segments given up because a write or sync failed.
     pub abandoned: u64,
+    /// From the capture of the oldest picture of the newest durable fragment until it was durable.
+    pub latency: Option<Duration>,
 }
 
 /// What the end of a recording took.

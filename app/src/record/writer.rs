@@ -207,10 +207,10 @@ impl Recorder {
     /// Commits what was written since `begun`; writes that hang endanger the promise as much as syncs do.
     fn commit(&self, writer: &mut Writer, begun: Mono) {
         let report = self.shared.archive.commit();
-        for line in &mut writer.lines {
-            line.after_commit(&report);
-        }
         let now = self.shared.clock.mono();
+        for line in &mut writer.lines {
+            line.after_commit(&report, now);
+        }
         for (path, error) in report.failures() {
             if let Some(left_out) = writer.log.allow(&"sync", now) {
                 log::error!("cannot sync {}: {error}{}", path.display(), and_more(left_out));

@@ -1,0 +1,273 @@
+//! Control of the lenses: GetStatus, ConfigureStream, StartCapture, StopCapture, ResetCapture.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use mos_hal::clock::Mono;
+use mos_hal::media::LensId;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Services;
+use super::extract::{Body, Id, Params};
+use super::fault::Fault;
+use super::routes::Routes;
+use super::segments::blocking;
+use crate::archive::Mapping;
+use crate::capture::{CaptureControlService, CaptureError, LensStatus, StreamSettings, Target};
+use crate::error::{ErrorBody, Kind};
+use crate::record::LensRecording;
+
+/// All lenses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CaptureStatusView {
+    /// In the order of the configuration.
+    pub lenses: Vec<CaptureView>,
+}
+
+/// A lens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CaptureView {
+    /// The lens.
+    pub lens: String,
+    /// Its source without credentials.
+    pub source: String,
+    /// `absent`, `idle`, `connecting`, `streaming`, `stalled`, `backing_off`, `circuit_open` or `failed`.
+    pub state: String,
+    /// Since when, UTC microseconds.
+    pub since_ts: i64,
+    /// Why it does not deliver, as in the gap's cause; absent while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What went wrong last; kept after it works again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was, UTC microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_ts: Option<i64>,
+    /// When the next attempt is due, UTC microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_ts: Option<i64>,
+    /// How often the source was opened again.
+    pub reconnects: u64,
+    /// The circuit breaker.
+    pub breaker: BreakerView,
+    /// Video frames delivered.
+    pub frames: u64,
+    /// Frames per second, lately.
+    pub frame_rate: f64,
+    /// Bits per second, lately.
+    pub bitrate: u64,
+    /// `h264` or `h265`, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// Width in pixels, 0 while unknown.
+    pub width: u32,
+    /// Height in pixels, 0 while unknown.
+    pub height: u32,
+    /// Where raw pictures are on their way to the encoder: `dmabuf` or `system`; absent if the camera codes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Whether sound arrives.
+    pub audio: bool,
+    /// Seconds from keyframe to keyframe, as last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyframe_interval: Option<f64>,
+    /// Seconds from the capture of the oldest picture of the newest durable fragment until it was durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable_latency: Option<f64>,
+    /// Access units left out, by cause.
+    pub dropped: BTreeMap<String, u64>,
+    /// What the source is asked for, as far as it can be asked.
+    pub target: TargetView,
+    /// What of that was asked by ConfigureStream.
+    pub configured: StreamSettings,
+}
+
+/// What a source is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetView {
+    /// Width in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Frames per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_rate: Option<u32>,
+    /// `h264` or `h265`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// In bit/s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<u32>,
+    /// Frames from keyframe to keyframe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gop: Option<u32>,
+}
+
+/// A circuit breaker: five failures in a row open it, two proven trial runs close it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BreakerView {
+    /// `closed`, `open` or `half_open`.
+    pub state: String,
+    /// Failures since a run last proved itself.
+    pub failures: u32,
+    /// How often it opened.
+    pub openings: u64,
+}
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.get("/v1/capture/status", get_status);
+    routes.post("/v1/capture/lenses/{lens}/configure", configure_stream);
+    routes.post("/v1/capture/lenses/{lens}/start", start_capture);
+    routes.post("/v1/capture/lenses/{lens}/stop", stop_capture);
+    routes.post("/v1/capture/lenses/{lens}/reset", reset_capture);
+}
+
+/// How every lens is captured.
+#[utoipa::path(get, path = "/v1/capture/status", operation_id = "GetStatus", tag = "capture",
+    responses((status = 200, body = CaptureStatusView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn get_status(State(services): State<Arc<Services>>) -> Json<CaptureStatusView> {
+    let lenses = services.capture.status().iter().map(|lens| services.view(lens)).collect();
+    Json(CaptureStatusView { lenses })
+}
+
+/// How a configuration is meant.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+pub(super) struct How {
+    /// What the body leaves out becomes what the configuration file says, instead of staying as it is.
+    #[serde(default)]
+    from_file: bool,
+}
+
+/// Changes what is asked of a lens and keeps it over restarts. Checked against the modes of its device and the limits of its
+/// encoder; the error says what would be accepted. A lens that is not idle is started anew with a gap `capture_reset`.
+#[utoipa::path(post, path = "/v1/capture/lenses/{lens}/configure", operation_id = "ConfigureStream", tag = "capture",
+    params(("lens" = String, Path, description = "The lens"), How), request_body = StreamSettings,
+    responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn configure_stream(
+    State(services): State<Arc<Services>>,
+    Id(lens): Id,
+    Params(how): Params<How>,
+    Body(settings): Body<StreamSettings>,
+) -> Result<Json<CaptureView>, Fault> {
+    ask(services, lens, move |capture, lens| capture.configure_stream(lens, &settings, how.from_file)).await
+}
+
+/// Starts a lens that is idle; of any other it is refused with its state.
+#[utoipa::path(post, path = "/v1/capture/lenses/{lens}/start", operation_id = "StartCapture", tag = "capture",
+    params(("lens" = String, Path, description = "The lens")),
+    responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn start_capture(
+    State(services): State<Arc<Services>>,
+    Id(lens): Id,
+) -> Result<Json<CaptureView>, Fault> {
+    ask(services, lens, CaptureControlService::start_capture).await
+}
+
+/// Stops a lens until StartCapture or the next start of the daemon. What is missing is a gap `capture_stopped`.
+#[utoipa::path(post, path = "/v1/capture/lenses/{lens}/stop", operation_id = "StopCapture", tag = "capture",
+    params(("lens" = String, Path, description = "The lens")),
+    responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn stop_capture(
+    State(services): State<Arc<Services>>,
+    Id(lens): Id,
+) -> Result<Json<CaptureView>, Fault> {
+    ask(services, lens, CaptureControlService::stop_capture).await
+}
+
+/// Drops source, circuit breaker and delays of a lens that is not idle and starts it anew. Never touches footage; what is
+/// missing is a gap `capture_reset`.
+#[utoipa::path(post, path = "/v1/capture/lenses/{lens}/reset", operation_id = "ResetCapture", tag = "capture",
+    params(("lens" = String, Path, description = "The lens")),
+    responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn reset_capture(
+    State(services): State<Arc<Services>>,
+    Id(lens): Id,
+) -> Result<Json<CaptureView>, Fault> {
+    ask(services, lens, CaptureControlService::reset_capture).await
+}
+
+async fn ask(
+    services: Arc<Services>,
+    lens: String,
+    operation: impl FnOnce(&CaptureControlService, &LensId) -> Result<LensStatus, CaptureError> + Send + 'static,
+) -> Result<Json<CaptureView>, Fault> {
+    let Ok(id) = LensId::new(&lens) else { return Err(Fault::absent("lens", &lens)) };
+    // An old source is let go, devices may be asked and the disk may be waited for.
+    let view = blocking(move || operation(&services.capture, &id).map(|status| services.view(&status)));
+    Ok(Json(view.await??))
+}
+
+impl Services {
+    fn view(&self, lens: &LensStatus) -> CaptureView {
+        let recorder = self.recorder.status();
+        CaptureView::of(lens, recorder.lenses.get(&lens.lens), &self.archive.mapping())
+    }
+}
+
+impl CaptureView {
+    fn of(capture: &LensStatus, recording: Option<&LensRecording>, mapping: &Mapping) -> Self {
+        let utc = |at: Mono| mapping.utc_of(at).0;
+        let (width, height) = capture.size.unwrap_or_default();
+        let dropped = recording.map(|r| r.dropped.iter().map(|(cause, n)| (cause.name().to_owned(), *n)).collect());
+        Self {
+            lens: capture.lens.to_string(),
+            source: capture.source.clone(),
+            state: capture.state.name().to_owned(),
+            since_ts: utc(capture.since),
+            cause: capture.cause.map(|cause| cause.name().to_owned()),
+            last_error: capture.last_error.as_ref().map(|(text, _)| text.clone()),
+            last_error_ts: capture.last_error.as_ref().map(|(_, at)| utc(*at)),
+            next_attempt_ts: capture.next_attempt.map(utc),
+            reconnects: capture.reconnects,
+            breaker: BreakerView {
+                state: capture.breaker.state.name().to_owned(),
+                failures: capture.breaker.failures,
+                openings: capture.breaker.opened,
+            },
+            frames: capture.frames,
+            frame_rate: capture.frame_rate,
+            bitrate: capture.bitrate,
+            codec: capture.codec.map(str::to_owned),
+            width,
+            height,
+            memory: capture.memory.map(str::to_owned),
+            audio: capture.audio,
+            keyframe_interval: capture.keyframe_interval.map(|span| span.as_secs_f64()),
+            durable_latency: recording.and_then(|r| r.latency).map(|span| span.as_secs_f64()),
+            dropped: dropped.unwrap_or_default(),
+            target: TargetView::from(capture.target),
+            configured: capture.settings.clone(),
+        }
+    }
+}
+
+impl From<Target> for TargetView {
+    fn from(target: Target) -> Self {
+        Self {
+            width: target.size.map(|size| size.0),
+            height: target.size.map(|size| size.1),
+            frame_rate: target.frame_rate,
+            codec: target.codec.map(|codec| codec.name().to_owned()),
+            bitrate: target.bitrate,
+            gop: target.gop,
+        }
+    }
+}
+
+impl From<CaptureError> for Fault {
+    fn from(error: CaptureError) -> Self {
+        let kind = match &error {
+            CaptureError::NoLens(_) => Kind::NotFound,
+            CaptureError::NotNow { .. } => Kind::Conflict,
+            CaptureError::Settings { .. } => Kind::BadRequest,
+            CaptureError::NotDurable(_) => Kind::Storage,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

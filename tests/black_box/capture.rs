@@ -1,0 +1,133 @@
+//! Capture control: lenses are stopped, started, configured and reset while they are recorded; every absence keeps its
+//! cause, what was configured survives a restart, and who follows the events hears of every change.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use mos_tests::daemon::{Daemon, Setup};
+use mos_tests::judge::archive::assert_tiled;
+use mos_tests::wait_for;
+use serde_json::{Value, json};
+
+const LONG: Duration = Duration::from_mins(1);
+const SCENE: &str = "test:?width=320&height=180&fps=10&gop=10&bitrate=200000";
+
+fn lens(daemon: &Daemon) -> Value {
+    daemon.client.get("/v1/capture/status").ok()["lenses"][0].clone()
+}
+
+fn await_state(daemon: &Daemon, state: &str) -> Value {
+    wait_for(&format!("the lens to be {state}"), LONG, || Some(lens(daemon)).filter(|l| l["state"] == state))
+}
+
+fn await_gap(daemon: &Daemon, cause: &str) {
+    wait_for(&format!("a gap by {cause}"), LONG, || {
+        daemon.gaps("road").iter().any(|g| g["cause"] == cause).then_some(())
+    });
+}
+
+fn await_width(daemon: &Daemon, width: u32) {
+    wait_for(&format!("a segment {width} pixels wide"), LONG, || {
+        daemon.segments("road").iter().any(|s| s["width"] == width).then_some(())
+    });
+}
+
+#[test]
+fn a_lens_is_stopped_started_configured_and_reset_and_every_absence_keeps_its_cause() {
+    let setup = Setup::new().camera("road", SCENE);
+    let daemon = setup.start();
+    let mut events = UnixStream::connect(setup.folder().join("mos.sock")).unwrap();
+    events.write_all(b"GET /v1/capture/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    events.set_read_timeout(Some(LONG)).unwrap();
+    let mut events = BufReader::new(events)
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap()));
+
+    await_state(&daemon, "streaming");
+    let said = daemon.mos.run(&["capture", "start", "road"]).error();
+    assert!(said.contains("lens road is streaming"), "{said}");
+    daemon.await_open("road", 1.0, LONG);
+
+    let stopped = daemon.mos.run(&["capture", "stop", "road"]);
+    assert!(stopped.out.contains("road is idle (capture_stopped)"), "{stopped:?}");
+    let again = daemon.client.post("/v1/capture/lenses/road/stop", &json!(null));
+    assert!(again.text().contains("lens road is idle"), "{}", again.text());
+    assert_eq!(again.error(409), "conflict");
+    assert_eq!(daemon.client.post("/v1/capture/lenses/nobody/stop", &json!(null)).error(404), "not_found");
+    await_gap(&daemon, "capture_stopped");
+    let _ = daemon.client.post("/v1/capture/lenses/road/start", &json!(null)).ok();
+    await_state(&daemon, "streaming");
+
+    let configured =
+        daemon.mos.run(&["capture", "configure", "road", "--size", "160x96", "--frame-rate", "5", "--json"]);
+    assert_eq!(
+        configured.json()["target"],
+        json!({"width": 160, "height": 96, "frame_rate": 5, "codec": "h264", "bitrate": 200_000, "gop": 5})
+    );
+    await_width(&daemon, 160);
+    for (body, accepted) in [
+        (json!({"frame_rate": 999}), "a whole number from 1 to 240"),
+        (json!({"rotation": 90}), "rotation must be 0"),
+        (json!({"colour": "red"}), "expected one of"),
+    ] {
+        let answer = daemon.client.post("/v1/capture/lenses/road/configure", &body);
+        assert!(answer.text().contains(accepted), "{}", answer.text());
+        assert_eq!(answer.error(400), "bad_request");
+    }
+    assert_eq!(lens(&daemon)["target"]["frame_rate"], 5, "what was refused changed nothing");
+
+    let reset = daemon.client.post("/v1/capture/lenses/road/reset", &json!(null)).ok();
+    assert_eq!(reset["cause"], "capture_reset");
+    let streaming = wait_for("figures of the lens", LONG, || {
+        Some(lens(&daemon)).filter(|l| l["state"] == "streaming" && l["keyframe_interval"].is_number())
+    });
+    assert!(streaming["durable_latency"].as_f64().unwrap() > 0.0, "{streaming}");
+    assert!((streaming["keyframe_interval"].as_f64().unwrap() - 1.0).abs() < 0.3, "{streaming}");
+    await_gap(&daemon, "capture_reset");
+    let metrics = daemon.client.get("/v1/metrics").text();
+    for figure in
+        ["mos_lens_state{lens=\"road\",state=\"circuit_open\"} 0", "mos_lens_breaker{lens=\"road\",state=\"closed\"} 1"]
+    {
+        assert!(metrics.contains(figure), "{metrics}");
+    }
+    let table = daemon.mos.run(&["capture", "status"]);
+    assert!(table.out.contains("streaming") && table.out.contains("160x96"), "{table:?}");
+    assert_eq!(daemon.mos.run(&["capture", "list", "--json"]).json()["platform"], "generic");
+
+    // Each change in its turn; how often a state was told before the stop depends on when the stream was joined.
+    let told: Vec<Value> = std::iter::from_fn(|| events.next()).take_while(|e| e["cause"] != "capture_reset").collect();
+    let states: Vec<&str> = told.iter().map(|e| e["state"].as_str().unwrap()).collect();
+    assert!(states.windows(4).any(|w| w == ["streaming", "idle", "connecting", "streaming"]), "{states:?}");
+    assert!(told.iter().any(|e| e["cause"] == "capture_stopped" && e["from"] == "streaming"), "{told:?}");
+    daemon.stop();
+    let daemon = setup.start();
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+}
+
+#[test]
+fn what_was_configured_survives_restarts_and_a_broken_file_costs_nothing() {
+    let setup = Setup::new().camera("road", SCENE);
+    let daemon = setup.start();
+    let _ = daemon.client.post("/v1/capture/lenses/road/configure", &json!({"width": 160, "height": 96})).ok();
+    daemon.kill();
+    let daemon = setup.start();
+    await_width(&daemon, 160);
+    assert_eq!(lens(&daemon)["configured"], json!({"width": 160, "height": 96}));
+    daemon.stop();
+
+    let file = setup.archive().join("capture");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, kept.replace("160", "161")).unwrap();
+    let daemon = setup.start();
+    await_width(&daemon, 320);
+    let health = daemon.client.get("/v1/health").ok()["problems"].to_string();
+    assert!(health.contains("the settings in capture beside the archive cannot be read"), "{health}");
+    let _ = daemon.client.post("/v1/capture/lenses/road/configure", &json!({"frame_rate": 5})).ok();
+    assert!(setup.archive().join("capture.broken").exists(), "what cannot be read is not overwritten");
+    assert_eq!(daemon.client.get("/v1/health").ok()["problems"], json!([]));
+    let path = "/v1/capture/lenses/road/configure?from_file=true";
+    assert_eq!(daemon.client.post(path, &json!({})).ok()["target"]["frame_rate"], 10);
+    daemon.stop();
+}
