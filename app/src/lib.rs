@@ -15,6 +15,7 @@ pub mod error;
 pub mod http;
 pub mod index;
 pub mod outputs;
+pub mod pins;
 pub mod record;
 pub mod reduce;
 pub mod retention;

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::codecs::Jpegs;
 use crate::codecs::choice::Choice;
 use crate::codecs::families::{Family, Task};
-use crate::device_tree::{Attachment, BoardLens};
+use crate::device_tree::{Attachment, BoardLens, LensTree};
 use crate::generic::devices;
 use crate::gmsl::board::ChipState;
 use crate::gmsl::{self, GmslLink};
@@ -61,9 +61,10 @@ pub(crate) struct Board {
 
 impl Board {
     pub(crate) fn new(soc: &'static dyn Soc, evidence: String, options: &Options, here: Arc<dyn Surroundings>) -> Self {
+        let tree = LensTree { root: options.device_tree.clone(), overrides: options.lenses.clone() };
         Self {
             evidence,
-            machine: Arc::new(Machine::new(soc, options.device_tree.clone(), here, options.production)),
+            machine: Arc::new(Machine::new(soc, tree, here, options.production)),
             sysfs: options.sysfs.clone(),
             gmsl: OnceLock::new(),
             #[cfg(feature = "libcamera")]
@@ -100,7 +101,7 @@ impl Platform for Board {
     }
 
     fn cameras(&self) -> Cameras {
-        let (lenses, faults) = self.machine.lenses();
+        let (lenses, faults) = self.machine.tree.lenses();
         let camera = |lens: BoardLens| {
             let route = self.machine.soc.route(&lens, self.machine.here.as_ref());
             Camera { lens, route }
@@ -109,11 +110,18 @@ impl Platform for Board {
     }
 
     fn gmsl(&self) -> Vec<ChipState> {
-        gmsl::board::look(&self.machine.lenses().0, &self.sysfs, &|| self.stack())
+        gmsl::board::look(&self.machine.tree.lenses().0, &self.sysfs, &|| self.stack())
     }
 
     fn watch_gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
-        self.gmsl.get_or_init(|| gmsl::board::watch(&self.machine.lenses().0, &self.sysfs, &|| self.stack())).clone()
+        let begin = || {
+            let (lenses, faults) = self.machine.tree.lenses();
+            for fault in faults {
+                log::warn!("{fault}");
+            }
+            gmsl::board::watch(&lenses, &self.sysfs, &|| self.stack())
+        };
+        self.gmsl.get_or_init(begin).clone()
     }
 
     fn choices(&self) -> Vec<Choice> {

@@ -11,6 +11,7 @@
 
 mod lenses;
 mod node;
+mod overrides;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use lenses::{Attachment, BoardLens, Chip, Orientation, lenses};
 pub use node::Node;
+pub use overrides::{LensOverride, LensTree};
 
 /// Where Linux shows the tree.
 pub const LIVE: &str = "/proc/device-tree";

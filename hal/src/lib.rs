@@ -19,6 +19,7 @@ pub mod libcamera;
 mod machine;
 pub mod media;
 pub mod nal;
+pub mod pins;
 pub mod platform;
 pub mod power;
 pub mod probe;

@@ -225,7 +225,7 @@ impl From<Surveyed> for Device {
         let shortest =
             camera.controls.iter().find(|c| c.name == "FrameDurationLimits").and_then(|c| c.min.parse().ok());
         let max_fps = shortest.filter(|us| *us > 0.0).map_or(0.0, |us: f32| 1e6 / us);
-        let mode = |(format, width, height)| DeviceMode { format, width, height, max_fps };
+        let mode = |(format, width, height)| DeviceMode { format, width, height, smallest: None, max_fps };
         let control = |c: SurveyedControl| Control { name: c.name, min: c.min, max: c.max, default: c.default };
         Self {
             name: camera.model.unwrap_or_else(|| camera.id.clone()),

@@ -3,13 +3,12 @@
 //! Promises that every answer follows from what is present when it is asked, and that hardware comes before the CPU.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::board::Soc;
 use crate::codecs::choice::{Choice, choose};
 use crate::codecs::families::{Family, SOFTWARE, Task};
-use crate::device_tree::{self, BoardLens};
+use crate::device_tree::LensTree;
 use crate::media::LensId;
 use crate::platform::Route;
 use crate::surroundings::Surroundings;
@@ -17,8 +16,8 @@ use crate::surroundings::Surroundings;
 /// The machine.
 pub(crate) struct Machine {
     pub(crate) soc: &'static dyn Soc,
-    /// Root of the tree.
-    pub(crate) tree: PathBuf,
+    /// Where its lenses are described.
+    pub(crate) tree: LensTree,
     pub(crate) here: Arc<dyn Surroundings>,
     /// Frames in CPU memory are refused.
     pub(crate) production: bool,
@@ -44,7 +43,7 @@ pub(crate) struct Claim {
 }
 
 impl Machine {
-    pub(crate) fn new(soc: &'static dyn Soc, tree: PathBuf, here: Arc<dyn Surroundings>, production: bool) -> Self {
+    pub(crate) fn new(soc: &'static dyn Soc, tree: LensTree, here: Arc<dyn Surroundings>, production: bool) -> Self {
         Self { soc, tree, here, production, used: Mutex::default() }
     }
 
@@ -64,22 +63,9 @@ impl Machine {
         chosen.ok_or_else(|| format!("needs a GStreamer element to {task}, one of {}", tried()))
     }
 
-    /// The lenses of the tree, and what is wrong in it.
-    pub(crate) fn lenses(&self) -> (Vec<BoardLens>, Vec<String>) {
-        match device_tree::read(&self.tree) {
-            Ok(root) => {
-                let (lenses, faults) = device_tree::lenses(&root);
-                (lenses, faults.iter().map(ToString::to_string).collect())
-            }
-            // Said by the evidence already.
-            Err(device_tree::TreeError::Absent(_)) => (Vec::new(), Vec::new()),
-            Err(e) => (Vec::new(), vec![e.to_string()]),
-        }
-    }
-
     /// Where the lens of that name is found; `None` if the tree has none.
     pub(crate) fn route(&self, name: &LensId) -> Option<Result<Route, String>> {
-        let lens = self.lenses().0.into_iter().find(|lens| lens.name == *name)?;
+        let lens = self.tree.lenses().0.into_iter().find(|lens| lens.name == *name)?;
         Some(self.soc.route(&lens, self.here.as_ref()))
     }
 

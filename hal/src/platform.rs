@@ -9,6 +9,7 @@ use crate::device_tree::BoardLens;
 use crate::gmsl::GmslLink;
 use crate::gmsl::board::ChipState;
 use crate::media::VideoFormat;
+use crate::pins::{Gpio, Pins};
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
 /// How frames reach the box.
@@ -63,11 +64,13 @@ pub struct Control {
 pub struct DeviceMode {
     /// DRM fourcc (`NV12`, `YUYV`) or codec name (`h264`, `mjpeg`).
     pub format: String,
-    /// Width in pixels.
+    /// Width in pixels; the greatest, if the device takes a range.
     pub width: u32,
-    /// Height in pixels.
+    /// Height in pixels; the greatest, if the device takes a range.
     pub height: u32,
-    /// Highest frame rate in frames per second.
+    /// Least width and height in pixels of a range; `None` where the device has just this size.
+    pub smallest: Option<(u32, u32)>,
+    /// Highest frame rate in frames per second; 0 where the device does not say.
     pub max_fps: f32,
 }
 
@@ -188,6 +191,10 @@ pub trait Platform: Send + Sync {
     /// Their links, watched from the first call on: one for each lens of the tree that hangs on one.
     fn watch_gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
         Vec::new()
+    }
+    /// The GPIO lines.
+    fn pins(&self) -> Arc<dyn Pins> {
+        Arc::new(Gpio)
     }
     /// For each codec task which of the elements here fits best. Starts GStreamer.
     fn choices(&self) -> Vec<Choice> {

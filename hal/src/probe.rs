@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::board::{Board, Soc};
-use crate::device_tree;
+use crate::device_tree::{self, LensOverride};
 use crate::generic::Generic;
 use crate::imx8mp::Imx8mp;
 use crate::platform::Platform;
@@ -25,6 +25,8 @@ pub struct Options {
     pub device_tree: PathBuf,
     /// Root of sysfs, [`crate::surroundings::SYSFS`] on real machines.
     pub sysfs: PathBuf,
+    /// What the configuration says of lenses that the tree describes.
+    pub lenses: Vec<LensOverride>,
     /// The program that runs what must not share a process with the recorder; it answers to `libcamera::COMMAND`. `None`:
     /// libcamera is not asked.
     pub worker: Option<PathBuf>,
@@ -34,7 +36,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { device_tree: device_tree::LIVE.into(), sysfs: SYSFS.into(), worker: None, production: false }
+        Self {
+            device_tree: device_tree::LIVE.into(),
+            sysfs: SYSFS.into(),
+            lenses: Vec::new(),
+            worker: None,
+            production: false,
+        }
     }
 }
 

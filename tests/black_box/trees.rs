@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use mos_tests::board_tree::{Board, IMX8MP, PC, QCS6490, QCS6490_CAMSS};
 use mos_tests::cli::outcome;
 use mos_tests::daemon::Setup;
+use mos_tests::wait_for;
 use serde_json::{Value, json};
 
 fn probe(board: Board) -> Value {
@@ -81,6 +83,45 @@ fn an_unknown_board_is_generic_with_the_lenses_of_its_tree() {
     assert_eq!(each(&found, "/sensor/enabled"), [false]);
     let problem = found["cameras"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("disables its sensor"), "{problem}");
+}
+
+#[test]
+fn the_configuration_may_change_what_the_tree_says_of_a_lens() {
+    let tree = IMX8MP.live();
+    let change = |name: &str, more: &str| format!("[[board_lens]]\nname = \"{name}\"\n{more}\n");
+    let setup = Setup::new()
+        .sections(&format!("[board]\ndevice_tree = \"{}\"\nsysfs = \"/nowhere\"\n", tree.path().display()))
+        .sections(&change("road", "disabled = true"))
+        .sections(&change("cabin", "rotation = 90\nrole = \"passengers\""))
+        .sections(&change("rear", "camera_index = 2"));
+    setup.write();
+    let mut mos = Command::new(mos_tests::binary("mos"));
+    let done = outcome(mos.args(["probe", "--json", "--config"]).arg(setup.config()));
+    let found: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(each(&found, "/name"), ["cabin"]);
+    assert_eq!((each(&found, "/rotation"), each(&found, "/role")), (vec![json!(90)], vec![json!("passengers")]));
+    let fault = found["faults"][0].as_str().unwrap();
+    assert!(fault.starts_with("the configuration changes the lens rear, which the device tree at "), "{fault}");
+}
+
+/// A line that is not there is told, and recording goes on.
+#[test]
+fn a_line_that_cannot_be_used_is_a_problem_and_no_more() {
+    let setup = Setup::new()
+        .camera("road", "test:?width=320&height=240&fps=10")
+        .sections("[board]\nstatus_line = \"gpiochip9999:3\"\nignition_line = \"MOS_NO_SUCH_LINE\"\n");
+    let daemon = setup.start();
+    let health = wait_for("a recorded lens", Duration::from_secs(60), || {
+        let health = daemon.client.get("/v1/health").ok();
+        (health["lenses"][0]["stored"].as_u64().unwrap() > 0).then_some(health)
+    });
+    let problems = health["problems"].to_string();
+    for told in [
+        "board.status_line: GPIO line gpiochip9999:3: there is no chip /dev/gpiochip9999",
+        "board.ignition_line: GPIO line MOS_NO_SUCH_LINE: no line of any GPIO chip is called MOS_NO_SUCH_LINE",
+    ] {
+        assert!(problems.contains(told), "{problems}");
+    }
 }
 
 #[test]

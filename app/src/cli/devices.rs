@@ -23,7 +23,8 @@ pub(super) async fn execute(client: &Client, args: &DevicesArgs) -> Outcome {
     for device in &list.devices {
         let best = device.modes.iter().max_by_key(|mode| u64::from(mode.width) * u64::from(mode.height));
         let best = best.map_or_else(String::new, |mode| {
-            format!("{} {}x{} at {:.0} fps", mode.format, mode.width, mode.height, mode.max_fps)
+            let rate = if mode.max_fps > 0.0 { format!(" at {:.0} fps", mode.max_fps) } else { String::new() };
+            format!("{} {}x{}{rate}", mode.format, mode.width, mode.height)
         });
         let node = device.node.clone().unwrap_or_default();
         table.row([device.id.clone(), device.name.clone(), device.transport.clone(), node, best]);

@@ -1,37 +1,46 @@
 //! `mos probe`: what this machine is, which cameras its device tree describes, and which element fits each codec task.
 //!
-//! Needs no daemon and no configuration. Asks only: opens no camera, starts no stream.
+//! Needs no daemon, and takes a configuration only if it is given one. Asks only: opens no camera, starts no stream.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use mos_hal::codecs::choice::Choice;
 use mos_hal::codecs::families::{Family, Memory, Task, Unit};
-use mos_hal::device_tree::{Attachment, BoardLens, Chip, LIVE};
+use mos_hal::device_tree::{Attachment, BoardLens, Chip};
 use mos_hal::gmsl::Link;
 use mos_hal::gmsl::board::ChipState;
 use mos_hal::media::LensId;
 use mos_hal::platform::{Acceleration, Camera, Platform};
 use mos_hal::probe::{self, Options};
-use mos_hal::surroundings::SYSFS;
 use serde::Serialize;
 
-use super::{Outcome, Report, print};
+use super::{Outcome, Report, print, run};
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
-    /// Directory of a device tree
-    #[arg(long, value_name = "DIR", default_value = LIVE)]
-    device_tree: PathBuf,
-    /// Directory of a sysfs
-    #[arg(long, value_name = "DIR", default_value = SYSFS)]
-    sysfs: PathBuf,
+    /// The daemon's settings, of which [board] and [[board_lens]] are used
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of a device tree, instead of /proc/device-tree
+    #[arg(long, value_name = "DIR")]
+    device_tree: Option<PathBuf>,
+    /// Directory of a sysfs, instead of /sys
+    #[arg(long, value_name = "DIR")]
+    sysfs: Option<PathBuf>,
     #[command(flatten)]
     report: Report,
 }
 
 pub(super) fn execute(args: &ProbeArgs) -> Outcome {
-    let options = Options { device_tree: args.device_tree.clone(), sysfs: args.sysfs.clone(), ..Options::default() };
+    let mut options = match &args.config {
+        Some(file) => run::settings(file)?.board,
+        None => Options::default(),
+    };
+    // Vendors' code is not asked here.
+    options.worker = None;
+    options.device_tree = args.device_tree.clone().unwrap_or(options.device_tree);
+    options.sysfs = args.sysfs.clone().unwrap_or(options.sysfs);
     let found = Found::by(probe::probe(&options).as_ref());
     if args.report.json { print::json(&found) } else { print::line(&found.text()) }
 }

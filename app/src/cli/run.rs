@@ -1,11 +1,12 @@
 //! `mos run`: the daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{Failure, Outcome};
-use crate::{config, daemon};
+use crate::config::{self, Config};
+use crate::daemon;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -15,8 +16,12 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn execute(args: &RunArgs) -> Outcome {
+    daemon::run(settings(&args.config)?).map_err(|e| Failure::Failed(e.to_string()))
+}
+
+/// The settings in a file and the environment.
+pub(super) fn settings(file: &Path) -> Result<Config, Failure> {
     // Names and values that are no text cannot be settings of MOS.
     let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let config = config::load(&args.config, variables).map_err(|e| Failure::Failed(e.to_string()))?;
-    daemon::run(config).map_err(|e| Failure::Failed(e.to_string()))
+    config::load(file, variables).map_err(|e| Failure::Failed(e.to_string()))
 }

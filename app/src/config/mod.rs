@@ -9,6 +9,7 @@
 //! Destinations likewise, by place or name.
 //! Variables without `__` belong to the commands (`MOS_SOCKET`, `MOS_URL`, `MOS_TOKEN`) and are not settings.
 
+mod board;
 mod destinations;
 mod entries;
 mod error;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mos_hal::media::LensId;
+use mos_hal::pins::Line;
 use mos_hal::source::SourceSpec;
 
 pub use error::{ConfigError, Place};
@@ -42,8 +44,10 @@ pub struct Config {
     pub http: Http,
     /// `[log]`.
     pub log: Log,
-    /// `[board]`: where the board describes itself, and what it must be able to do.
+    /// `[board]` and `[[board_lens]]`: where the board describes itself, what is changed of it, what it must be able to do.
     pub board: mos_hal::probe::Options,
+    /// `[board]`: the lines of the box.
+    pub lines: PinLines,
     /// `[[camera]]`, in the order of the file; ids differ.
     pub cameras: Vec<Camera>,
     /// `[[destination]]`, in the order of the file; names differ.
@@ -134,6 +138,17 @@ pub struct Log {
     pub level: log::LevelFilter,
 }
 
+/// Lines of the box, as far as they are in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PinLines {
+    /// A light that tells whether all is recorded.
+    pub status: Option<Line>,
+    /// What woke the box.
+    pub wake: Option<Line>,
+    /// Going off is a power event.
+    pub ignition: Option<Line>,
+}
+
 /// One `[[camera]]`: one lens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Camera {
@@ -166,7 +181,8 @@ pub fn parse(
         storage: storage(&document.section(Section::Storage))?,
         http: http(&document.section(Section::Http))?,
         log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
-        board: board(&document.section(Section::Board))?,
+        board: board::options(&document)?,
+        lines: board::lines(&document)?,
         cameras: cameras(&document)?,
         context: destinations::context(&document)?,
         destinations: destinations::read(&document)?,
@@ -248,16 +264,6 @@ fn token(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
     } else {
         Err(fields.bad(key, "a token of 16 or more visible ASCII characters"))
     }
-}
-
-fn board(fields: &Fields<'_>) -> Result<mos_hal::probe::Options, ConfigError> {
-    let live = mos_hal::probe::Options::default();
-    Ok(mos_hal::probe::Options {
-        device_tree: fields.absolute_path("device_tree")?.unwrap_or(live.device_tree),
-        sysfs: fields.absolute_path("sysfs")?.unwrap_or(live.sysfs),
-        worker: std::env::current_exe().ok(),
-        production: fields.boolean("production", live.production)?,
-    })
 }
 
 fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {

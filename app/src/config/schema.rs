@@ -13,6 +13,8 @@ pub enum Section {
     Log,
     /// `[board]`.
     Board,
+    /// `[[board_lens]]`, any number of times.
+    BoardLens,
     /// `[context]`: any tokens of names at a destination.
     Context,
     /// `[[camera]]`, any number of times.
@@ -42,7 +44,8 @@ pub const KEYS: &[(Section, &[&str])] = &[
     ),
     (Section::Http, &["unix_socket", "listen", "token", "token_file"]),
     (Section::Log, &["level"]),
-    (Section::Board, &["device_tree", "sysfs", "production"]),
+    (Section::Board, &["device_tree", "sysfs", "production", "status_line", "wake_line", "ignition_line"]),
+    (Section::BoardLens, &["name", "role", "camera_index", "rotation", "disabled"]),
     (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "audio", "share"]),
     (
@@ -73,6 +76,7 @@ impl Section {
             Self::Http => "http",
             Self::Log => "log",
             Self::Board => "board",
+            Self::BoardLens => "board_lens",
             Self::Context => "context",
             Self::Camera => "camera",
             Self::Destination => "destination",
@@ -112,7 +116,7 @@ impl Section {
     pub(super) fn id_key(self) -> Option<&'static str> {
         match self {
             Self::Camera => Some("id"),
-            Self::Destination => Some("name"),
+            Self::Destination | Self::BoardLens => Some("name"),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! What is accepted, and the exact words of what is not.
 #![allow(clippy::unwrap_used)]
 
+use mos_hal::device_tree::LensOverride;
+
 use super::*;
 use crate::upload::named::CredentialSource;
 
@@ -48,12 +50,43 @@ fn the_board_may_describe_itself_elsewhere() {
 }
 
 #[test]
+fn lenses_of_the_board_may_be_changed() {
+    let text = format!("{SMALLEST}\n[[board_lens]]\nname = \"left\"\nrotation = 180\n");
+    let lenses = read(&text, &[("MOS_BOARD_LENS__LEFT__CAMERA_INDEX", "3")]).unwrap().board.lenses;
+    let left = LensId::new("left").unwrap();
+    let (role, camera_index, rotation) = (None, Some(3), Some(180));
+    assert_eq!(lenses, [LensOverride { name: left, role, camera_index, rotation, disabled: false }]);
+    for (more, told) in [
+        ("rotation = 45", "accepted: 0, 90, 180 or 270"),
+        ("camera_index = 33", "a whole number from 0 to 32"),
+        ("role = \"\"", "1 to 64 visible"),
+        ("[[board_lens]]\nname = \"left\"", "a lens that is not changed before; mos.toml:"),
+        ("[[board_lens]]\nrole = \"x\"", "board_lens[1].name is missing"),
+        ("name_ = 1", "accepted: name, role, camera_index, rotation, disabled"),
+    ] {
+        let why = refusal(&text.replace("rotation = 180", more), &[]);
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[test]
+fn lines_of_the_box_are_named_once() {
+    let with = |lines: &str| format!("{SMALLEST}\n[board]\n{lines}\n");
+    let lines = read(&with("status_line = \"!gpiochip3:12\"\nignition_line = \"IGN\""), &[]).unwrap().lines;
+    assert_eq!(lines.status.unwrap().to_string(), "!gpiochip3:12");
+    assert_eq!((lines.wake, lines.ignition.unwrap().to_string().as_str()), (None, "IGN"));
+    assert!(refusal(&with("wake_line = \"chip:1\""), &[]).contains("a line is gpiochipN:OFFSET or the line's name"));
+    let twice = refusal(&with("status_line = \"!LED\"\nignition_line = \"LED\""), &[]);
+    assert!(twice.contains("board.ignition_line") && twice.contains("no other key names"), "{twice}");
+}
+
+#[test]
 fn the_example_parses_and_mentions_every_key() {
     let text = include_str!("../../mos.toml");
     read(text, &[]).unwrap();
     for (section, keys) in KEYS {
         let header = match section {
-            Section::Camera | Section::Destination => format!("[[{}]]", section.name()),
+            Section::Camera | Section::Destination | Section::BoardLens => format!("[[{}]]", section.name()),
             _ => format!("[{}]", section.name()),
         };
         let body = text.split(&header).nth(1).unwrap_or_else(|| panic!("no {header} in the example"));
@@ -201,8 +234,8 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [board], [context], [[camera]], \
-         [[destination]]"
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [board], [[board_lens]], [context], \
+         [[camera]], [[destination]]"
     );
     assert_eq!(
         refusal("\n[storage]\nsegment_seconds = 5\n", &[]),

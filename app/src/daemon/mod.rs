@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use mos_hal::clock::{Clock, SystemClock};
 use mos_hal::media::LensId;
+use mos_hal::pins::Line;
 use mos_hal::platform::Platform;
 use mos_hal::power::SigPwr;
 use mos_hal::storage::StorageDevice;
@@ -28,6 +29,7 @@ use crate::clip::Clips;
 use crate::config::{Config, Log, Protection, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
+use crate::pins::{BoxPins, Shown};
 use crate::record::{Recorder, RecorderOptions};
 use crate::retention::{self, Retention};
 use crate::snapshot::Snapshots;
@@ -41,6 +43,8 @@ const API_THREADS: usize = 4;
 const API_STACK: usize = 512 << 10;
 /// How long an idle one stays.
 const API_IDLE: Duration = Duration::from_secs(10);
+/// Half a period of the status light when it blinks.
+const BLINK: Duration = Duration::from_millis(500);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +102,8 @@ fn start_log(log: &Log) {
 
 async fn live(config: Config) -> Result<(), DaemonError> {
     let mut stop = StopSignals::listen().map_err(system("listen for signals"))?;
-    let power = SigPwr::listen().and_then(signals::power_fails).map_err(system("listen for SIGPWR"))?;
+    let power = SigPwr::listen().and_then(|events| signals::power_fails(Box::new(events)));
+    let power = power.map_err(system("listen for SIGPWR"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().map_err(system("read the clocks"))?);
     // Taken before anything is begun: another daemon's socket or port must not cost a run.
     let unix = match activation::unix_socket(&config.http.unix_socket).map_err(system("take the API's socket"))? {
@@ -118,6 +123,8 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
 
     let platform = mos_hal::probe::probe(&config.board);
+    let pins = BoxPins::take(platform.pins().as_ref(), &config.lines);
+    let ignition = ignition(platform.as_ref(), config.lines.ignition.as_ref(), &pins)?;
     let (recording, capture) = record(&config, &archive, &clock, platform.clone())?;
     let recorder = recording.recorder.clone();
     let clips = Clips::new(archive.clone());
@@ -132,7 +139,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     });
     let retention = Retention::new(archive.clone(), clock, limits(&config, protection), device);
     let services =
-        Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, retention, loading });
+        Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, retention, pins, loading });
     let beside = keep_house(services.clone())?;
     // Beside the start, which must not wait for a bus: errors are counted from now on.
     let watched = services.clone();
@@ -156,6 +163,8 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         () = remote => "the API ended",
         signal = stop.next() => signal.map_err(system("wait for signals"))?,
         _ = power => "power is failing",
+        () = ignition => "the ignition is off",
+        () = show(&services) => "the light ended",
     };
     log::info!("stopping: {why}");
     tell(&[NotifyState::Stopping]);
@@ -164,11 +173,41 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let stopped = tokio::task::spawn_blocking(move || {
         let report = services_of_stop.recorder.stop();
         log::info!("everything is durable {} ms after the end was decided", report.took.as_millis());
+        services_of_stop.pins.show(Shown::Nothing);
         services_of_stop.capture.stop();
         services_of_stop.uploads.stop();
         beside.stop();
     });
     stopped.await.map_err(|e| system("stop in order")(io::Error::other(e)))
+}
+
+/// Resolves when the ignition goes off; never without a line. One that cannot be used is told and costs nothing else.
+fn ignition(
+    platform: &dyn Platform,
+    line: Option<&Line>,
+    pins: &BoxPins,
+) -> Result<impl Future<Output = ()> + use<>, DaemonError> {
+    let events =
+        line.and_then(|line| platform.pins().ignition(line).inspect_err(|e| pins.trouble("ignition_line", e)).ok());
+    let off = events.map(signals::power_fails).transpose().map_err(system("wait for the ignition"))?;
+    Ok(async {
+        match off {
+            Some(off) => drop(off.await),
+            None => std::future::pending().await,
+        }
+    })
+}
+
+/// Drives the status light for ever.
+async fn show(services: &Services) {
+    if !services.pins.has_light() {
+        return std::future::pending().await;
+    }
+    let mut times = tokio::time::interval(BLINK);
+    loop {
+        times.tick().await;
+        services.pins.show(Shown::of(&services.recorder.status()));
+    }
 }
 
 fn open_disk(root: &std::path::Path) -> Result<RealDisk, DaemonError> {

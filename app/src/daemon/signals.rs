@@ -48,7 +48,7 @@ impl StopSignals {
 }
 
 /// Resolves when the supply is about to fail. A thread of its own waits: boards have other descriptors than pipes.
-pub(super) fn power_fails(mut events: impl PowerEvents + 'static) -> io::Result<oneshot::Receiver<()>> {
+pub(super) fn power_fails(mut events: Box<dyn PowerEvents>) -> io::Result<oneshot::Receiver<()>> {
     let (tell, told) = oneshot::channel();
     let wait = move || match events.wait(None) {
         Ok(_) => drop(tell.send(())),

@@ -54,10 +54,16 @@ pub struct DeviceView {
 pub struct ModeView {
     /// DRM fourcc or codec name.
     pub format: String,
-    /// Width in pixels.
+    /// Width in pixels; the greatest, if the device takes a range.
     pub width: u32,
-    /// Height in pixels.
+    /// Height in pixels; the greatest, if the device takes a range.
     pub height: u32,
+    /// Least width of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_width: Option<u32>,
+    /// Least height of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_height: Option<u32>,
     /// Highest frame rate in frames per second; 0 where the device does not say.
     pub max_fps: f32,
 }
@@ -105,6 +111,8 @@ impl From<Device> for DeviceView {
             format: mode.format,
             width: mode.width,
             height: mode.height,
+            min_width: mode.smallest.map(|(width, _)| width),
+            min_height: mode.smallest.map(|(_, height)| height),
             max_fps: mode.max_fps,
         });
         Self {

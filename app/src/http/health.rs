@@ -131,6 +131,7 @@ fn health(services: &Services) -> HealthView {
     problems.extend(services.load_error());
     problems.extend(services.capture.problems());
     problems.extend(services.uploads.trouble());
+    problems.extend(services.pins.troubles());
     problems.extend(archive.frozen.iter().map(|why| format!("nothing is deleted: {why}")));
     problems.extend(
         archive.unreadable.iter().map(|why| format!("cannot be read, is tried again at the next start: {why}")),

@@ -43,6 +43,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
     let figures = Figures {
         capture: services.capture.status(),
         gmsl: gmsl::views(&services.capture.gmsl()),
+        woken: services.pins.woken(),
         recorder: services.recorder.status(),
         space: services.archive.space().ok(),
         archive: services.archive.health(),
@@ -62,6 +63,8 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
 struct Figures {
     capture: Vec<LensStatus>,
     gmsl: Vec<GmslLinkView>,
+    /// The wake line, if there is one.
+    woken: Option<bool>,
     recorder: RecorderStatus,
     space: Option<Space>,
     archive: Health,
@@ -77,6 +80,9 @@ impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         super::capture_metrics::encode(&self.capture, &self.recorder, &mut encoder)?;
         gmsl::encode(&self.gmsl, &mut encoder)?;
+        if let Some(woken) = self.woken {
+            gauge(&mut encoder, "wake_line", "1 while the line that woke the box is active", i64::from(woken))?;
+        }
         self.recorded(&mut encoder)?;
         self.gaps(&mut encoder)?;
         self.syncs(&mut encoder)?;

@@ -38,6 +38,7 @@ use axum::extract::DefaultBodyLimit;
 use crate::archive::Archive;
 use crate::capture::CaptureControlService;
 use crate::clip::Clips;
+use crate::pins::BoxPins;
 use crate::record::Recorder;
 use crate::retention::Retention;
 use crate::snapshot::Snapshots;
@@ -77,6 +78,8 @@ pub struct Services {
     pub uploads: Uploads,
     /// What may stay.
     pub retention: Retention,
+    /// The lines of the box.
+    pub pins: BoxPins,
     /// How far the listing of earlier runs is.
     pub loading: Mutex<Loading>,
 }

@@ -77,6 +77,7 @@ impl Rig {
             snapshots: Snapshots::new(archive.clone(), platform.codecs()),
             uploads: Uploads::start(&root, archive.clone(), &Settings::default()).unwrap(),
             retention: Retention::new(archive.clone(), as_clock, limits, None),
+            pins: crate::pins::BoxPins::default(),
             loading: Mutex::new(Loading::Done),
             archive,
             root,

@@ -77,13 +77,13 @@ fn modes(device: &v4l::Device) -> Vec<DeviceMode> {
     for format in device.enum_formats().unwrap_or_default() {
         let name = format_name(format.fourcc.repr);
         for size in device.enum_framesizes(format.fourcc).unwrap_or_default() {
-            let (width, height) = match size.size {
-                FrameSizeEnum::Discrete(s) => (s.width, s.height),
-                FrameSizeEnum::Stepwise(s) => (s.max_width, s.max_height),
+            let (width, height, smallest) = match size.size {
+                FrameSizeEnum::Discrete(s) => (s.width, s.height, None),
+                FrameSizeEnum::Stepwise(s) => (s.max_width, s.max_height, Some((s.min_width, s.min_height))),
             };
             let intervals = device.enum_frameintervals(format.fourcc, width, height).unwrap_or_default();
             let max_fps = intervals.iter().map(|i| fps(&i.interval)).fold(0.0, f32::max);
-            modes.push(DeviceMode { format: name.clone(), width, height, max_fps });
+            modes.push(DeviceMode { format: name.clone(), width, height, smallest, max_fps });
             if modes.len() == MAX_MODES {
                 return modes;
             }

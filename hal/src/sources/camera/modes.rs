@@ -122,8 +122,9 @@ fn modes(s: &gst::StructureRef, wanted: Option<(u32, u32)>) -> Vec<DeviceMode> {
     let heights = numbers(s, "height", wanted_height, USUAL.1);
     let max_fps = fastest(s);
     let sizes = widths.iter().flat_map(|w| heights.iter().map(move |h| (*w, *h)));
-    let of_size =
-        |(width, height)| formats.iter().map(move |f| DeviceMode { format: f.clone(), width, height, max_fps });
+    let of_size = |(width, height)| {
+        formats.iter().map(move |f| DeviceMode { format: f.clone(), width, height, smallest: None, max_fps })
+    };
     sizes.flat_map(of_size).collect()
 }
 
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
 
     fn mode(format: &str, width: u32, height: u32, max_fps: f32) -> DeviceMode {
-        DeviceMode { format: format.into(), width, height, max_fps }
+        DeviceMode { format: format.into(), width, height, smallest: None, max_fps }
     }
 
     fn asked(size: Option<(u32, u32)>, fps: Option<u32>) -> RawOptions {

@@ -48,11 +48,11 @@ impl Origin {
                 }
                 Some(Err(why)) => Err(unsupported(why)),
                 None => {
-                    let (lenses, faults) = machine.lenses();
+                    let (lenses, faults) = machine.tree.lenses();
                     let names: Vec<_> = lenses.iter().map(|lens| lens.name.as_str()).collect();
                     let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                     let seen: Vec<_> = [has].into_iter().chain(faults).collect();
-                    let (tree, seen) = (machine.tree.display(), seen.join("; "));
+                    let (tree, seen) = (machine.tree.root.display(), seen.join("; "));
                     let detail = format!("the device tree at {tree} describes no lens of that name, but {seen}");
                     Err(SourceError::Absent { what: spec.to_string(), detail })
                 }

@@ -1,6 +1,6 @@
 //! `make bench`: one table of ours, the peer in the same run, the ratio and the limit.
 //!
-//! `bench [record|cameras|clip|snapshot|segments|start|reduce|upload]…` runs all or the named parts. Every part starts its own daemon on a real
+//! `bench [record|cameras|clip|snapshot|segments|start|reduce|upload|bus]…` runs all or the named parts. Every part starts its own daemon on a real
 //! disk (below the build output) and measures from outside: /proc, HTTP round trips, files. Peers run right after or in
 //! turns with MOS, because machines drift.
 
@@ -11,6 +11,7 @@
     reason = "a benchmark prints and fails by panicking"
 )]
 
+mod bus;
 mod cameras;
 mod clip;
 mod peers;
@@ -32,7 +33,7 @@ type Part = (&'static str, fn(&mut Table));
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [Part; 8] = [
+    let parts: [Part; 9] = [
         ("record", record::run),
         ("cameras", cameras::run),
         ("clip", clip::run),
@@ -41,11 +42,12 @@ fn main() {
         ("start", start::run),
         ("reduce", reduce::run),
         ("upload", upload::run),
+        ("bus", bus::run),
     ];
     for name in &wanted {
         assert!(
             parts.iter().any(|(part, _)| part == name),
-            "no part '{name}': record, cameras, clip, snapshot, segments, start, reduce, upload"
+            "no part '{name}': record, cameras, clip, snapshot, segments, start, reduce, upload, bus"
         );
     }
     let mut table = Table::default();
