@@ -183,14 +183,20 @@ pub(crate) fn check(source: &SourceSpec, platform: &dyn Platform) -> Result<(), 
 
 fn fits_device(target: Target, modes: &[DeviceMode]) -> Result<(), String> {
     let fits = |mode: &DeviceMode| {
-        target.size.is_none_or(|size| size == (mode.width, mode.height))
+        let (least_width, least_height) = mode.smallest.unwrap_or((mode.width, mode.height));
+        target
+            .size
+            .is_none_or(|(w, h)| (least_width..=mode.width).contains(&w) && (least_height..=mode.height).contains(&h))
             && target.frame_rate.is_none_or(|fps| mode.max_fps <= 0.0 || fps as f32 <= mode.max_fps + 0.5)
     };
     if modes.is_empty() || modes.iter().any(fits) {
         return Ok(());
     }
-    let mut shown: Vec<String> =
-        modes.iter().map(|m| format!("{}x{} up to {:.0} fps", m.width, m.height, m.max_fps)).collect();
+    let show = |m: &DeviceMode| {
+        let least = m.smallest.map_or_else(String::new, |(w, h)| format!("{w}x{h} to "));
+        format!("{least}{}x{} up to {:.0} fps", m.width, m.height, m.max_fps)
+    };
+    let mut shown: Vec<String> = modes.iter().map(show).collect();
     shown.sort();
     shown.dedup();
     Err(format!("the camera has no such mode; accepted: {}", shown.join(", ")))
@@ -272,7 +278,7 @@ mod tests {
 
     #[test]
     fn device_modes_and_encoder_limits_are_named() {
-        let mode = |width, height| DeviceMode { format: "YUYV".into(), width, height, max_fps: 30.0 };
+        let mode = |width, height| DeviceMode { format: "YUYV".into(), width, height, smallest: None, max_fps: 30.0 };
         let modes = [mode(640, 480), mode(1280, 720)];
         let target = |size, fps| Target { size: Some(size), frame_rate: Some(fps), ..Target::default() };
         assert_eq!(fits_device(target((640, 480), 30), &modes), Ok(()));
@@ -280,6 +286,10 @@ mod tests {
         for refused in [target((800, 600), 30), target((640, 480), 60)] {
             assert_eq!(fits_device(refused, &modes), Err(accepted.to_owned()));
         }
+        let range = [DeviceMode { smallest: Some((16, 16)), ..mode(1280, 720) }];
+        assert_eq!(fits_device(target((800, 600), 30), &range), Ok(()));
+        let beyond = fits_device(target((1920, 1080), 30), &range).unwrap_err();
+        assert!(beyond.ends_with("accepted: 16x16 to 1280x720 up to 30 fps"), "{beyond}");
         let h264 = Choice { task: Task::Encode(VideoCodec::H264), chosen: Some(&VSI_H264), passed_over: Vec::new() };
         let h265 = Choice { task: Task::Encode(VideoCodec::H265), chosen: None, passed_over: Vec::new() };
         let choices = [h264, h265];
