@@ -148,7 +148,7 @@ impl Platform for Board {
 }
 
 /// For SoC modules: what to say of a lens behind GMSL where only another SoC has the path.
-pub(crate) fn without_gmsl(lens: &BoardLens, soc: &str) -> Result<(), String> {
+pub fn without_gmsl(lens: &BoardLens, soc: &str) -> Result<(), String> {
     match lens.attachment {
         Attachment::MipiCsi2 => Ok(()),
         Attachment::Gmsl2 { .. } => Err(format!("GMSL cameras are captured on qcs6490 only; this board is {soc}")),
@@ -157,7 +157,7 @@ pub(crate) fn without_gmsl(lens: &BoardLens, soc: &str) -> Result<(), String> {
 
 /// For SoC modules: a sensor that the kernel drives, by libcamera. Its camera ids are firmware paths below `/base`
 /// (libcamera, `sysfs::firmwareNodePath` \[G\]).
-pub(crate) fn libcamera(lens: &BoardLens, here: &dyn Surroundings) -> Result<Route, String> {
+pub fn libcamera(lens: &BoardLens, here: &dyn Surroundings) -> Result<Route, String> {
     let sensor = lens.sensor.as_ref().ok_or("the lens node has no mos,sensor")?;
     if !sensor.enabled {
         return Err(format!("the device tree disables its sensor {}", sensor.path));

@@ -2,7 +2,7 @@
 //!
 //! Promises the app a running [`source::LensSource`] per lens that pushes [`media::AccessUnit`]s, a way to turn a stored
 //! keyframe into a JPEG, a monotonic [`clock::Clock`] and power events, the same on every board. Only this crate knows
-//! GStreamer, V4L2, device nodes and element names; it never touches the archive.
+//! GStreamer, V4L2, device nodes and element names; it never touches the archive. How it comes to a new SoC: [`porting`].
 
 pub mod board;
 pub mod clock;
@@ -21,6 +21,7 @@ pub mod media;
 pub mod nal;
 pub mod pins;
 pub mod platform;
+pub mod porting;
 pub mod power;
 pub mod probe;
 pub mod qcs6490;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use mos_tests::board_tree::{Board, IMX8MP, PC, QCS6490, QCS6490_CAMSS};
+use mos_tests::board_tree::{Board, IMX8MP, PC, QCS6490, QCS6490_CAMSS, live_of};
 use mos_tests::cli::outcome;
 use mos_tests::daemon::Setup;
 use mos_tests::wait_for;
@@ -134,6 +134,30 @@ fn an_overlay_on_the_wrong_board_is_refused_with_a_message() {
     ] {
         let refused = Board { base, overlay: Some(overlay) }.blob().unwrap_err();
         assert!(refused.contains("FDT_ERR_NOTFOUND"), "{overlay} on {base}: {refused}");
+    }
+}
+
+/// The guide's example is a tree, and before the module is there its board is generic with a lens.
+#[test]
+fn the_porting_guide_describes_a_board_that_is_read() {
+    let guide = fs::read_to_string(mos_tests::repository().join("hal/src/porting.md")).unwrap();
+    let source = guide.split("```dts\n").nth(1).unwrap().split("```").next().unwrap();
+    let found = found_in(live_of(source).path(), Path::new("/nowhere"));
+    assert_eq!((&found["platform"], &found["faults"]), (&json!("generic"), &json!([])));
+    assert!(found["evidence"].as_str().unwrap().contains("compatible acme,rocket1-evk, acme,rocket1 at "), "{found}");
+    assert_eq!(
+        (each(&found, "/name"), each(&found, "/sensor/path")),
+        (vec![json!("front")], vec![json!("/i2c@4000000/camera@10")])
+    );
+    // What the guide sends its reader to exists.
+    for path in guide
+        .split('`')
+        .filter(|word| word.contains('/') && !word.contains([' ', '\n', '$']) && !word.contains("rocket1"))
+    {
+        let known =
+            ["hal/", "device-tree/", "meta-mos/", "tests/", "codecs/"].iter().any(|room| path.starts_with(room));
+        let path = if path.starts_with("codecs/") { format!("hal/src/{path}") } else { path.to_owned() };
+        assert!(!known || mos_tests::repository().join(&path).exists(), "{path}");
     }
 }
 

@@ -48,6 +48,16 @@ impl Board {
     }
 }
 
+/// The live tree of a text of tree source.
+#[must_use]
+pub fn live_of(source: &str) -> TempDir {
+    let (live, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let file = folder.path().join("board.dts");
+    fs::write(&file, source).unwrap();
+    write(&fs::read(compile(&file, folder.path()).unwrap()).unwrap(), live.path());
+    live
+}
+
 /// Where the sources lie.
 #[must_use]
 pub fn device_tree() -> PathBuf {
