@@ -11,6 +11,7 @@ use crate::codecs::Jpegs;
 use crate::codecs::choice::Choice;
 use crate::codecs::families::{Family, Task};
 use crate::device_tree::{Attachment, BoardLens, LensTree};
+use crate::frames::Decoders;
 use crate::generic::devices;
 use crate::gmsl::board::ChipState;
 use crate::gmsl::{self, GmslLink};
@@ -140,6 +141,11 @@ impl Platform for Board {
         sink: Arc<dyn UnitSink>,
     ) -> Result<Box<dyn LensSource>, SourceError> {
         sources::open(spec, audio, &self.machine, clock, sink)
+    }
+
+    fn decoders(&self) -> Decoders {
+        let machine = Arc::clone(&self.machine);
+        Arc::new(move |codec| machine.element(Task::Decode(codec)).ok().map(|family| family.template.to_owned()))
     }
 
     fn codecs(&self) -> Arc<dyn Codecs> {

@@ -10,6 +10,7 @@ pub mod codecs;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod device_tree;
+pub mod frames;
 pub mod generic;
 pub mod gmsl;
 mod gst;

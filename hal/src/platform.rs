@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::codecs::choice::Choice;
 use crate::device_tree::BoardLens;
+use crate::frames::Decoders;
 use crate::gmsl::GmslLink;
 use crate::gmsl::board::ChipState;
 use crate::media::VideoFormat;
@@ -213,6 +214,10 @@ pub trait Platform: Send + Sync {
         clock: Arc<dyn Clock>,
         sink: Arc<dyn UnitSink>,
     ) -> Result<Box<dyn LensSource>, SourceError>;
+    /// Which element decodes live pictures of a codec, for [`crate::frames`].
+    fn decoders(&self) -> Decoders {
+        Arc::new(|_| None)
+    }
     /// Decoders and encoders for stored media.
     fn codecs(&self) -> Arc<dyn Codecs>;
 }

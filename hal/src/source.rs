@@ -4,8 +4,11 @@
 //! its own choosing and never waits for the sink. It does not retry: one failure ends it, and the capture service decides
 //! what happens next.
 
+use std::sync::Arc;
+
 use crate::clock::Mono;
 use crate::codecs::families::Memory;
+use crate::frames::LensFrames;
 use crate::media::AccessUnit;
 
 mod raw;
@@ -75,6 +78,11 @@ pub trait UnitSink: Send + Sync {
 pub trait LensSource: Send {
     /// Asks the encoder or camera for a keyframe soon; false if the source has no means to.
     fn request_keyframe(&self) -> bool;
+    /// Publishes its raw pictures from now on; false if it has none, because the camera codes by itself.
+    fn share(&self, frames: &Arc<LensFrames>) -> bool {
+        let _ = frames;
+        false
+    }
     /// Where raw pictures are on their way to the encoder, once the first has passed; `None` if the camera codes by itself.
     fn memory(&self) -> Option<Memory> {
         None

@@ -32,7 +32,7 @@ fn main() {
     let number = |at: usize, default| args.get(at).map_or(default, |text| text.parse().unwrap());
     let (fps, width, height): (u32, u32, u32) = (number(1, 30), number(2, 320), number(3, 240));
     let socket = args.first().expect("publisher SOCKET [FPS] [WIDTH HEIGHT]");
-    let mut publisher = Publisher::open(Settings::new(socket.into()), None).unwrap();
+    let publisher = Publisher::open(Settings::new(socket.into()), None).unwrap();
     let picture = Picture::nv12(width, height, width);
     let size = u64::from(width) * u64::from(height) * 3 / 2;
     let (back, free) = channel();

@@ -281,13 +281,13 @@ impl<H: Lent> Publisher<H> {
     }
 
     /// Registers a buffer of the camera's pool, once. Its memory is not touched.
-    pub fn add_buffer(&mut self, kind: MemoryKind, memories: Vec<Memory>) -> Result<BufferId, PublishError> {
+    pub fn add_buffer(&self, kind: MemoryKind, memories: Vec<Memory>) -> Result<BufferId, PublishError> {
         let buffer = Buffer::new(kind, memories).ok_or(PublishError::Memory)?;
         self.shared.lock().add_buffer(buffer)
     }
 
     /// Publishes a frame (B1). Its `hold` is dropped at once if nobody wants it.
-    pub fn publish(&mut self, frame: Frame<H>) {
+    pub fn publish(&self, frame: Frame<H>) {
         let wake = match self.shared.state.try_lock() {
             Ok(mut state) => {
                 let waited = state.take_queued();
@@ -311,7 +311,7 @@ impl<H: Lent> Publisher<H> {
     }
 
     /// The camera's buffers change: takes all frames back, forgets the buffers and cuts all peers, who may connect again.
-    pub fn reconfigure(&mut self) {
+    pub fn reconfigure(&self) {
         self.shared.lock().reconfigure();
         self.shared.bell.ring();
     }

@@ -41,7 +41,7 @@ impl Lent for Loan {}
 
 fn count(settings: Settings) {
     let socket = settings.socket.clone();
-    let mut publisher = Publisher::open(settings, None).unwrap();
+    let publisher = Publisher::open(settings, None).unwrap();
     let picture = Picture::nv12(64, 64, 64);
     let buffers: Vec<_> = (0..6)
         .map(|_| {

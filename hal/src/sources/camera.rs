@@ -20,6 +20,7 @@ use super::live::{self, Live};
 use super::outlet::Outlet;
 use crate::clock::{Clock, Mono};
 use crate::codecs::families::{Memory, Task};
+use crate::frames::LensFrames;
 use crate::gst as common;
 use crate::machine::{Claim, Machine};
 use crate::media::{AccessUnit, VideoCodec};
@@ -37,7 +38,8 @@ pub(super) struct Camera {
 }
 
 enum Slot {
-    Opening,
+    /// And who is to get the raw pictures.
+    Opening(Option<Arc<LensFrames>>),
     Running(Live),
     /// Dropped while it was being opened.
     Gone,
@@ -52,18 +54,22 @@ pub(super) fn open(
 ) -> Result<Camera, SourceError> {
     let learner = Arc::new(Learner { sink, lesson: OnceLock::new() });
     let outlet = Outlet::new(spec.to_string(), clock, learner.clone());
-    let (slot, memory) = (Arc::new(Mutex::new(Slot::Opening)), Arc::default());
+    let (slot, memory) = (Arc::new(Mutex::new(Slot::Opening(None))), Arc::default());
     let camera = Camera { outlet: Arc::clone(&outlet), slot: Arc::clone(&slot), memory: Arc::clone(&memory) };
     let opening = Opening { spec: spec.clone(), machine: Arc::clone(machine), outlet, learner, memory };
     let open = move || match opening.run() {
         Ok(live) => {
             let mut now = lock(&slot);
             // What was dropped meanwhile is stopped here, outside of the lock.
-            let unwanted = if matches!(*now, Slot::Gone) {
-                Some(live)
-            } else {
-                *now = Slot::Running(live);
-                None
+            let unwanted = match &*now {
+                Slot::Opening(frames) => {
+                    if let Some(frames) = frames {
+                        live.share(frames);
+                    }
+                    *now = Slot::Running(live);
+                    None
+                }
+                Slot::Gone | Slot::Running(_) => Some(live),
             };
             drop(now);
             drop(unwanted);
@@ -79,7 +85,19 @@ impl LensSource for Camera {
     fn request_keyframe(&self) -> bool {
         match &*lock(&self.slot) {
             Slot::Running(live) => live.request_keyframe(),
-            Slot::Opening | Slot::Gone => false,
+            Slot::Opening(_) | Slot::Gone => false,
+        }
+    }
+
+    /// A camera that turns out to code by itself shares nothing; its units are decoded.
+    fn share(&self, frames: &Arc<LensFrames>) -> bool {
+        match &mut *lock(&self.slot) {
+            Slot::Opening(wish) => {
+                *wish = Some(Arc::clone(frames));
+                true
+            }
+            Slot::Running(live) => live.share(frames),
+            Slot::Gone => false,
         }
     }
 

@@ -14,6 +14,7 @@ use super::outlet::Outlet;
 use super::samples::Samples;
 use crate::clock::Mono;
 use crate::codecs::families::Memory;
+use crate::frames::LensFrames;
 use crate::gst as common;
 use crate::source::{LensSource, SourceError};
 
@@ -21,6 +22,10 @@ use crate::source::{LensSource, SourceError};
 pub(super) const VIDEO: &str = "video";
 /// Name of the audio sink, if there is sound.
 pub(super) const AUDIO: &str = "audio";
+/// Name of the element at which a camera's raw branch begins.
+pub(super) const RAW: &str = "contract";
+/// Name of the source of a painted raw branch.
+pub(super) const PAINTER: &str = "scene";
 
 /// How a sink is written at the end of a branch.
 pub(super) fn sink(name: &str) -> String {
@@ -88,6 +93,15 @@ impl LensSource for Live {
         let Ok(sink) = common::named::<AppSink>(pipeline, VIDEO) else { return false };
         let Some(pad) = sink.static_pad("sink") else { return false };
         pad.push_event(UpstreamForceKeyUnitEvent::builder().all_headers(true).build())
+    }
+
+    /// Behind the contract of a camera or the painter of a scene.
+    fn share(&self, frames: &Arc<LensFrames>) -> bool {
+        let Some(pipeline) = self.pipeline.as_ref().filter(|_| self.kind == Kind::Encoded) else { return false };
+        let pad = [(RAW, "sink"), (PAINTER, "src")]
+            .into_iter()
+            .find_map(|(name, pad)| common::named::<gst::Element>(pipeline, name).ok()?.static_pad(pad));
+        pad.inspect(|pad| frames.tap(pad)).is_some()
     }
 
     /// Pictures of our own are painted by the CPU; cameras tell of theirs by themselves.

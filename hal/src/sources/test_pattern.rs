@@ -37,7 +37,8 @@ fn build(pattern: &TestPattern, audio: bool) -> Result<(gst::Pipeline, Feed), St
     common::init()?;
     let encoding = Encoding { codec: pattern.codec, bitrate: pattern.bitrate, gop: pattern.gop };
     let mut text = format!(
-        "appsrc name=scene is-live=true format=time max-buffers=3 max-bytes=0 block=true ! {} ! {}",
+        "appsrc name={} is-live=true format=time max-buffers=3 max-bytes=0 block=true ! {} ! {}",
+        live::PAINTER,
         encoder::text(&encoding)?,
         live::sink(live::VIDEO)
     );
@@ -46,7 +47,7 @@ fn build(pattern: &TestPattern, audio: bool) -> Result<(gst::Pipeline, Feed), St
         text = format!("{text} {tone} ! {} ! {}", encoder::aac()?, live::sink(live::AUDIO));
     }
     let pipeline = common::build(&text)?;
-    let src = common::named(&pipeline, "scene")?;
+    let src = common::named(&pipeline, live::PAINTER)?;
     Ok((pipeline, Feed::new(src, pattern)?))
 }
 

@@ -46,7 +46,7 @@ pub struct Camera {
 
 impl Camera {
     pub fn open(settings: Settings, buffers: usize) -> Self {
-        let mut publisher = Publisher::open(settings, None).unwrap();
+        let publisher = Publisher::open(settings, None).unwrap();
         let picture = Picture::nv12(WIDTH, HEIGHT, WIDTH);
         let size = u64::from(WIDTH * HEIGHT * 3 / 2);
         let (back, free) = channel();

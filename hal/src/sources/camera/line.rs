@@ -20,7 +20,7 @@ const BITS_PER_PIXEL: f64 = 0.1;
 /// Name of the filter that asks the camera for its mode.
 pub(super) const MODE: &str = "mode";
 /// Name of the contract.
-pub(super) const CONTRACT: &str = "contract";
+pub(super) const CONTRACT: &str = live::RAW;
 
 /// What follows the camera.
 #[derive(Debug)]

@@ -88,7 +88,7 @@ struct Loan;
 impl Lent for Loan {}
 
 fn publish(socket: &Path, fps: u32) {
-    let mut publisher = Publisher::open(Settings { max_peers: 40, ..Settings::new(socket.into()) }, None).unwrap();
+    let publisher = Publisher::open(Settings { max_peers: 40, ..Settings::new(socket.into()) }, None).unwrap();
     let pool: Vec<_> = (0..6)
         .map(|_| {
             let fd = sys::memory("bench", SIZE as u64).unwrap();
