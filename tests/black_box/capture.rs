@@ -48,7 +48,7 @@ fn a_lens_is_stopped_started_configured_and_reset_and_every_absence_keeps_its_ca
     await_state(&daemon, "streaming");
     let said = daemon.mos.run(&["capture", "start", "road"]).error();
     assert!(said.contains("lens road is streaming"), "{said}");
-    daemon.await_open("road", 1.0, LONG);
+    let _ = daemon.await_open("road", 1.0, LONG);
 
     let stopped = daemon.mos.run(&["capture", "stop", "road"]);
     assert!(stopped.out.contains("road is idle (capture_stopped)"), "{stopped:?}");
