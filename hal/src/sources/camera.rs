@@ -229,11 +229,13 @@ impl Opening {
             self.admit(&mode, encoded, claim)?;
         }
         let bin =
-            gst::parse::bin_from_description(&line.text(), true).map_err(|e| unsupported(e.message().to_owned()))?;
+            gst::parse::bin_from_description(&line.text(), false).map_err(|e| unsupported(e.message().to_owned()))?;
         let filter = bin.by_name(line::MODE).ok_or_else(|| self.outlet.broken("no filter"))?;
         filter.set_property("caps", modes::filter(&mode, &offered));
         pipeline.add(&bin).map_err(|e| self.outlet.broken(e.to_string()))?;
-        let input = bin.static_pad("sink").ok_or_else(|| self.outlet.broken("no input"))?;
+        // Not found by the parser, which looks into elements that are bins, too.
+        let input = filter.static_pad("sink").and_then(|pad| gst::GhostPad::with_target(&pad).ok());
+        let input = input.filter(|pad| bin.add_pad(pad).is_ok()).ok_or_else(|| self.outlet.broken("no input"))?;
         // Without a check of caps: elements whose camera is not open yet promise more than there is.
         pad.link_full(&input, gst::PadLinkCheck::HIERARCHY)
             .map_err(|e| unsupported(format!("cannot be linked: {e}")))?;

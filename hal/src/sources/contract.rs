@@ -96,6 +96,21 @@ pub(super) fn plain_before(element: &gst::Element) {
         }
         _ => gst::PadProbeReturn::Ok,
     });
+    // An element behind that asks what may come hears of what it will see.
+    pad.add_probe(gst::PadProbeType::QUERY_UPSTREAM | gst::PadProbeType::PUSH, |pad, info| {
+        let Some(peer) = pad.peer() else { return gst::PadProbeReturn::Ok };
+        let Some(gst::QueryViewMut::Caps(q)) = info.query_mut().map(gst::QueryRef::view_mut) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let mut all = gst::Caps::new_empty();
+        for s in peer.query_caps(None).iter() {
+            let one = gst::Caps::builder_full().structure(s.to_owned()).build();
+            all.merge(plain(&one).unwrap_or(one));
+        }
+        let wanted = q.filter_owned();
+        q.set_result(&wanted.map_or(all.clone(), |f| f.intersect_with_mode(&all, gst::CapsIntersectMode::First)));
+        gst::PadProbeReturn::Handled
+    });
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
         let caps = info.event().and_then(|e| match e.view() {
             gst::EventView::Caps(caps) => plain(caps.caps()),

@@ -156,6 +156,8 @@ fn watch(pipeline: &gst::Pipeline, outlet: &Arc<Outlet>, kind: Kind) {
 /// Which kind of failure an element's error is.
 pub(super) fn failure(outlet: &Outlet, error: &gst::message::Error) -> SourceError {
     use gst::{CoreError, ResourceError as R, StreamError as S};
+    // What GstBaseSrc says of elements that do not agree on a format is an error of no kind.
+    let disagreed = error.debug().is_some_and(|debug| debug.contains("reason not-negotiated"));
     let (what, detail, error) = (outlet.what.clone(), common::words(error), error.error());
     match error.kind::<R>() {
         Some(R::NotFound) => return SourceError::Absent { what, detail },
@@ -172,5 +174,9 @@ pub(super) fn failure(outlet: &Outlet, error: &gst::message::Error) -> SourceErr
         error.kind::<CoreError>(),
         Some(CoreError::MissingPlugin | CoreError::Negotiation | CoreError::Caps)
     );
-    if unsupported { SourceError::Unsupported { what, detail } } else { SourceError::Broken { what, detail } }
+    if unsupported || disagreed {
+        SourceError::Unsupported { what, detail }
+    } else {
+        SourceError::Broken { what, detail }
+    }
 }

@@ -65,7 +65,17 @@ pub(super) fn pick(caps: &gst::Caps, options: &RawOptions, unhurried: f32) -> Re
         return Ok(Mode { stream: Stream::Raw("NV12"), size: options.size, fps: options.fps, likely_fps });
     }
     let modes: Vec<DeviceMode> = plain.iter().flat_map(|s| modes(s, options.size)).collect();
-    choose(&modes, options, unhurried)
+    let mut mode = choose(&modes, options, unhurried)?;
+    // Of a range of rates an element takes what it likes.
+    if mode.fps.is_none() && mode.likely_fps > 30.0 && is_range(&filter(&mode, caps), caps) {
+        (mode.fps, mode.likely_fps) = (Some(30), 30.0);
+    }
+    Ok(mode)
+}
+
+fn is_range(chosen: &gst::Caps, offered: &gst::Caps) -> bool {
+    let both = offered.intersect(chosen);
+    both.structure(0).is_some_and(|s| s.get::<gst::FractionRange>("framerate").is_ok())
 }
 
 /// Caps of the chosen mode, as the camera offers it.
@@ -293,7 +303,8 @@ mod tests {
             filter,
             "video/x-raw, format=(string)NV12, width=(int)1920, height=(int)1080, framerate=(fraction)30/1"
         );
-        assert_eq!(picked(service, &asked(Some((1280, 720)), None)).0.size, Some((1280, 720)));
+        let (mode, _) = picked(service, &asked(Some((1280, 720)), None));
+        assert_eq!((mode.size, mode.fps), (Some((1280, 720)), Some(30)), "not 120, which no encoder takes");
 
         let (mode, filter) = picked("video/x-raw; video/x-bayer; image/jpeg", &asked(None, None));
         assert_eq!((mode.size, filter.as_str()), (None, "video/x-raw, format=(string)NV12"));
