@@ -16,6 +16,7 @@ from parse import Layer, Parsed
 MOS = "meta-mos/recipes-multimedia/mos"
 UNIT = f"{MOS}/files/mos.service"
 CONF = "meta-mos/conf/layer.conf"
+OVERLAYS = "meta-mos/recipes-bsp/mos-device-tree/mos-device-tree_*.bb"
 BINDING = "device-tree/bindings/mos,lenses.yaml"
 GMSL = "device-tree/overlays/qcs6490-rb3gen2-mos.dtso"
 MIPI = "device-tree/overlays/imx8mp-evk-mos-two-mipi.dtso"
@@ -161,6 +162,11 @@ CONTROLS = [
     Control("trees", replaced(MIPI, 'mos,name = "cabin"', 'mos,name = "Cabin"'), "Cabin"),
     Control("trees", replaced(MIPI, "&isi_0 {", "&isi_9 {"), "FDT_ERR_NOTFOUND"),
     Control("trees", removed("device-tree/fixtures/pc.dts"), "no fixture pc"),
+    Control("overlay_recipe", replaced(OVERLAYS, '"imx8mp-evk-mos-two-mipi"', '"imx8mp-evk-mos-two"'), "no overlay imx8mp-evk-mos-two$"),
+    Control("overlay_recipe", replaced(OVERLAYS, "MOS_OVERLAYS:qcm6490", "MOS_OVERLAYS:qcom-custom-bsp"), "built without overlays"),
+    Control("overlay_recipe", replaced(OVERLAYS, "^(mx8mp-generic-bsp|qcm6490)$", "^mx8mp-generic-bsp$"), "qcs6490-rb3gen2-mos.dtso is deployed on no machine"),
+    Control("version", renamed(OVERLAYS, "mos-device-tree_9.9.9.bb"), "mos-device-tree_9.9.9.bb: the crate is"),
+    Control("licence_sums", digit(OVERLAYS, "LICENSE-APACHE;md5="), "LICENSE-APACHE is"),
 ]
 
 

@@ -13,6 +13,8 @@ ASSIGNED = re.compile(r"^\s*(?:export\s+)?(?P<key>[A-Za-z0-9_.+\-]+(?:\$\{[A-Za-
                       r"(?:\[[^\]]+\])?\s*(?:\?\?=|\?=|:=|\+=|=\+|\.=|=\.|=)")
 FUNCTION = re.compile(r"^\s*(?:fakeroot\s+|python\s+)*(?P<key>[A-Za-z0-9_\-]+(?::[A-Za-z0-9_.\-]+)+)\s*\(\)")
 OPERATORS = {"append", "prepend", "remove"}
+# Recipes whose source is the repository.
+FROM_REPOSITORY = ["mos", "mos-device-tree"]
 # Variables whose overrides name packages.
 BY_PACKAGE = {"RDEPENDS", "RRECOMMENDS", "RSUGGESTS", "RPROVIDES", "RCONFLICTS", "FILES", "CONFFILES", "SYSTEMD_SERVICE", "USERADD_PARAM",
               "GROUPADD_PARAM", "SUMMARY", "DESCRIPTION", "ALLOW_EMPTY", "INSANE_SKIP"}
@@ -44,9 +46,9 @@ def crate_sums(_layer: Layer, parsed: Parsed) -> list[str]:
 
 
 def licence_sums(layer: Layer, parsed: Parsed) -> list[str]:
-    """LIC_FILES_CHKSUM of `mos` is the MD5 of the repository's own licence files."""
+    """LIC_FILES_CHKSUM of recipes from the repository is the MD5 of its own licence files."""
     problems = []
-    for where, data in parsed.of("mos"):
+    for where, data in (found for name in FROM_REPOSITORY for found in parsed.of(name)):
         for entry in data.getVar("LIC_FILES_CHKSUM").split():
             name, _, wanted = entry.removeprefix("file://").partition(";md5=")
             path = layer.repository / name
@@ -152,11 +154,11 @@ def names(layer: Layer, _parsed: Parsed) -> list[str]:
 
 
 def version(layer: Layer, _parsed: Parsed) -> list[str]:
-    """The recipe has the version of the crate."""
+    """Recipes from the repository have the version of the crate."""
     manifest = tomllib.loads((layer.repository / "Cargo.toml").read_text(encoding="utf-8"))
-    wanted, path = manifest["workspace"]["package"]["version"], layer.recipe("mos")
-    found = path.stem.split("_")[1]
-    return [] if found == wanted else [f"{layer.relative(path)}: the crate is {wanted}; rename the recipe"]
+    wanted, paths = manifest["workspace"]["package"]["version"], [layer.recipe(name) for name in FROM_REPOSITORY]
+    wrong = [path for path in paths if path.stem.split("_")[1] != wanted]
+    return [f"{layer.relative(path)}: the crate is {wanted}; rename the recipe" for path in wrong]
 
 
 def documents(layer: Layer, _parsed: Parsed) -> list[str]:

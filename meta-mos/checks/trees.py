@@ -62,6 +62,20 @@ def trees(layer: Layer, _parsed: Parsed) -> list[str]:
     return problems
 
 
+def overlay_recipe(layer: Layer, parsed: Parsed) -> list[str]:
+    """mos-device-tree names only overlays that exist, one at least wherever it may be built, and every overlay somewhere."""
+    existing = {path.stem for path in (layer.repository / "device-tree/overlays").glob("*.dtso")}
+    problems, named = [], set()
+    for where, data in parsed.of("mos-device-tree"):
+        overlays, possible = data.getVar("MOS_OVERLAYS").split(), re.compile(data.getVar("COMPATIBLE_MACHINE"))
+        buildable = any(possible.match(word) for word in data.getVar("OVERRIDES").split(":"))
+        problems += [f"{where}: no overlay {name}" for name in overlays if name not in existing]
+        if buildable != bool(overlays):
+            problems.append(f"{where}: {'built without overlays' if buildable else 'overlays, but it may not be built'}")
+        named |= set(overlays) if buildable else set()
+    return problems + [f"device-tree/overlays/{name}.dtso is deployed on no machine" for name in sorted(existing - named)]
+
+
 def _compiled(source: Path, blob: Path) -> list[str]:
     # An overlay has only one of the two ports that make the cell counts necessary.
     return _said(["dtc", "-@", "-W", "no-graph_child_address", "-I", "dts", "-O", "dtb", "-i", source.parent, "-o", blob, source])
@@ -78,4 +92,4 @@ def _said(command: list) -> list[str]:
     return lines or ([f"{Path(command[0]).name} ended with {done.returncode}"] if done.returncode else [])
 
 
-CHECKS = [binding, trees]
+CHECKS = [binding, trees, overlay_recipe]

@@ -14,6 +14,10 @@ RDEPENDS:${PN} = " \
     tzdata \
 "
 
+# What names the lenses of a reference board.
+RRECOMMENDS:${PN}:append:mx8mp-generic-bsp = " mos-device-tree"
+RRECOMMENDS:${PN}:append:qcm6490 = " mos-device-tree"
+
 # For people at the bench; none is needed to record.
 RRECOMMENDS:${PN} = " \
     gstreamer1.0 \
