@@ -438,7 +438,9 @@ impl Camera {
         } else {
             common.clone()
         };
-        let layout = Layout::of(&raw, Output::GuardedDmabuf).ok_or_else(|| format!("cannot give {common}"))?;
+        let guarded = std::env::var("MOS_DOUBLES_GUARD").as_deref() != Ok("off");
+        let memory = if guarded { Output::GuardedDmabuf } else { Output::Dmabuf };
+        let layout = Layout::of(&raw, memory).ok_or_else(|| format!("cannot give {common}"))?;
         let extra = self.facts.extra_buffers.as_ref().filter(|name| pad.has_property(name));
         let extra = extra.map_or(0, |name| pad.property_value(name).get::<u32>().unwrap_or(0));
         let pool = Pool::start(&raw, layout, self.facts.buffers + extra)?;

@@ -96,11 +96,10 @@ impl Codec {
             Vec::new()
         };
         bin.add_many([&first, &last]).expect("new elements can be added");
-        if !middle.is_empty() {
-            Self::insert(bin, &first, &middle, &last).expect("the elements of a double fit");
-        }
-        Self::ghost(bin, &first, "sink");
-        Self::ghost(bin, &last, "src");
+        // Linked even while there is nothing between them: a real element has no loose pads for others to find.
+        Self::insert(bin, &first, &middle, &last).expect("the elements of a double fit");
+        self.ghost(bin, &first, "sink");
+        self.ghost(bin, &last, "src");
         let _ = self.inner.set(Inner { first: first.clone(), last: last.clone(), encoder: OnceLock::new() });
         self.watch(bin, &first, &last);
     }
@@ -111,9 +110,14 @@ impl Codec {
         middle: &[gst::Element],
         last: &gst::Element,
     ) -> Result<(), glib::BoolError> {
+        first.unlink(last);
         bin.add_many(middle)?;
         let all: Vec<_> = std::iter::once(first).chain(middle).chain([last]).collect();
-        gst::Element::link_many(&all)
+        for pair in all.windows(2) {
+            // Without a check of caps, which would ask all elements around the double before they are ready to tell.
+            pair[0].link_pads_full(Some("src"), pair[1], Some("sink"), gst::PadLinkCheck::empty())?;
+        }
+        Ok(())
     }
 
     /// Puts the software encoder in, when it is known which coding downstream takes.
@@ -136,7 +140,7 @@ impl Codec {
         coder.set_property_from_str("tune", "zerolatency");
         coder.set_property_from_str("key-int-max", NEVER);
         if h265 {
-            coder.set_property("option-string", "pools=1:frame-threads=1:log-level=none:scenecut=0");
+            coder.set_property("option-string", "pools=1:frame-threads=1:log-level=none:scenecut=0:open-gop=0");
         } else {
             coder.set_property("threads", 1_u32);
             coder.set_property("option-string", "scenecut=0");
@@ -166,11 +170,37 @@ impl Codec {
         some
     }
 
-    fn ghost(bin: &gst::Bin, element: &gst::Element, name: &str) {
+    fn ghost(self: &Arc<Self>, bin: &gst::Bin, element: &gst::Element, name: &'static str) {
         let target = element.static_pad(name).expect("filters have sink and src");
         let template = bin.pad_template(name).expect("codecs have sink and src");
         let ghost = gst::GhostPad::builder_from_template_with_target(&template, &target).expect("a free pad");
-        let _ = bin.add_pad(&ghost.name(name).build());
+        let codec = Arc::clone(self);
+        let ghost = ghost.name(name).query_function(move |pad, parent, query| {
+            codec.query(name, query) || gst::Pad::query_default(pad, parent, query)
+        });
+        let _ = bin.add_pad(&ghost.build());
+    }
+
+    /// Codecs take and give what their templates say; what is inside changes with the coding. False: ask inside.
+    fn query(&self, pad: &str, query: &mut gst::QueryRef) -> bool {
+        if self.double.converter.is_some() {
+            return false;
+        }
+        let own = self.plain(pad);
+        match query.view_mut() {
+            gst::QueryViewMut::Caps(query) => {
+                let filter = query.filter_owned();
+                let caps = filter.map_or(own.clone(), |f| f.intersect_with_mode(&own, gst::CapsIntersectMode::First));
+                query.set_result(&caps);
+                true
+            }
+            gst::QueryViewMut::AcceptCaps(query) => {
+                let accepted = query.caps_owned().can_intersect(&own);
+                query.set_result(accepted);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Looks at everything that comes in and goes out.
@@ -241,7 +271,8 @@ impl Codec {
     /// Puts the software decoder in, at the first caps.
     fn decode(&self, bin: &gst::Bin, media: &str) -> Result<(), String> {
         let inner = self.inner.get().ok_or("not built")?;
-        if inner.first.static_pad("src").is_some_and(|p| p.is_linked()) {
+        let next = inner.first.static_pad("src").and_then(|p| p.peer()).and_then(|p| p.parent_element());
+        if next.is_some_and(|next| next != inner.last) {
             return Ok(());
         }
         let chain: &[&str] = match media {

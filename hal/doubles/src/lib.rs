@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `MOS_DOUBLES` | sets or data files to register ([`SETS`]), joined by commas; nothing without it |
 //! | `MOS_DOUBLES_CAMERAS` | cameras that exist, `ID[=HANDLER],…`; ids are numbers, libcamera's names or device nodes |
+//! | `MOS_DOUBLES_GUARD` | `off`: cameras' pixels can be mapped, for software encoders |
 //! | `MOS_DOUBLES_LOG` | file that gets a line of JSON per event |
 //! | `MOS_DOUBLES_FAULTS` | file with lines `CAMERA stall`, `CAMERA error`, `CAMERA gone`, read anew for every frame |
 

@@ -64,6 +64,18 @@ impl Collector {
         (state.0.clone(), state.1.clone().unwrap())
     }
 
+    /// Waits for the first unit; the reason if the source ends before.
+    pub fn first(&self) -> Option<SourceError> {
+        let until = Instant::now() + PATIENCE;
+        let mut state = self.state.lock().unwrap();
+        while state.0.is_empty() && state.1.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "neither a unit nor an end");
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+        if state.0.is_empty() { state.1.clone() } else { None }
+    }
+
     pub fn count(&self) -> usize {
         self.state.lock().unwrap().0.len()
     }
