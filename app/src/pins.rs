@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mos_hal::media::LensId;
-use mos_hal::pins::{Input, Light, Line, PinError, Pins};
+use mos_hal::pins::{Input, Line, PinError, Pins, Switch};
 
 use crate::config::PinLines;
 use crate::record::{LensRecording, RecorderStatus};
@@ -47,7 +47,7 @@ pub struct BoxPins {
 
 #[derive(Default)]
 struct Inner {
-    light: Option<Light>,
+    light: Option<Switch>,
     /// Whether the light is on now.
     on: bool,
     wake: Option<(Input, bool)>,
@@ -59,7 +59,7 @@ impl BoxPins {
     #[must_use]
     pub fn take(pins: &dyn Pins, lines: &PinLines) -> Self {
         let mut inner = Inner::default();
-        inner.light = inner.note("status_line", lines.status.as_ref().map(|line| Light::take(pins, line)));
+        inner.light = inner.note("status_line", lines.status.as_ref().map(|line| Switch::take(pins, line)));
         let wake = |line: &Line| Ok((pins.input(line)?, line.active_low));
         inner.wake = inner.note("wake_line", lines.wake.as_ref().map(wake));
         let (lit, wakes) = (inner.light.is_some(), inner.wake.is_some());

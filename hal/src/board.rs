@@ -14,10 +14,12 @@ use crate::device_tree::{Attachment, BoardLens, LensTree};
 use crate::frames::Decoders;
 use crate::generic::devices;
 use crate::gmsl::board::ChipState;
+use crate::gmsl::bring_up::SetUp;
 use crate::gmsl::{self, GmslLink};
 #[cfg(feature = "libcamera")]
 use crate::libcamera;
 use crate::machine::Machine;
+use crate::media::LensId;
 use crate::platform::{Acceleration, Camera, Cameras, Codecs, Device, Platform, Route, Stack};
 use crate::probe::Options;
 use crate::source::{LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
@@ -54,6 +56,7 @@ pub(crate) struct Board {
     /// Root of sysfs.
     sysfs: PathBuf,
     gmsl: OnceLock<Vec<Arc<dyn GmslLink>>>,
+    gmsl_set_up: Option<SetUp>,
     /// The program that runs vendors' code in a process of its own.
     #[cfg(feature = "libcamera")]
     worker: Option<PathBuf>,
@@ -68,6 +71,7 @@ impl Board {
             machine: Arc::new(Machine::new(soc, tree, here, options.production)),
             sysfs: options.sysfs.clone(),
             gmsl: OnceLock::new(),
+            gmsl_set_up: options.gmsl,
             #[cfg(feature = "libcamera")]
             worker: options.worker.clone(),
             jpegs: OnceLock::new(),
@@ -120,7 +124,9 @@ impl Platform for Board {
             for fault in faults {
                 log::warn!("{fault}");
             }
-            gmsl::board::watch(&lenses, &self.sysfs, &|| self.stack())
+            let changes = &self.machine.tree.overrides;
+            let power = |lens: &LensId| changes.iter().find(|change| change.name == *lens)?.power_line.clone();
+            gmsl::board::watch(&lenses, &self.sysfs, &|| self.stack(), self.gmsl_set_up, &power)
         };
         self.gmsl.get_or_init(begin).clone()
     }

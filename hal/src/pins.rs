@@ -13,7 +13,7 @@ mod simulated;
 use std::fmt;
 use std::str::FromStr;
 
-use embedded_hal::digital::{Error as DigitalError, ErrorKind, InputPin, OutputPin};
+use embedded_hal::digital::{Error as DigitalError, ErrorKind, ErrorType, InputPin, OutputPin};
 
 pub use gpio::Gpio;
 pub use ignition::Ignition;
@@ -132,14 +132,14 @@ pub trait Pins: Send + Sync {
     fn ignition(&self, line: &Line) -> Result<Box<dyn PowerEvents>, PinError>;
 }
 
-/// A light on a line.
-pub struct Light {
+/// Something that a line switches: a light, a camera's power.
+pub struct Switch {
     pin: Output,
     active_low: bool,
 }
 
-impl Light {
-    /// Takes the line; the light is off.
+impl Switch {
+    /// Takes the line; it is off.
     pub fn take(pins: &dyn Pins, line: &Line) -> Result<Self, PinError> {
         Ok(Self { pin: pins.output(line)?, active_low: line.active_low })
     }
@@ -147,6 +147,20 @@ impl Light {
     /// Switches it.
     pub fn set(&mut self, on: bool) -> Result<(), PinError> {
         if on == self.active_low { self.pin.set_low() } else { self.pin.set_high() }
+    }
+}
+
+impl ErrorType for Switch {
+    type Error = PinError;
+}
+
+/// High is on, whichever level that is: for drivers that switch something.
+impl OutputPin for Switch {
+    fn set_low(&mut self) -> Result<(), PinError> {
+        self.set(false)
+    }
+    fn set_high(&mut self) -> Result<(), PinError> {
+        self.set(true)
     }
 }
 
@@ -181,17 +195,17 @@ mod tests {
     }
 
     #[test]
-    fn a_light_knows_which_level_is_on() {
+    fn a_switch_knows_which_level_is_on() {
         let pins = SimPins::new(["LED", "LOW"]);
         for (line, on, off) in [("LED", true, false), ("!LOW", false, true)] {
-            let mut light = Light::take(&pins, &line.parse().unwrap()).unwrap();
+            let mut switch = Switch::take(&pins, &line.parse().unwrap()).unwrap();
             assert_eq!(pins.level(line), Some(off), "off at first");
-            light.set(true).unwrap();
+            switch.set(true).unwrap();
             assert_eq!(pins.level(line), Some(on));
-            light.set(false).unwrap();
+            switch.set(false).unwrap();
             assert_eq!(pins.level(line), Some(off));
         }
-        let taken = Light::take(&pins, &"LED".parse().unwrap()).map(drop);
-        assert_eq!(taken, Ok(()), "a light that is gone gives its line back");
+        let taken = Switch::take(&pins, &"LED".parse().unwrap()).map(drop);
+        assert_eq!(taken, Ok(()), "a switch that is gone gives its line back");
     }
 }

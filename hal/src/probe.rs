@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::board::{Board, Soc};
 use crate::device_tree::{self, LensOverride};
 use crate::generic::Generic;
+use crate::gmsl::bring_up::SetUp;
 use crate::imx8mp::Imx8mp;
 use crate::platform::Platform;
 use crate::qcs6490::Qcs6490;
@@ -27,6 +28,8 @@ pub struct Options {
     pub sysfs: PathBuf,
     /// What the configuration says of lenses that the tree describes.
     pub lenses: Vec<LensOverride>,
+    /// How GMSL chips are set up that nobody else drives; `None`: they are not.
+    pub gmsl: Option<SetUp>,
     /// The program that runs what must not share a process with the recorder; it answers to `libcamera::COMMAND`. `None`:
     /// libcamera is not asked.
     pub worker: Option<PathBuf>,
@@ -40,6 +43,7 @@ impl Default for Options {
             device_tree: device_tree::LIVE.into(),
             sysfs: SYSFS.into(),
             lenses: Vec::new(),
+            gmsl: None,
             worker: None,
             production: false,
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use mos_hal::device_tree::LensOverride;
+use mos_hal::gmsl::bring_up::{Csi, SetUp};
 
 use super::*;
 use crate::upload::named::CredentialSource;
@@ -55,14 +56,14 @@ fn lenses_of_the_board_may_be_changed() {
     let lenses = read(&text, &[("MOS_BOARD_LENS__LEFT__CAMERA_INDEX", "3")]).unwrap().board.lenses;
     let left = LensId::new("left").unwrap();
     let (role, camera_index, rotation) = (None, Some(3), Some(180));
-    assert_eq!(lenses, [LensOverride { name: left, role, camera_index, rotation, disabled: false }]);
+    assert_eq!(lenses, [LensOverride { name: left, role, camera_index, rotation, power_line: None, disabled: false }]);
     for (more, told) in [
         ("rotation = 45", "accepted: 0, 90, 180 or 270"),
         ("camera_index = 33", "a whole number from 0 to 32"),
         ("role = \"\"", "1 to 64 visible"),
         ("[[board_lens]]\nname = \"left\"", "a lens that is not changed before; mos.toml:"),
         ("[[board_lens]]\nrole = \"x\"", "board_lens[1].name is missing"),
-        ("name_ = 1", "accepted: name, role, camera_index, rotation, disabled"),
+        ("name_ = 1", "accepted: name, role, camera_index, rotation, power_line, disabled"),
     ] {
         let why = refusal(&text.replace("rotation = 180", more), &[]);
         assert!(why.contains(told), "{why}");
@@ -78,6 +79,19 @@ fn lines_of_the_box_are_named_once() {
     assert!(refusal(&with("wake_line = \"chip:1\""), &[]).contains("a line is gpiochipN:OFFSET or the line's name"));
     let twice = refusal(&with("status_line = \"!LED\"\nignition_line = \"LED\""), &[]);
     assert!(twice.contains("board.ignition_line") && twice.contains("no other key names"), "{twice}");
+}
+
+#[test]
+fn gmsl_chips_are_set_up_only_if_asked_for() {
+    assert_eq!(read(SMALLEST, &[]).unwrap().board.gmsl, None);
+    let text = format!("{SMALLEST}\n[board]\ngmsl_bring_up = true\ngmsl_csi_mbps = 1200\ngmsl_data_type = \"raw10\"\n");
+    let csi = Csi { controller: 1, lanes: 4, mbps: 1200 };
+    assert_eq!(read(&text, &[]).unwrap().board.gmsl, Some(SetUp { csi, data_type: 0x2B }));
+    let why = refusal(&text.replace("1200", "1250"), &[]);
+    assert!(why.contains("a multiple of 100 from 100 to 1500"), "{why}");
+    let lens = "[[board_lens]]\nname = \"left\"\npower_line = \"!gpiochip3:0\"";
+    let left = &read(&format!("{SMALLEST}\n{lens}"), &[]).unwrap().board.lenses[0];
+    assert_eq!(left.power_line.as_ref().unwrap().to_string(), "!gpiochip3:0");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::{BoardLens, TreeError, lenses, read};
 use crate::media::LensId;
+use crate::pins::Line;
 
 /// Replaces parts of what the tree says of one lens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct LensOverride {
     pub camera_index: Option<u32>,
     /// 0, 90, 180 or 270.
     pub rotation: Option<u32>,
+    /// The line that switches its power over coax, where MOS sets GMSL links up; high (or low, if active low) is on.
+    pub power_line: Option<Line>,
     /// It is not there, whatever the tree says.
     pub disabled: bool,
 }
@@ -101,6 +104,7 @@ mod tests {
             role: None,
             camera_index: None,
             rotation: None,
+            power_line: None,
             disabled: false,
         };
         let with = |overrides| LensTree { root: tree.path().into(), overrides }.lenses();

@@ -5,14 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use linux_embedded_hal::I2cdev;
+use linux_embedded_hal::{Delay, I2cdev};
 
 use super::access::{Access, access};
+use super::bring_up::{Pins, SetUp, Starter};
 use super::deserializer::{Deserializer, Model};
 use super::watch::{Place, PlacedLink, Watch};
 use super::{GmslError, GmslLink, Link, LinkState};
 use crate::device_tree::{Attachment, BoardLens, Chip};
 use crate::media::LensId;
+use crate::pins::{Gpio, Line, PinError, Switch};
 use crate::platform::Stack;
 use crate::surroundings::SYSFS;
 
@@ -34,7 +36,8 @@ pub struct ChipState {
 pub fn look(lenses: &[BoardLens], sysfs: &Path, stack: &dyn Fn() -> Stack) -> Vec<ChipState> {
     let look = |Found { chip, access, bus, lenses }: Found| {
         let seen = bus.and_then(|bus| {
-            let mut open = open(&bus, chip.address).map_err(|e| e.to_string())?;
+            let open = opened(&bus, chip.address).and_then(|bus| Deserializer::identify(bus, chip.address));
+            let mut open = open.map_err(|e| e.to_string())?;
             let states = open.states().map_err(|e| e.to_string())?;
             Ok((open.model(), states))
         });
@@ -43,13 +46,42 @@ pub fn look(lenses: &[BoardLens], sysfs: &Path, stack: &dyn Fn() -> Stack) -> Ve
     chips(lenses, sysfs, stack).into_iter().map(look).collect()
 }
 
-/// Watches every deserializer that lenses hang on: one link for each lens. Links that cannot be reached say why.
+/// Watches every deserializer that lenses hang on: one link for each lens. Links that cannot be reached say why. With `setup` a
+/// chip that nobody else drives (G1) is set up first; `power` is each lens's line for power over coax.
 #[must_use]
-pub fn watch(lenses: &[BoardLens], sysfs: &Path, stack: &dyn Fn() -> Stack) -> Vec<Arc<dyn GmslLink>> {
+pub fn watch(
+    all: &[BoardLens],
+    sysfs: &Path,
+    stack: &dyn Fn() -> Stack,
+    setup: Option<SetUp>,
+    power: &dyn Fn(&LensId) -> Option<Line>,
+) -> Vec<Arc<dyn GmslLink>> {
     let mut links: Vec<Arc<dyn GmslLink>> = Vec::new();
-    for Found { chip, access, bus, lenses } in chips(lenses, sysfs, stack) {
+    for Found { chip, access, bus, lenses } in chips(all, sysfs, stack) {
         let address = chip.address;
-        let watch = bus.and_then(|bus| Watch::start(move || open(&bus, address)).map_err(|e| e.to_string()));
+        let ours = setup.filter(|_| access == Access::Full).map(|setup| {
+            let sensor = |name: &LensId| all.iter().find(|l| l.name == *name)?.sensor.as_ref().map(|s| s.address);
+            let modules: Vec<_> = lenses.iter().map(|(link, name)| (*link, sensor(name))).collect();
+            let mut lines = [const { None }; 4];
+            for (link, name) in &lenses {
+                lines[link.index()] = power(name);
+            }
+            (setup.plan(&modules), lines)
+        });
+        let mut starter = None;
+        let open = move |bus: &Path| match &ours {
+            None => Deserializer::identify(opened(bus, address)?, address),
+            Some((plan, lines)) => {
+                if starter.is_none() {
+                    starter = Some(Starter::new(address, *plan, switches(lines)?));
+                }
+                match &mut starter {
+                    Some(starter) => starter.open(opened(bus, address)?, &mut Delay),
+                    None => Deserializer::identify(opened(bus, address)?, address),
+                }
+            }
+        };
+        let watch = bus.and_then(|bus| start(bus, open));
         let watch = watch.map(Arc::new);
         for (link, lens) in lenses {
             let place = Place { lens, deserializer: chip.path.clone(), link, access: access.clone() };
@@ -90,8 +122,24 @@ fn chips(lenses: &[BoardLens], sysfs: &Path, stack: &dyn Fn() -> Stack) -> Vec<F
     found
 }
 
-fn open(bus: &Path, address: u8) -> Result<Deserializer<I2cdev>, GmslError> {
+fn start(
+    bus: PathBuf,
+    mut open: impl FnMut(&Path) -> Result<Deserializer<I2cdev>, GmslError> + Send + 'static,
+) -> Result<Watch, String> {
+    Watch::start(move || open(&bus)).map_err(|e| e.to_string())
+}
+
+fn opened(bus: &Path, address: u8) -> Result<I2cdev, GmslError> {
     let failed = |why: String| GmslError::Bus { address, register: 0, why: format!("{}: {why}", bus.display()) };
-    let open = I2cdev::new(bus).map_err(|e| failed(e.to_string()))?;
-    Deserializer::identify(open, address)
+    I2cdev::new(bus).map_err(|e| failed(e.to_string()))
+}
+
+/// The lines that switch the modules' power.
+fn switches(lines: &[Option<Line>; 4]) -> Result<Pins<Switch>, GmslError> {
+    let mut power = [const { None }; 4];
+    for (link, line) in Link::ALL.into_iter().zip(lines) {
+        let failed = |e: PinError| GmslError::Pin { what: format!("link {link} power over coax"), why: e.to_string() };
+        power[link.index()] = line.as_ref().map(|line| Switch::take(&Gpio, line)).transpose().map_err(failed)?;
+    }
+    Ok(Pins { power, awake: None })
 }

@@ -76,6 +76,73 @@ pub struct Done {
     pub links: [Option<Result<(), GmslError>>; 4],
 }
 
+/// What a configuration says of bring-up; the rest follows from the device tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetUp {
+    /// The deserializer's output.
+    pub csi: Csi,
+    /// Of all modules; see [`Module::data_type`].
+    pub data_type: u8,
+}
+
+/// The serializer's pipe that is on after its reset (pipe Z) \[G\].
+const STREAM: u8 = 2;
+/// Addresses that serializers and sensors get, from link to link one more.
+const SERIALIZERS: u8 = 0x60;
+/// See [`SERIALIZERS`].
+const SENSORS: u8 = 0x64;
+
+impl SetUp {
+    /// The plan for modules on these links, each with its sensor's own address if that is known.
+    #[must_use]
+    pub fn plan(&self, modules: &[(Link, Option<u8>)]) -> Plan {
+        let mut plan = Plan { modules: [None; 4], csi: self.csi };
+        for (link, sensor) in modules {
+            plan.modules[link.index()] = Some(Module {
+                address: SERIALIZERS + link.number(),
+                sensor: sensor.map(|own| (own, SENSORS + link.number())),
+                stream: STREAM,
+                reset_gpio: None,
+                data_type: self.data_type,
+            });
+        }
+        plan
+    }
+}
+
+/// Sets a chip up once; from then on it only opens it, so that a transfer that failed never resets a running camera.
+#[derive(Debug)]
+pub struct Starter<P> {
+    address: u8,
+    /// Gone when it is done.
+    plan: Option<Plan>,
+    /// Held for ever: a line that is let go may switch the cameras off.
+    pins: Pins<P>,
+}
+
+impl<P: OutputPin> Starter<P> {
+    /// For the chip at a 7-bit address.
+    #[must_use]
+    pub fn new(address: u8, plan: Plan, pins: Pins<P>) -> Self {
+        Self { address, plan: Some(plan), pins }
+    }
+
+    /// Opens the chip, setting it up first if that was not done yet. What fails for all links is tried again at the next call.
+    pub fn open<I: I2c>(&mut self, bus: I, delay: &mut impl DelayNs) -> Result<Deserializer<I>, GmslError> {
+        let Some(plan) = &self.plan else { return Deserializer::identify(bus, self.address) };
+        let (chip, done) = bring_up(bus, self.address, plan, &mut self.pins, delay)?;
+        for (link, come) in Link::ALL.into_iter().zip(&done.links) {
+            match come {
+                Some(Ok(())) => log::info!("GMSL link {link} of the {} is up", done.model.name()),
+                Some(Err(e)) => log::error!("GMSL link {link} of the {} stays dark: {e}", done.model.name()),
+                None => {}
+            }
+        }
+        self.plan = None;
+        Ok(chip)
+    }
+}
+
 /// Carries the plan out. What fails for all links is the error; what fails for one is in its result.
 pub fn bring_up<I: I2c, P: OutputPin, D: DelayNs>(
     bus: I,

@@ -3,7 +3,7 @@
 use embedded_hal::digital::OutputPin;
 use embedded_hal::i2c::I2c;
 
-use super::bring_up::{Csi, Module, Pins, Plan, bring_up};
+use super::bring_up::{Csi, Module, Pins, Plan, SetUp, Starter, bring_up};
 use super::deserializer::{Deserializer, Model};
 use super::model::{DESERIALIZER, Event, Pin, World};
 use super::{GmslError, Line, Link};
@@ -98,6 +98,23 @@ fn it_can_be_done_again_without_cutting_the_power() {
         bring_up(world.bus(), DESERIALIZER, &plan(&[0, 3]), &mut pins(&world), &mut world.clone()).unwrap();
     assert_eq!((done.links[0].clone(), done.links[3].clone()), (Some(Ok(())), Some(Ok(()))));
     assert_eq!(chip.states().unwrap().map(|s| s.lock), [true, false, false, true]);
+}
+
+/// G2: a watch opens a chip again after every failed transfer; cameras that run must not notice.
+#[test]
+fn a_chip_is_set_up_once_and_later_only_opened() {
+    let world = World::new([true; 4]);
+    let setup = SetUp { csi: Csi { controller: 1, lanes: 4, mbps: 1500 }, data_type: 0x2C };
+    let plan = setup.plan(&[(Link::A, Some(0x1A)), (Link::D, None)]);
+    let mut starter = Starter::new(DESERIALIZER, plan, pins(&world));
+    world.chips().refuse = 1;
+    assert!(starter.open(world.bus(), &mut world.clone()).is_err());
+    let mut chip = starter.open(world.bus(), &mut world.clone()).unwrap();
+    assert_eq!(chip.states().unwrap().map(|s| s.video_lock), [true, false, false, true]);
+    assert_eq!((world.serializer(0, 0), world.serializer(0, 0x42), world.serializer(3, 0)), (0xC0, 0xC8, 0xC6));
+    world.chips().written.clear();
+    starter.open(world.bus(), &mut world.clone()).unwrap();
+    assert_eq!(world.chips().written, []);
 }
 
 #[test]
