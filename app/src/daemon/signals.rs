@@ -50,12 +50,22 @@ impl StopSignals {
 /// Resolves when the supply is about to fail. A thread of its own waits: boards have other descriptors than pipes.
 pub(super) fn power_fails(mut events: Box<dyn PowerEvents>) -> io::Result<oneshot::Receiver<()>> {
     let (tell, told) = oneshot::channel();
-    let wait = move || match events.wait(None) {
-        Ok(_) => drop(tell.send(())),
-        Err(e) => {
-            log::error!("power events cannot be waited for: {e}");
-            // A dropped sender would look like an event.
-            std::mem::forget(tell);
+    let wait = move || {
+        loop {
+            match events.wait(None) {
+                Ok(Some(_)) => {
+                    // Nobody listens when the daemon stops anyway.
+                    let _ = tell.send(());
+                    return;
+                }
+                // A signal came in between.
+                Ok(None) => {}
+                Err(e) => {
+                    log::error!("power events cannot be waited for: {e}");
+                    // A dropped sender would look like an event.
+                    return std::mem::forget(tell);
+                }
+            }
         }
     };
     std::thread::Builder::new().name("mos-power".to_owned()).stack_size(64 << 10).spawn(wait)?;
@@ -79,7 +89,44 @@ extern "C" fn on_stop(signal: libc::c_int) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::time::Duration;
+
+    use mos_hal::power::PowerEvent;
+
     use super::*;
+
+    /// What waiting comes to, in turn.
+    struct Told(std::fs::File, Vec<Answer>);
+
+    type Answer = Box<dyn FnOnce() -> io::Result<Option<PowerEvent>> + Send>;
+
+    impl AsFd for Told {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl PowerEvents for Told {
+        fn wait(&mut self, _: Option<Duration>) -> io::Result<Option<PowerEvent>> {
+            self.1.remove(0)()
+        }
+    }
+
+    #[test]
+    fn a_wait_that_was_interrupted_goes_on() {
+        let (entered, reached) = std::sync::mpsc::channel();
+        let waits: Vec<Answer> = vec![
+            Box::new(|| Ok(None)),
+            Box::new(move || {
+                entered.send(()).unwrap();
+                Ok(Some(PowerEvent::Failing))
+            }),
+        ];
+        let event = power_fails(Box::new(Told(std::fs::File::open("/dev/null").unwrap(), waits))).unwrap();
+        assert_eq!(event.blocking_recv(), Ok(()));
+        assert_eq!(reached.try_recv(), Ok(()), "the second wait tells it, not the first");
+    }
 
     #[test]
     fn a_stop_signal_is_an_event_and_not_the_end() {
