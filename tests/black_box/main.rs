@@ -9,6 +9,7 @@ mod clips;
 mod commands;
 mod documents;
 mod footage;
+mod frames;
 mod full_disk;
 mod kills;
 mod layers;

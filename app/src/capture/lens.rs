@@ -216,11 +216,24 @@ impl Lens {
         let tally = Arc::clone(&self.tally);
         let sink =
             Arc::new(LensSink::new(Arc::clone(&self.intake), tally, Arc::clone(&self.clock), Arc::clone(&self.bell)));
-        let as_unit_sink: Arc<dyn UnitSink> = sink.clone();
+        let frames = self.config.frames.as_ref();
+        let as_unit_sink: Arc<dyn UnitSink> = match frames {
+            Some(frames) => {
+                frames.renew();
+                frames.beside(platform, sink.clone())
+            }
+            None => sink.clone(),
+        };
         let (spec, audio, clock) = (&self.config.source, self.config.audio, Arc::clone(&self.clock));
         let opened = catch_unwind(AssertUnwindSafe(|| platform.open(spec, audio, clock, as_unit_sink)));
         match opened.unwrap_or_else(|_| Err(panicked(&self.config))) {
-            Ok(source) => self.open = Some(Open { source, sink, opened: now, steady: now }),
+            Ok(source) => {
+                if let Some(frames) = frames {
+                    // What has no raw pictures is decoded for those who want them.
+                    source.share(frames);
+                }
+                self.open = Some(Open { source, sink, opened: now, steady: now });
+            }
             Err(error) => {
                 sink.retire();
                 self.intake.down(cause_of(&error), now);

@@ -30,6 +30,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mos_hal::clock::Clock;
+use mos_hal::frames::LensFrames;
 use mos_hal::gmsl::GmslLink;
 use mos_hal::media::LensId;
 use mos_hal::platform::{Device, Platform};
@@ -62,6 +63,8 @@ pub struct LensConfig {
     pub source: SourceSpec,
     /// With sound.
     pub audio: bool,
+    /// Where its raw frames are published, if they are.
+    pub frames: Option<Arc<LensFrames>>,
 }
 
 /// Where sources are dropped.
@@ -82,6 +85,7 @@ pub struct CaptureControlService {
 struct Shared {
     platform: Arc<dyn Platform>,
     lenses: Vec<Mutex<Lens>>,
+    frames: Vec<(LensId, Arc<LensFrames>)>,
     bell: Arc<Bell>,
     changes: broadcast::Sender<LensChange>,
     store: Mutex<Store>,
@@ -111,12 +115,14 @@ impl CaptureControlService {
     ) -> Self {
         let bell = Arc::new(Bell::default());
         let changes = broadcast::channel(BACKLOG).0;
+        let published = |(config, _): &(LensConfig, _)| Some((config.id.clone(), Arc::clone(config.frames.as_ref()?)));
+        let frames = lenses.iter().filter_map(published).collect();
         let make = |(config, intake)| {
             let (clock, bell) = (Arc::clone(clock), Arc::clone(&bell));
             Mutex::new(Lens::new(config, intake, clock, bell, changes.clone(), drop_mode))
         };
         let lenses = lenses.into_iter().map(make).collect();
-        Self { shared: Arc::new(Shared { platform, lenses, bell, changes, store: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { platform, lenses, frames, bell, changes, store: Mutex::default() }) }
     }
 
     /// Starts the service's thread, which opens the sources at once; it ends after [`CaptureControlService::stop`].
@@ -193,6 +199,12 @@ impl CaptureControlService {
     pub fn follow(&self) -> (Vec<LensStatus>, broadcast::Receiver<LensChange>) {
         let changes = self.shared.changes.subscribe();
         (self.status(), changes)
+    }
+
+    /// The lenses whose raw frames are published.
+    #[must_use]
+    pub fn frames(&self) -> &[(LensId, Arc<LensFrames>)] {
+        &self.shared.frames
     }
 
     /// Devices present now (ListDevices).

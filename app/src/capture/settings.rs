@@ -235,7 +235,12 @@ mod tests {
     use super::*;
 
     fn lens(source: &str) -> LensConfig {
-        LensConfig { id: LensId::new("road").unwrap(), source: SourceSpec::parse(source).unwrap(), audio: false }
+        LensConfig {
+            id: LensId::new("road").unwrap(),
+            source: SourceSpec::parse(source).unwrap(),
+            audio: false,
+            frames: None,
+        }
     }
 
     fn settings(text: &str) -> StreamSettings {

@@ -12,6 +12,7 @@ mod copy;
 #[cfg(feature = "demo")]
 mod demo;
 mod devices;
+mod frames;
 mod print;
 mod probe;
 mod protection;
@@ -65,6 +66,8 @@ enum Command {
     Capture(capture::CaptureArgs),
     /// List capture devices
     Devices(devices::DevicesArgs),
+    /// Read live frames of a lens from the frame bus and tell how they come
+    Frames(frames::FramesArgs),
     /// List stored segments and gaps
     Segments(segments::SegmentsArgs),
     /// Cut a clip out of what was recorded, without decoding
@@ -152,6 +155,7 @@ impl Cli {
             Command::Status(args) => asked(status::execute(&client()?, &args)),
             Command::Capture(args) => asked(capture::execute(&client()?, &args)),
             Command::Devices(args) => asked(devices::execute(&client()?, &args)),
+            Command::Frames(args) => asked(frames::execute(&client()?, &args)),
             Command::Segments(args) => asked(segments::execute(&client()?, &args)),
             Command::Clip(args) => asked(clip::execute(&client()?, &args)),
             Command::Snapshot(args) => asked(snapshot::execute(&client()?, &args)),

@@ -13,6 +13,7 @@ mod board;
 mod destinations;
 mod entries;
 mod error;
+mod frames;
 mod schema;
 mod values;
 
@@ -27,6 +28,7 @@ use mos_hal::pins::Line;
 use mos_hal::source::SourceSpec;
 
 pub use error::{ConfigError, Place};
+pub use frames::Frames;
 pub use schema::{KEYS, Section};
 
 use crate::retention::plan::Share;
@@ -48,6 +50,8 @@ pub struct Config {
     pub board: mos_hal::probe::Options,
     /// `[board]`: the lines of the box.
     pub lines: PinLines,
+    /// `[frames]`: live frames for other processes; `None` if nobody gets any.
+    pub frames: Option<Frames>,
     /// `[[camera]]`, in the order of the file; ids differ.
     pub cameras: Vec<Camera>,
     /// `[[destination]]`, in the order of the file; names differ.
@@ -177,9 +181,11 @@ pub fn parse(
 ) -> Result<Config, ConfigError> {
     let mut document = Document::read(file, text)?;
     document.overlay(variables)?;
+    let http = http(&document.section(Section::Http))?;
     Ok(Config {
         storage: storage(&document.section(Section::Storage))?,
-        http: http(&document.section(Section::Http))?,
+        frames: frames::read(&document.section(Section::Frames), &http.unix_socket)?,
+        http,
         log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
         board: board::options(&document)?,
         lines: board::lines(&document)?,

@@ -15,6 +15,8 @@ pub enum Section {
     Board,
     /// `[[board_lens]]`, any number of times.
     BoardLens,
+    /// `[frames]`.
+    Frames,
     /// `[context]`: any tokens of names at a destination.
     Context,
     /// `[[camera]]`, any number of times.
@@ -61,6 +63,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
         ],
     ),
     (Section::BoardLens, &["name", "role", "camera_index", "rotation", "power_line", "disabled"]),
+    (Section::Frames, &["enabled", "directory", "lease_budget", "trusted_users"]),
     (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "audio", "share"]),
     (
@@ -92,6 +95,7 @@ impl Section {
             Self::Log => "log",
             Self::Board => "board",
             Self::BoardLens => "board_lens",
+            Self::Frames => "frames",
             Self::Context => "context",
             Self::Camera => "camera",
             Self::Destination => "destination",

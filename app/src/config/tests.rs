@@ -248,7 +248,7 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [board], [[board_lens]], [context], \
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [board], [[board_lens]], [frames], [context], \
          [[camera]], [[destination]]"
     );
     assert_eq!(

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, SystemClock};
+use mos_hal::frames::LensFrames;
 use mos_hal::media::LensId;
 use mos_hal::pins::Line;
 use mos_hal::platform::Platform;
@@ -26,7 +27,7 @@ use crate::archive::disk::{Disk, RealDisk};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
 use crate::capture::{CaptureControlService, DropMode, LensConfig};
 use crate::clip::Clips;
-use crate::config::{Config, Log, Protection, Storage};
+use crate::config::{Config, Frames, Log, Protection, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
 use crate::pins::{BoxPins, Shown};
@@ -231,7 +232,12 @@ fn record(
     let ids: Vec<LensId> = config.cameras.iter().map(|camera| camera.id.clone()).collect();
     let recorder = Recorder::new(archive.clone(), clock.clone(), &options, &ids);
     let lenses = config.cameras.iter().filter_map(|camera| {
-        let lens = LensConfig { id: camera.id.clone(), source: camera.source.clone(), audio: camera.audio };
+        let lens = LensConfig {
+            id: camera.id.clone(),
+            source: camera.source.clone(),
+            audio: camera.audio,
+            frames: published(config.frames.as_ref(), &camera.id),
+        };
         Some((lens, recorder.intake(&camera.id)?))
     });
     let capture = CaptureControlService::new(platform, clock, lenses.collect(), DropMode::Thread);
@@ -239,6 +245,15 @@ fn record(
     let cameras = capture.spawn().map_err(system("start the cameras"))?;
     let writer = recorder.spawn().map_err(system("start the recorder"))?;
     Ok((Recording { recorder, writer, cameras }, capture))
+}
+
+/// Opens a lens on the frame bus. Recording goes on without.
+fn published(frames: Option<&Frames>, lens: &LensId) -> Option<Arc<LensFrames>> {
+    let frames = frames?;
+    let opened = std::fs::create_dir_all(&frames.directory)
+        .map_err(|e| format!("{}: {e}", frames.directory.display()))
+        .and_then(|()| LensFrames::open(frames.of(lens)).map_err(|e| e.to_string()));
+    opened.inspect_err(|why| log::warn!("{lens}: nobody gets raw frames: {why}")).ok()
 }
 
 /// Lists and recovers what earlier runs left, while the cameras are recorded already; then makes room and writes index

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Services;
 use super::fault::Fault;
+use super::frames::{self, LensFramesView};
 use super::gmsl::{self, GmslLinkView};
 use super::routes::Routes;
 use super::segments::blocking;
@@ -43,6 +44,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
     let figures = Figures {
         capture: services.capture.status(),
         gmsl: gmsl::views(&services.capture.gmsl()),
+        frames: frames::views(services.capture.frames()),
         woken: services.pins.woken(),
         recorder: services.recorder.status(),
         space: services.archive.space().ok(),
@@ -63,6 +65,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
 struct Figures {
     capture: Vec<LensStatus>,
     gmsl: Vec<GmslLinkView>,
+    frames: Vec<LensFramesView>,
     /// The wake line, if there is one.
     woken: Option<bool>,
     recorder: RecorderStatus,
@@ -80,6 +83,7 @@ impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         super::capture_metrics::encode(&self.capture, &self.recorder, &mut encoder)?;
         gmsl::encode(&self.gmsl, &mut encoder)?;
+        frames::encode(&self.frames, &mut encoder)?;
         if let Some(woken) = self.woken {
             gauge(&mut encoder, "wake_line", "1 while the line that woke the box is active", i64::from(woken))?;
         }

@@ -26,6 +26,7 @@ use super::routes::Routes;
         super::clips::get_clip,
         super::clips::get_clip_file,
         super::events::get_events,
+        super::frames::get_frames,
         super::health::get_health,
         super::metrics::get_metrics,
         super::segments::get_segments,

@@ -265,7 +265,7 @@ impl World {
         self.archive = Some(archive.clone());
         let recorder = Recorder::new(archive.clone(), clock.clone(), &self.options, &self.lenses);
         let lenses = self.lenses.iter().zip(&self.with_audio).map(|(id, audio)| {
-            let config = LensConfig { id: id.clone(), source: source_of(id), audio: *audio };
+            let config = LensConfig { id: id.clone(), source: source_of(id), audio: *audio, frames: None };
             (config, recorder.intake(id).unwrap())
         });
         let capture =

@@ -1,0 +1,106 @@
+//! Live frames reach other processes, from raw and coded cameras, and whoever reads them costs the recording nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::cli;
+use mos_tests::daemon::{Daemon, Setup};
+use mos_tests::judge::ffmpeg;
+use mos_tests::streams::{Kind, Stream};
+use mos_tests::wait_for;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const ROAD: &str = "test:?width=320&height=240&fps=25&gop=25";
+
+fn reader_in_python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../hal/frame/examples/subscriber.py")
+}
+
+fn on_the_bus(daemon: &Daemon, lens: &str) -> Value {
+    let view = daemon.client.get("/v1/frames").ok();
+    let lenses = view["lenses"].as_array().unwrap();
+    lenses.iter().find(|view| view["lens"] == lens).unwrap_or_else(|| panic!("no {lens} in {view}")).clone()
+}
+
+fn subscribers(daemon: &Daemon, lens: &str) -> usize {
+    on_the_bus(daemon, lens)["subscribers"].as_array().unwrap().len()
+}
+
+#[test]
+fn frames_of_a_raw_and_of_a_coded_camera_reach_other_processes() {
+    let stream = Stream::get(Kind::H264);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let setup = Setup::new().camera("road", ROAD).camera("rear", &camera.url(0));
+    let daemon = setup.start();
+    for lens in ["road", "rear"] {
+        let _ = daemon.await_open(lens, 1.0, Duration::from_secs(30));
+        let png = setup.folder().join(format!("{lens}.png"));
+        let told =
+            daemon.mos.run(&["frames", lens, "--seconds", "3", "--json", "--dump", png.to_str().unwrap()]).json();
+        assert!(told["delivered"].as_u64().unwrap() > 5, "{told}");
+        assert!(told["revoked"].is_u64() && told["replaced"].is_u64(), "{told}");
+        let latency = &told["latency_us"];
+        assert!(latency["p50"].as_u64().unwrap() <= latency["p99"].as_u64().unwrap(), "{told}");
+        let video = ffmpeg::probe(&png)["streams"][0].clone();
+        assert_eq!((&video["width"], &video["height"]), (&told["width"], &told["height"]), "{video}");
+        if lens == "rear" {
+            let shown = ffmpeg::numbers(&png);
+            assert!(matches!(shown[..], [Some(_)]), "a picture of the camera's, not {shown:?}");
+        }
+        let socket = on_the_bus(&daemon, lens)["socket"].as_str().unwrap().to_owned();
+        let lines = cli::tool(Command::new(reader_in_python()).args([&socket, "5"]));
+        assert_eq!(String::from_utf8(lines).unwrap().lines().count(), 5);
+    }
+    wait_for("readers to be gone", Duration::from_secs(30), || {
+        (subscribers(&daemon, "road") + subscribers(&daemon, "rear") == 0).then_some(())
+    });
+    let metrics = daemon.client.get("/v1/metrics").text();
+    assert!(metrics.contains("mos_bus_delivered_frames_total{lens=\"rear\"}"), "{metrics}");
+    let error = daemon.mos.run(&["frames", "roof"]).error();
+    assert!(error.contains("there are road, rear"), "{error}");
+}
+
+#[test]
+fn readers_that_hang_or_die_cost_the_recording_nothing() {
+    let setup = Setup::new().storage("segment_seconds", "2").camera("road", ROAD);
+    let daemon = setup.start();
+    let _ = daemon.await_open("road", 1.0, Duration::from_secs(30));
+    let socket = on_the_bus(&daemon, "road")["socket"].as_str().unwrap().to_owned();
+    let read = || Command::new(reader_in_python()).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+    let mut readers: Vec<Child> = (0..8).map(|_| read()).collect();
+    wait_for("frames at all readers", Duration::from_secs(30), || {
+        let view = on_the_bus(&daemon, "road");
+        let all = view["subscribers"].as_array().unwrap();
+        (all.len() == 8 && all.iter().all(|s| s["delivered"].as_u64() > Some(3))).then_some(())
+    });
+    for (at, reader) in readers.iter().enumerate() {
+        let signal = if at % 2 == 0 { Signal::SIGSTOP } else { Signal::SIGKILL };
+        kill(Pid::from_raw(reader.id().cast_signed()), signal).unwrap();
+    }
+    let before = daemon.segments("road").len();
+    let segments = daemon.await_closed("road", before + 2, Duration::from_mins(1));
+    assert!(segments.len() >= before + 2);
+    let gaps: Vec<Value> = daemon.gaps("road").into_iter().filter(|gap| gap["cause"] != "starting").collect();
+    assert_eq!(gaps, Vec::<Value>::new());
+    let view = on_the_bus(&daemon, "road");
+    let stopped = view["subscribers"].as_array().unwrap();
+    assert_eq!(stopped.len(), 4, "{view}");
+    assert!(stopped.iter().all(|s| s["revoked"].as_u64() > Some(0)), "{view}");
+    for reader in &mut readers {
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+    }
+}
+
+#[test]
+fn nobody_gets_frames_where_that_is_switched_off() {
+    let setup = Setup::new().camera("road", ROAD).sections("[frames]\nenabled = false\n");
+    let daemon = setup.start();
+    assert_eq!(daemon.client.get("/v1/frames").ok()["lenses"].as_array().unwrap().len(), 0);
+    let error = daemon.mos.run(&["frames", "road"]).error();
+    assert!(error.contains("no lens is"), "{error}");
+}
