@@ -155,7 +155,7 @@ impl Platform for Board {
     }
 
     fn codecs(&self) -> Arc<dyn Codecs> {
-        Arc::clone(self.jpegs.get_or_init(|| Arc::new(Jpegs::new()))) as Arc<dyn Codecs>
+        Arc::clone(self.jpegs.get_or_init(|| Arc::new(Jpegs::new(Arc::clone(&self.machine))))) as Arc<dyn Codecs>
     }
 }
 

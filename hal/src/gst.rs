@@ -36,6 +36,15 @@ pub(crate) fn named<T: IsA<gst::Object>>(pipeline: &gst::Pipeline, name: &str) -
     element.dynamic_cast().map_err(|_| format!("{name} is of another type"))
 }
 
+/// Sets a property whose type is the element's matter.
+pub(crate) fn set(object: &impl IsA<gst::Object>, name: &str, value: &str) -> Result<(), String> {
+    let refused = || format!("{} does not take {name}={value}", object.name());
+    let property = object.find_property(name).ok_or_else(refused)?;
+    let value = gst::glib::Value::deserialize_with_pspec(value, &property).map_err(|_| refused())?;
+    object.set_property_from_value(name, &value);
+    Ok(())
+}
+
 /// An error message in words: which element, what it said, and its last line of detail.
 pub(crate) fn words(error: &gst::message::Error) -> String {
     let element = error.src().and_then(|s| s.downcast_ref::<gst::Element>().cloned());

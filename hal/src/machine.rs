@@ -56,6 +56,11 @@ impl Machine {
         choose(task, self.soc.elements().iter().chain(&SOFTWARE), self.here.as_ref())
     }
 
+    /// What of the CPU does a task here.
+    pub(crate) fn software(&self, task: Task) -> Choice {
+        choose(task, &SOFTWARE, self.here.as_ref())
+    }
+
     /// What does a task here, or what is missing.
     pub(crate) fn element(&self, task: Task) -> Result<&'static Family, String> {
         let Choice { chosen, passed_over, .. } = self.choice(task);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::codecs::choice::Choice;
+use crate::codecs::families::Family;
 use crate::device_tree::BoardLens;
 use crate::frames::Decoders;
 use crate::gmsl::GmslLink;
 use crate::gmsl::board::ChipState;
-use crate::media::VideoFormat;
+use crate::media::{VideoCodec, VideoFormat};
 use crate::pins::{Gpio, Pins};
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
@@ -118,6 +119,18 @@ pub enum CodecError {
 pub trait Codecs: Send + Sync {
     /// Decodes one keyframe (4-byte NAL lengths, parameter sets in `format`) and encodes it as JPEG.
     fn jpeg(&self, format: &VideoFormat, keyframe: &[u8], options: JpegOptions) -> Result<Jpeg, CodecError>;
+    /// What encodes raw pictures here, with its limits. Starts GStreamer, as the next two do.
+    fn encoder(&self, _codec: VideoCodec) -> Option<&'static Family> {
+        None
+    }
+    /// What decodes streams here.
+    fn decoder(&self, _codec: VideoCodec) -> Option<&'static Family> {
+        None
+    }
+    /// What makes JPEGs here.
+    fn jpeg_encoder(&self) -> Option<&'static Family> {
+        None
+    }
 }
 
 /// Which camera and codec software a board runs.

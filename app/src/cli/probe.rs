@@ -134,7 +134,7 @@ struct FoundElement {
     element: &'static str,
     /// `dmabuf` or `system`.
     memory: &'static str,
-    /// Whether MOS works with it now; stored keyframes are still decoded by the CPU's elements only.
+    /// Whether MOS works with it here: a JPEG encoder of the board only behind its decoder and converter.
     in_use: bool,
     encoder: Option<FoundEncoder>,
     /// What misleads about it.
@@ -172,7 +172,21 @@ struct FoundAcceleration {
 
 impl Found {
     fn by(platform: &dyn Platform) -> Self {
-        let (stack, cameras) = (platform.stack(), platform.cameras());
+        let (stack, cameras, choices) = (platform.stack(), platform.cameras(), platform.choices());
+        let of_the_board = |task: fn(&Task) -> bool| {
+            let chosen = choices.iter().filter(|choice| task(&choice.task)).filter_map(|choice| choice.chosen);
+            chosen.into_iter().any(|family| family.memory == Memory::Dmabuf)
+        };
+        let pictures = of_the_board(|t| matches!(t, Task::Decode(_))) && of_the_board(|t| matches!(t, Task::Convert));
+        let found = |choice: Choice| {
+            let jpeg = choice.task == Task::EncodeJpeg;
+            let mut codec = FoundCodec::from(choice);
+            if let Some(element) = codec.chosen.as_mut().filter(|_| jpeg) {
+                element.in_use = pictures || element.memory == Memory::System.name();
+            }
+            codec
+        };
+        let codecs = choices.iter().cloned().map(found).collect();
         Self {
             platform: platform.name(),
             evidence: platform.evidence(),
@@ -180,7 +194,7 @@ impl Found {
             cameras: cameras.cameras.into_iter().map(FoundCamera::from).collect(),
             faults: cameras.faults,
             gmsl: platform.gmsl().into_iter().map(FoundGmsl::from).collect(),
-            codecs: platform.choices().into_iter().map(FoundCodec::from).collect(),
+            codecs,
             accelerations: platform.accelerations().into_iter().map(FoundAcceleration::from).collect(),
         }
     }
@@ -198,7 +212,7 @@ impl Found {
         for codec in &self.codecs {
             let chosen = match &codec.chosen {
                 Some(e) if e.in_use => e.element.to_owned(),
-                Some(e) => format!("{} (MOS does not use it yet)", e.element),
+                Some(e) => format!("{} (MOS does not use it here)", e.element),
                 None => "nothing here".to_owned(),
             };
             lines.push(format!("{:<12}  {chosen}", codec.task));
@@ -346,8 +360,7 @@ impl From<&'static Family> for FoundElement {
         Self {
             element: family.element,
             memory: family.memory.name(),
-            in_use: family.memory == Memory::System
-                || matches!(family.task, Task::Encode(_) | Task::DecodeJpeg | Task::Convert),
+            in_use: true,
             encoder,
             trap: (!family.trap.is_empty()).then_some(family.trap),
             facts: family.facts,

@@ -2,9 +2,11 @@
 //!
 //! Promises that each picture is the one that was asked for: a decoder is drained by end of stream and flushed before it is
 //! used again, pictures carry the number of their request, and another number is never returned. Decoders stay warm, at
-//! most [`DECODERS`] of them; more requests at a time wait for one. A decoder that does not answer is thrown away.
+//! most [`DECODERS`] of them; more requests at a time wait for one. A decoder that does not answer is thrown away. The board's
+//! decoder comes first; where it fails and the CPU does not, the CPU takes over until the program ends.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,8 +16,11 @@ use gstreamer_app::{AppSink, AppSrc, AppSrcCallbacks};
 use gstreamer_video::prelude::*;
 use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoColorimetry, VideoFrameRef, VideoInfo};
 
+use super::chain::{By, Chain, ENCODER};
+use super::families::{Family, Task};
 use super::jfif::{self, Plane, ToJfif};
 use crate::gst as common;
+use crate::machine::Machine;
 use crate::media::{VideoCodec, VideoFormat};
 use crate::platform::{CodecError, Codecs, Jpeg, JpegOptions};
 
@@ -24,19 +29,11 @@ const DECODERS: usize = 4;
 /// How long one picture may take; generous for a cold start on a small board under load.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Elements that decode, best first. One thread: with frame threads `avdec_h264` returns pictures late.
-/// Without direct rendering: with it, libav's lock on the picture makes GStreamer copy it into fresh memory, which costs more
-/// than the copy into a pool's buffer that this asks for.
-const H264: [(&str, &str); 2] = [
-    ("avdec_h264", "avdec_h264 max-threads=1 direct-rendering=false"),
-    ("openh264dec", "video/x-h264,stream-format=byte-stream ! openh264dec"),
-];
-const H265: [(&str, &str); 2] =
-    [("avdec_h265", "avdec_h265 max-threads=1 direct-rendering=false"), ("libde265dec", "libde265dec max-threads=1")];
-
 /// Keyframes to JPEG by warm decoders.
-#[derive(Default)]
 pub struct Jpegs {
+    machine: Arc<Machine>,
+    /// By what each codec is decoded, once that was asked.
+    ways: Mutex<HashMap<VideoCodec, By>>,
     pool: Mutex<Pool>,
     returned: Condvar,
 }
@@ -51,9 +48,31 @@ struct Pool {
 
 impl Jpegs {
     /// Starts nothing until the first picture is asked for.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub(crate) fn new(machine: Arc<Machine>) -> Self {
+        Self { machine, ways: Mutex::default(), pool: Mutex::default(), returned: Condvar::new() }
+    }
+
+    fn ways(&self) -> MutexGuard<'_, HashMap<VideoCodec, By>> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn way(&self, codec: VideoCodec) -> By {
+        let hardware = || Chain::hardware(codec, &self.machine).map_or(By::Software, |_| By::Hardware);
+        *self.ways().entry(codec).or_insert_with(hardware)
+    }
+
+    fn by(&self, by: By, format: &VideoFormat, keyframe: &[u8], options: JpegOptions) -> Result<Jpeg, CodecError> {
+        let key = Key::new(format, options.max_edge, by);
+        let (place, found) = self.enter(&key)?;
+        let mut decoder = match found {
+            Some(decoder) => decoder,
+            None => Decoder::start(key, &self.machine)?,
+        };
+        // A decoder that failed in any way is dropped here, not kept.
+        let jpeg = decoder.picture(keyframe, options.quality)?;
+        self.pool().idle.push(decoder);
+        drop(place);
+        Ok(jpeg)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -91,17 +110,34 @@ impl Drop for Place<'_> {
 
 impl Codecs for Jpegs {
     fn jpeg(&self, format: &VideoFormat, keyframe: &[u8], options: JpegOptions) -> Result<Jpeg, CodecError> {
-        let key = Key::new(format, options.max_edge);
-        let (place, found) = self.enter(&key)?;
-        let mut decoder = match found {
-            Some(decoder) => decoder,
-            None => Decoder::start(key)?,
+        let codec = format.codec;
+        // Asking what the board has starts GStreamer.
+        common::init().map_err(CodecError::Undecodable)?;
+        if self.way(codec) == By::Software {
+            return self.by(By::Software, format, keyframe, options);
+        }
+        let failed = match self.by(By::Hardware, format, keyframe, options) {
+            Ok(jpeg) => return Ok(jpeg),
+            Err(why) => why,
         };
-        // A decoder that failed in any way is dropped here, not kept.
-        let jpeg = decoder.picture(keyframe, options.quality)?;
-        self.pool().idle.push(decoder);
-        drop(place);
+        // What neither can decode is the fault of the stream.
+        let jpeg = self.by(By::Software, format, keyframe, options)?;
+        if self.ways().insert(codec, By::Software) == Some(By::Hardware) {
+            log::error!("{} is pictured by the CPU from now on, the board's decoder failed: {failed}", codec.name());
+        }
         Ok(jpeg)
+    }
+
+    fn encoder(&self, codec: VideoCodec) -> Option<&'static Family> {
+        self.machine.element(Task::Encode(codec)).ok()
+    }
+
+    fn decoder(&self, codec: VideoCodec) -> Option<&'static Family> {
+        self.machine.element(Task::Decode(codec)).ok()
+    }
+
+    fn jpeg_encoder(&self) -> Option<&'static Family> {
+        self.machine.element(Task::EncodeJpeg).ok()
     }
 }
 
@@ -113,15 +149,16 @@ struct Key {
     coded: (u32, u32),
     /// Size of the picture to make: square pixels, at most the wanted edge.
     picture: (u32, u32),
+    by: By,
 }
 
 impl Key {
-    fn new(format: &VideoFormat, max_edge: Option<u32>) -> Self {
+    fn new(format: &VideoFormat, max_edge: Option<u32>, by: By) -> Self {
         let coded = (format.width, format.height);
         let (n, d) = format.pixel_aspect;
         let width = (u64::from(coded.0) * u64::from(n) / u64::from(d.max(1))).clamp(1, 65_535) as u32;
         let picture = fit((width, coded.1.max(1)), max_edge);
-        Self { codec: format.codec, config: format.config.clone(), coded, picture }
+        Self { codec: format.codec, config: format.config.clone(), coded, picture, by }
     }
 }
 
@@ -156,34 +193,25 @@ impl Drop for Decoder {
 }
 
 impl Decoder {
-    fn start(key: Key) -> Result<Self, CodecError> {
+    fn start(key: Key, machine: &Machine) -> Result<Self, CodecError> {
         let failed = |why: String| CodecError::Undecodable(why);
-        common::init().map_err(failed)?;
-        let (candidates, parser, media, framing) = match key.codec {
-            VideoCodec::H264 => (H264, "h264parse", "video/x-h264", "avc"),
-            VideoCodec::H265 => (H265, "h265parse", "video/x-h265", "hvc1"),
+        let chain = match key.by {
+            By::Hardware => Chain::hardware(key.codec, machine).ok_or_else(|| failed("no decoder".into()))?,
+            By::Software => Chain::software(key.codec, machine)?,
         };
-        let Some((_, decode)) = candidates.iter().find(|(element, _)| common::has(element)) else {
-            let tried = candidates.map(|(element, _)| element).join(", ");
-            return Err(CodecError::Missing { codec: key.codec.name(), tried });
-        };
-        let (width, height) = key.picture;
-        let scale = if key.picture == key.coded {
-            String::new()
-        } else {
-            format!(
-                "videoscale add-borders=false ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 ! "
-            )
+        let (parser, media, framing) = match key.codec {
+            VideoCodec::H264 => ("h264parse", "video/x-h264", "avc"),
+            VideoCodec::H265 => ("h265parse", "video/x-h265", "hvc1"),
         };
         let text = format!(
-            "appsrc name=in format=time stream-type=seekable max-buffers=2 ! {parser} name=parse ! {decode} ! videoconvert ! \
-             video/x-raw,format=I420 ! {scale}jpegenc name=out idct-method=islow ! \
-             appsink name=sink sync=false async=false qos=false enable-last-sample=false max-buffers=4"
+            "appsrc name=in format=time stream-type=seekable max-buffers=2 ! {parser} name=parse ! {} ! \
+             appsink name=sink sync=false async=false qos=false enable-last-sample=false max-buffers=4",
+            chain.text(key.coded, key.picture)
         );
         let pipeline = common::build(&text).map_err(failed)?;
         let input: AppSrc = common::named(&pipeline, "in").map_err(failed)?;
         let output = common::named(&pipeline, "sink").map_err(failed)?;
-        let encoder: gst::Element = common::named(&pipeline, "out").map_err(failed)?;
+        let encoder: gst::Element = common::named(&pipeline, ENCODER).map_err(failed)?;
         let parser: gst::Element = common::named(&pipeline, "parse").map_err(failed)?;
         let caps = gst::Caps::builder(media)
             .field("stream-format", framing)
@@ -194,7 +222,9 @@ impl Decoder {
         input.set_caps(Some(&caps.build()));
         // Any position is right: a seek is how end of stream is taken back.
         input.set_callbacks(AppSrcCallbacks::builder().seek_data(|_, _| true).build());
-        convert_before(&encoder, &parser);
+        if chain.is_by_cpu() {
+            convert_before(&encoder, &parser);
+        }
         let decoder = Self { key, pipeline: Some(pipeline.clone()), input, output, encoder, next: 1 };
         if pipeline.set_state(gst::State::Playing).is_err() {
             return Err(CodecError::Undecodable(
@@ -209,7 +239,7 @@ impl Decoder {
         let number = self.next;
         self.next += 1;
         let undecodable = |what: &str| CodecError::Undecodable(self.last_words().unwrap_or_else(|| what.to_owned()));
-        self.encoder.set_property("quality", i32::from(quality.clamp(1, 100)));
+        common::set(&self.encoder, "quality", &quality.clamp(1, 100).to_string()).map_err(CodecError::Undecodable)?;
         let mut buffer = gst::Buffer::from_slice(Bytes::copy_from_slice(keyframe));
         if let Some(b) = buffer.get_mut() {
             b.set_pts(gst::ClockTime::from_seconds(number));

@@ -9,6 +9,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::codecs::families::Memory;
+use crate::gst as common;
 use crate::machine::Machine;
 use crate::qcs6490::{CAMERA_ELEMENTS, camera_element};
 use crate::source::{RawOptions, SourceError, SourceSpec};
@@ -102,7 +103,7 @@ impl Origin {
                 let element = make("v4l2src")?;
                 element.set_property("device", device.to_str().ok_or("the path is not UTF-8")?);
                 if memory == Memory::Dmabuf {
-                    set(&element, "io-mode", "dmabuf")?;
+                    common::set(&element, "io-mode", "dmabuf")?;
                 }
                 static_pad(element)
             }
@@ -111,7 +112,7 @@ impl Origin {
                 element.set_property("camera-name", camera);
                 let source = static_pad(element)?;
                 if source.pad.has_property("stream-role") {
-                    set(&source.pad, "stream-role", "video-recording")?;
+                    common::set(&source.pad, "stream-role", "video-recording")?;
                 }
                 Ok(source)
             }
@@ -119,13 +120,13 @@ impl Origin {
                 let name = camera_element(machine.here.as_ref());
                 let one_of = || format!("needs one of the GStreamer elements {}", CAMERA_ELEMENTS.join(", "));
                 let element = make(name.ok_or_else(one_of)?)?;
-                set(&element, "camera", &number.to_string())?;
+                common::set(&element, "camera", &number.to_string())?;
                 let pad = element.request_pad_simple("video_%u").ok_or("it gives no pad for video")?;
                 if pad.has_property("framerate") {
-                    set(&pad, "framerate", &options.fps.unwrap_or(SERVICE_FPS).to_string())?;
+                    common::set(&pad, "framerate", &options.fps.unwrap_or(SERVICE_FPS).to_string())?;
                 }
                 if pad.has_property("type") {
-                    set(&pad, "type", "video")?;
+                    common::set(&pad, "type", "video")?;
                 }
                 Ok(Source { element, pad })
             }
@@ -140,13 +141,4 @@ fn make(factory: &str) -> Result<gst::Element, String> {
 fn static_pad(element: gst::Element) -> Result<Source, String> {
     let pad = element.static_pad("src").ok_or("its element has no pad src")?;
     Ok(Source { element, pad })
-}
-
-/// Sets a property whose type is the element's matter.
-fn set(object: &impl IsA<gst::Object>, name: &str, value: &str) -> Result<(), String> {
-    let refused = || format!("{} does not take {name}={value}", object.name());
-    let property = object.find_property(name).ok_or_else(refused)?;
-    let value = gst::glib::Value::deserialize_with_pspec(value, &property).map_err(|_| refused())?;
-    object.set_property_from_value(name, &value);
-    Ok(())
 }
