@@ -9,6 +9,8 @@ CUTS ?= 10000
 N ?= 1000
 SEED ?= 1
 ONLY ?=
+ENV ?= qemu-x86
+MOS ?=
 SECONDS_PER_TARGET ?= 60
 # Everything but `libcamera`, which Debian 12 has too old a library for.
 FEATURES ?= demo
@@ -22,6 +24,7 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server chromium device-tree-compiler
 YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler
 CROSS_DEPS := mmdebstrap qemu-user
+HIL_DEPS := mmdebstrap binutils xz-utils python3 python3-venv openssh-client ffmpeg
 
 # apt-get for the packages of $(1) that are missing; says which, does nothing if there are none.
 define install_missing
@@ -60,7 +63,7 @@ demo: deps ## Build and run the demo; INPUT=file.mp4, rtsp://… or /dev/video0 
 	target/release/mos demo $(if $(INPUT),'$(INPUT)')
 
 .PHONY: test
-test: test-deps yocto-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the firmware layer
+test: test-deps yocto-check hil-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the firmware layer
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features $(FEATURES) -- -D warnings
 	$(CARGO) clippy --workspace --bins --lib -- -D warnings
@@ -121,6 +124,20 @@ cross-aarch64: ## Build the release program for aarch64 in a Debian chroot under
 libcamera: ## Test the feature `libcamera` on a real libcamera, in a Debian 13 chroot under target/libcamera (as root)
 	$(call install_missing,mmdebstrap)
 	.ci/libcamera
+
+.PHONY: hil-images
+hil-images: ## Make what the virtual rigs of hil/ boot, under target/hil (as root); MOS=program to test
+	$(call install_missing,$(HIL_DEPS))
+	MOS='$(MOS)' hil/images
+
+.PHONY: hil
+hil: ## Run the cases of hil/ on ENV=qemu-x86 or another environment of hil/environments; CUTS=power cuts (20), ONLY=case
+	$(call install_missing,$(HIL_DEPS))
+	MOS='$(MOS)' ENV='$(ENV)' ONLY='$(ONLY)' CUTS='$(if $(filter file,$(origin CUTS)),20,$(CUTS))' hil/run
+
+.PHONY: hil-check
+hil-check: ## Show hil/'s judges doctored archives, which they must find; needs no board
+	python3 hil/unit/test_judge.py
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -1,0 +1,136 @@
+"""Cameras that go and come back, a clock that jumps, a disk that is full: what is recorded goes on, what is not is told."""
+
+from pathlib import Path
+
+import pytest
+from mos_hil.counter import Digits
+from mos_hil.footage import frames, gaps
+from mos_hil.judge import power_cut
+from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration, wait_for
+from mos_hil.vivid import INTERVAL, Vivid
+
+pytestmark = pytest.mark.lg_feature(["vivid", "ssh"])
+
+
+def _tiled(recorder: Recorder, lens: str) -> list[str]:
+    """Holes of more than two frames between segments and gaps in their order."""
+    spans = [(s["start_ts"], s["end_ts"], s["id"]) for s in recorder.segments(lens)]
+    spans += [(g["start_ts"], g["end_ts"], f"gap {g['cause']}") for g in recorder.gaps(lens)]
+    spans.sort()
+    holes, reached, before = [], spans[0][1], spans[0][2]
+    for start, end, name in spans[1:]:
+        if start - reached > 2 * INTERVAL * 1e6:
+            holes.append(f"{(start - reached) / 1e6:.3f} s between {before} and {name}")
+        if end > reached:
+            reached, before = end, name
+    return holes
+
+
+def test_a_driver_is_unbound_and_bound_again(recorder: Recorder, vivid: Vivid, figures: dict) -> None:
+    recorder.start(configuration({"road": vivid.source()}))
+    recorder.wait_stored("road", 20)
+    before = len(recorder.gaps("road"))
+    vivid.unbind()
+    figures["state_without"] = recorder.wait_state("road", lambda state: state != "streaming")["state"]
+    vivid.bind()
+    recorder.wait_state("road", lambda state: state == "streaming", 120)
+    recorder.wait_stored("road", 20)
+    told = recorder.gaps("road")[before:]
+    figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
+    assert told and all(g["cause"] != "unknown" for g in told)
+    assert _tiled(recorder, "road") == []
+    recorder.stop()
+    recorder.check(ARCHIVE)
+
+
+def test_a_device_that_disconnects_is_told_and_comes_back(recorder: Recorder, vivid: Vivid, figures: dict) -> None:
+    recorder.start(configuration({"road": vivid.source()}))
+    recorder.wait_stored("road", 20)
+    before = len(recorder.gaps("road"))
+    vivid.control(vivid.webcam, "disconnect", 1)
+    figures["state_without"] = recorder.wait_state("road", lambda state: state != "streaming")["state"]
+    vivid.unbind()
+    vivid.bind()
+    recorder.wait_state("road", lambda state: state == "streaming", 120)
+    recorder.wait_stored("road", 20)
+    told = recorder.gaps("road")[before:]
+    figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
+    assert told and all(g["cause"] != "unknown" for g in told)
+    assert _tiled(recorder, "road") == []
+
+
+def test_a_link_without_signal_is_told(recorder: Recorder, vivid: Vivid, figures: dict) -> None:
+    vivid.control(vivid.hdmi, "dv_timings_signal_mode", 1)
+    recorder.start(configuration({"link": vivid.hdmi_source()}))
+    lens = recorder.wait_state("link", lambda state: state not in ("opening", "starting"), 60)
+    figures.update(state_without=lens["state"], problems=recorder.ask("status")["problems"])
+    assert lens["state"] != "streaming", "a link without signal is said to stream"
+    vivid.control(vivid.hdmi, "dv_timings_signal_mode", 0)
+    recorder.wait_state("link", lambda state: state == "streaming", 120)
+    recorder.wait_stored("link", 10)
+    assert recorder.gaps("link")
+
+
+def test_buffers_that_a_camera_drops_cost_only_themselves(
+    recorder: Recorder, vivid: Vivid, digits: Digits, figures: dict, tmp_path: Path
+) -> None:
+    recorder.start(configuration({"road": vivid.source()}))
+    recorder.wait_stored("road", 20)
+    vivid.control(vivid.webcam, "percentage_of_dropped_buffers", 40)
+    recorder.wait_stored("road", 30)
+    vivid.control(vivid.webcam, "percentage_of_dropped_buffers", 0)
+    recorder.wait_stored("road", 60)
+    assert recorder.lens("road")["reconnects"] == 0
+    found = frames(recorder, [s for s in recorder.segments("road") if s["state"] == "closed"], digits, tmp_path)
+    origin = min(f.at - f.number * INTERVAL for f in found)
+    late = max(f.at - f.number * INTERVAL - origin for f in found)
+    figures.update(frames=len(found), numbers=found[-1].number - found[0].number + 1, latest_ms=round(late * 1000))
+    assert [f.number for f in found] == sorted({f.number for f in found})
+    assert len(found) < found[-1].number - found[0].number + 1, "nothing was dropped: the case proves nothing"
+    # A frame keeps the time at which it was captured, however many are missing before it.
+    assert late < 0.5, f"a frame is {late:.2f} s off the time that its number tells"
+
+
+@pytest.mark.lg_feature("clock")
+@pytest.mark.parametrize("step", [3600, -7200])
+def test_a_clock_that_steps_costs_nothing(
+    recorder: Recorder, vivid: Vivid, digits: Digits, figures: dict, tmp_path: Path, step: int
+) -> None:
+    recorder.start(configuration({"road": vivid.source()}))
+    recorder.wait_stored("road", 30)
+    recorder.board.run(f"date -s @$(($(date +%s) + {step}))")
+    try:
+        recorder.wait_stored("road", 60)
+        found = frames(recorder, [s for s in recorder.segments("road") if s["state"] == "closed"], digits, tmp_path)
+        verdict = power_cut(found, gaps(recorder, "road"), found[-1].at, INTERVAL, 0)
+        figures.update(frames=len(found), missing=verdict.missing, removed=recorder.ask("status")["storage"]["removed_segments"])
+        assert verdict.faults == []
+        assert figures["removed"] == 0
+        assert _tiled(recorder, "road") == []
+        spread = max(f.at - f.number * INTERVAL for f in found) - min(f.at - f.number * INTERVAL for f in found)
+        assert spread < 1, f"footage of one run lies {spread:.1f} s apart"
+    finally:
+        recorder.board.run(f"date -s @$(($(date +%s) - {step}))")
+
+
+def test_a_full_disk_stops_nothing_for_good(recorder: Recorder, vivid: Vivid, figures: dict, tmp_path: Path, digits: Digits) -> None:
+    small = f"{HOME}/small"
+    board = recorder.board
+    board.run(f"mkdir -p {small} && truncate -s 48M {small}.img && mke2fs -q -t ext4 {small}.img && modprobe loop && mount -o loop {small}.img {small}")
+    try:
+        recorder.start(configuration({"road": vivid.source()}, archive=f"{small}/archive"))
+        recorder.wait_stored("road", 60)
+        board.try_run(f"dd if=/dev/zero of={small}/stranger bs=64k; sync")
+        short = wait_for("a word about the full disk", 60, lambda: (s := recorder.ask("status"))["storage"]["short"] and s)
+        figures["said"] = [*short["problems"], *short["alarms"]]
+        wait_for("footage or a gap meanwhile", 60, lambda: recorder.gaps("road") or recorder.ask("status")["storage"]["removed_segments"])
+        board.run(f"rm {small}/stranger")
+        recorder.wait_stored("road", 60, 180)
+        closed = [s for s in recorder.segments("road") if s["state"] == "closed"]
+        figures.update(frames=len(frames(recorder, closed, digits, tmp_path)), gaps=[g["cause"] for g in recorder.gaps("road")])
+        assert _tiled(recorder, "road") == []
+        recorder.stop()
+        figures["check"] = recorder.check(f"{small}/archive").splitlines()[0]
+    finally:
+        recorder.end()
+        board.run(f"umount {small}")

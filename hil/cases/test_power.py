@@ -1,0 +1,81 @@
+"""The power goes in the middle of recording, again and again, on one archive. After each boot the promise must hold: at most a
+second is lost, every file decodes, what is protected is unchanged, and the archive is sound."""
+
+import hashlib
+import random
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+from mos_hil.beat import Beat
+from mos_hil.board import Board
+from mos_hil.counter import Digits
+from mos_hil.footage import frames, gaps, of_run
+from mos_hil.judge import power_cut
+from mos_hil.recorder import ARCHIVE, Recorder, configuration, wait_for
+from mos_hil.vivid import INTERVAL, Vivid
+
+pytestmark = pytest.mark.lg_feature(["vivid", "ssh", "power", "data-disk"])
+
+
+def test_power_cuts(
+    request: pytest.FixtureRequest, board: Board, recorder: Recorder, vivid: Vivid, digits: Digits, seed: int, figures: dict, tmp_path: Path
+) -> None:
+    cuts = request.config.getoption("cuts")
+    moments = random.Random(seed)
+    lost: list[float] = []
+    figures.update(seed=seed, cuts=0, lost_ms=lost, worst_sync_ms=[], boot_seconds=[], missing_frames=0, untold_ms=0.0, files=0)
+
+    recorder.start(configuration({"road": vivid.source()}))
+    protected = _protect_one(recorder, tmp_path)
+    for cut in range(1, cuts + 1):
+        run = recorder.ask("status")["run"]
+        recorder.wait_stored("road", 5)
+        beat = Beat(board)
+        time.sleep(moments.uniform(0.5, 8.0))
+        worst_sync = recorder.ask("status")["storage"]["worst_sync_ms"]
+        time.sleep(moments.uniform(0.0, 1.0))
+        at = beat.board_time(board.cut_power())
+        beat.stop()
+
+        figures["boot_seconds"].append(round(board.boot(), 1))
+        vivid.load()
+        recorder.start(configuration({"road": vivid.source()}))
+        status = recorder.wait_recovered()
+        assert status["storage"]["quarantine"] == 0, f"cut {cut}: something is in quarantine"
+        life = of_run(recorder.segments("road"), run)
+        assert all(s["state"] != "open" for s in life), f"cut {cut}: {life}"
+        verdict = power_cut(frames(recorder, life, digits, tmp_path), gaps(recorder, "road"), at, INTERVAL, worst_sync)
+        lost.append(round(verdict.lost_ms, 1))
+        figures["worst_sync_ms"].append(round(worst_sync, 1))
+        figures["cuts"] = cut
+        figures["missing_frames"] += sum(last - first + 1 for first, last in verdict.missing)
+        figures["untold_ms"] += verdict.untold_ms
+        figures["files"] += len(life)
+        figures.update(lost_p50_ms=statistics.median(lost), lost_max_ms=max(lost))
+        assert verdict.faults == [], f"cut {cut} of run {run}, seed {seed}"
+        assert _digest(recorder, protected[0], tmp_path) == protected[1], f"cut {cut}: the protected segment has changed"
+        killed = [g for g in recorder.gaps("road") if g["cause"] == "recorder_killed"]
+        figures["told_gaps"] = len(killed)
+
+    # Every file once more, after all the recoveries; then the archive as a whole.
+    everything = [s for s in recorder.segments("road") if s["state"] != "open"]
+    frames(recorder, everything, digits, tmp_path)
+    assert len({s["id"] for s in everything}) == len(everything)
+    assert next(s for s in everything if s["id"] == protected[0])["protected"]
+    empty = board.run(f"find {ARCHIVE}/segments -name '*.mp4' -size 0")
+    recorder.stop()
+    assert empty == ""
+    figures["check"] = recorder.check(ARCHIVE).splitlines()[0]
+
+
+def _protect_one(recorder: Recorder, folder: Path) -> tuple[str, str]:
+    segment = wait_for("a closed segment", 120, lambda: next((s for s in recorder.segments("road") if s["state"] == "closed"), None))
+    recorder.do(f"protect {segment['id']}")
+    return segment["id"], _digest(recorder, segment["id"], folder)
+
+
+def _digest(recorder: Recorder, segment: str, folder: Path) -> str:
+    listed = next(s for s in recorder.segments("road") if s["id"] == segment)
+    return hashlib.sha256(recorder.fetch(listed, folder).read_bytes()).hexdigest()

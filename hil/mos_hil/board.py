@@ -1,0 +1,137 @@
+"""One board, real or virtual: power, commands, files. The cases know nothing else of what they run on.
+
+Built on labgrid's drivers: SSHDriver (or ShellDriver on a serial line) for commands, QEMUDriver or a power switch for power.
+Never tells a case which of them it is; what a board cannot do is a missing feature of its environment.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from labgrid import Target
+from labgrid.driver import QEMUDriver, SSHDriver
+from labgrid.driver.exception import ExecutionError
+
+
+class CommandFailed(AssertionError):
+    """A command on the board ended with another status than 0."""
+
+
+class Board:
+    def __init__(self, target: Target, settings: dict, base: Path) -> None:
+        self.target = target
+        self.settings = settings
+        self._base = base
+        self._qemu = target.get_driver(QEMUDriver, activate=False) if _has(target, QEMUDriver) else None
+        self._shell = target.get_driver("CommandProtocol", activate=False)
+        self._files = target.get_driver("FileTransferProtocol", activate=False)
+        self.on = False
+
+    @property
+    def virtual(self) -> bool:
+        return self._qemu is not None
+
+    def blank_data_disk(self) -> None:
+        """A virtual board's data disk, made new. A real board keeps its own: cases clean up their folder instead."""
+        disk = self.settings.get("data_disk")
+        if disk:
+            path = self._base / disk
+            path.unlink(missing_ok=True)
+            with path.open("wb") as file:
+                file.truncate(int(self.settings["data_disk_bytes"]))
+
+    def boot(self, *boot_args: str) -> float:
+        """Power on and wait until commands run. Seconds that it took."""
+        began = time.monotonic()
+        if self._qemu:
+            port = _free_port()
+            self.target.get_resource("NetworkService").port = port
+            usual = self._qemu.boot_args
+            self._qemu.boot_args = " ".join([usual, *boot_args])
+            self.target.activate(self._qemu)
+            self._qemu.boot_args = usual
+            self._qemu.on()
+            self._qemu.monitor_command(
+                "human-monitor-command", {"command-line": f"hostfwd_add tcp:127.0.0.1:{port}-10.0.2.15:22"}
+            )
+            # QEMU's network takes a connection before the guest can answer it, and it then hangs.
+            self._qemu.expect("rig: ready", timeout=180)
+        else:
+            power = self.target.get_driver("PowerProtocol")
+            power.on()
+        self.target.activate(self._shell)
+        if self._files is not self._shell:
+            self.target.activate(self._files)
+        self.on = True
+        return time.monotonic() - began
+
+    def cut_power(self) -> float:
+        """Take the power away, now. The host's monotonic time of it, in seconds."""
+        if self._qemu:
+            at = time.monotonic()
+            os.kill(self._qemu._child.pid, signal.SIGKILL)
+            self._qemu._child.wait()
+            # The driver's own off() would ask the dead process to quit.
+            self._qemu._child, self._qemu.status = None, 0
+        else:
+            power = self.target.get_driver("PowerProtocol")
+            at = time.monotonic()
+            power.off()
+            time.sleep(float(self.settings.get("discharge_seconds", 5)))
+        self._let_go()
+        return at
+
+    def reset_connection(self) -> None:
+        """After the board went down by itself, e.g. by its watchdog."""
+        if self._qemu and self._qemu.status and self._qemu._child.poll() is not None:
+            self._qemu._child, self._qemu.status = None, 0
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.on = False
+        for driver in {self._files, self._shell} - {self._qemu}:
+            try:
+                self.target.deactivate(driver)
+            except (ExecutionError, subprocess.SubprocessError):
+                pass
+        if self._qemu:
+            self.target.deactivate(self._qemu)
+
+    def try_run(self, command: str, timeout: float = 120) -> tuple[str, str, int]:
+        out, err, code = self._shell.run(command, timeout=timeout)
+        return "\n".join(out), "\n".join(err), code
+
+    def run(self, command: str, timeout: float = 120) -> str:
+        out, err, code = self.try_run(command, timeout)
+        if code != 0:
+            raise CommandFailed(f"`{command}` ended with {code}: {err or out}")
+        return out
+
+    def write(self, path: str, text: str) -> None:
+        quoted = text.replace("'", "'\\''")
+        self.run(f"mkdir -p $(dirname {path}) && printf %s '{quoted}' > {path}")
+
+    def get(self, remote: str, local: Path) -> None:
+        """One file of the board, byte for byte."""
+        self._files.get(remote, str(local))
+
+    def stream(self, command: str) -> subprocess.Popen:
+        """A command whose output is read while it runs; needs the feature `ssh`."""
+        ssh = self._shell
+        assert isinstance(ssh, SSHDriver), "streams need SSH"
+        service = ssh.networkservice
+        prefix = ["ssh", "-x", *ssh.ssh_prefix, "-p", str(service.port), "-l", service.username, service.address]
+        return subprocess.Popen([*prefix, command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def _has(target: Target, driver: type) -> bool:
+    return any(isinstance(d, driver) for d in target.drivers)
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]

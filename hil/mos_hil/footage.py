@@ -1,0 +1,29 @@
+"""The recorded frames of a lens, read on the host: every file decoded, every number read from its picture."""
+
+from pathlib import Path
+
+from . import film
+from .counter import Digits
+from .judge import Frame, Gap
+from .recorder import Recorder
+
+
+def frames(recorder: Recorder, segments: list[dict], digits: Digits, folder: Path) -> list[Frame]:
+    """Fails if a file is empty, does not decode to its end, or shows a frame without its number."""
+    found = []
+    for segment in segments:
+        file = recorder.fetch(segment, folder)
+        times, numbers = film.look(file).times, digits.read_file(file)
+        assert len(times) == len(numbers), f"{segment['id']}: {len(times)} frames listed, {len(numbers)} decoded"
+        for time, number in zip(times, numbers):
+            assert number is not None, f"{segment['id']}: no number in the picture at {time} s"
+            found.append(Frame(number, segment["start_ts"] / 1e6 + time))
+    return found
+
+
+def gaps(recorder: Recorder, lens: str) -> list[Gap]:
+    return [Gap(g["start_ts"] / 1e6, g["end_ts"] / 1e6) for g in recorder.gaps(lens)]
+
+
+def of_run(segments: list[dict], run: int) -> list[dict]:
+    return [s for s in segments if s["id"].rsplit("-", 2)[1] == str(run)]

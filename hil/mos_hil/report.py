@@ -1,0 +1,48 @@
+"""The report of a run: every case with its verdict, the reason if it did not run, and what it measured."""
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+NOTES = [
+    "Killing QEMU is a power cut for the guest's memory only: writes that QEMU already took are kept by the host. Lost writes of a"
+    " device's cache are covered by the simulated disk of the project's own tests (make crash).",
+]
+
+
+class Report:
+    def __init__(self, environment: str) -> None:
+        self._environment = environment
+        self._began = datetime.now(timezone.utc)
+        self._figures: dict[str, dict] = {}
+        self._cases: dict[str, dict] = {}
+
+    def figures(self, case: str) -> dict:
+        return self._figures.setdefault(case, {})
+
+    def take(self, result) -> None:
+        case = self._cases.setdefault(result.nodeid, {"verdict": "passed", "seconds": 0.0})
+        case["seconds"] = round(case["seconds"] + result.duration, 1)
+        if result.skipped:
+            reason = result.longrepr[2] if isinstance(result.longrepr, tuple) else str(result.longrepr)
+            case.update(verdict="skipped", why=reason.removeprefix("Skipped: "))
+        elif result.failed:
+            crash = getattr(result.longrepr, "reprcrash", None)
+            case.update(verdict="failed", why=crash.message if crash else str(result.longrepr))
+
+    def content(self) -> dict:
+        cases = [{"case": name, **case, "figures": self._figures.get(name, {})} for name, case in self._cases.items()]
+        return {"environment": self._environment, "began": self._began.isoformat(timespec="seconds"), "cases": cases, "notes": NOTES}
+
+    def text(self) -> str:
+        lines = [f"environment {self._environment}, {self._began:%Y-%m-%d %H:%M} UTC", ""]
+        for case in self.content()["cases"]:
+            why = f": {case['why'].splitlines()[0]}" if case.get("why") else ""
+            lines.append(f"{case['verdict']:8}{case['seconds']:7.1f} s  {case['case']}{why}")
+            lines += [f"{'':20}{key} = {json.dumps(value)}" for key, value in case["figures"].items()]
+        return "\n".join([*lines, "", *NOTES, ""])
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(self.content(), indent=2) + "\n")
+        (folder / "report.txt").write_text(self.text())

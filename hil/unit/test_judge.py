@@ -1,0 +1,118 @@
+"""The judges must find what they are for: each is shown a doctored archive."""
+
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from mos_hil import counter, film  # noqa: E402
+from mos_hil.judge import Frame, Gap, power_cut  # noqa: E402
+
+
+def life(*numbers: int) -> list[Frame]:
+    return [Frame(n, 1000.0 + n * 0.1) for n in numbers]
+
+
+class PowerCut(unittest.TestCase):
+    def test_a_loss_of_half_a_second_is_measured_and_allowed(self):
+        verdict = power_cut(life(*range(50)), [], cut=1005.45, interval=0.1, worst_sync_ms=40)
+        self.assertEqual((verdict.faults, round(verdict.lost_ms)), ([], 500))
+
+    def test_frames_cut_off_the_end_are_found(self):
+        verdict = power_cut(life(*range(40)), [], cut=1005.45, interval=0.1, worst_sync_ms=40)
+        self.assertEqual(len(verdict.faults), 1)
+        self.assertIn("1500 ms are lost", verdict.faults[0])
+
+    def test_slow_storage_widens_the_limit_by_what_it_took_more(self):
+        slow = power_cut(life(*range(40)), [], cut=1005.45, interval=0.1, worst_sync_ms=850)
+        self.assertEqual(slow.faults, [])
+        slower = power_cut(life(*range(40)), [], cut=1005.45, interval=0.1, worst_sync_ms=750)
+        self.assertNotEqual(slower.faults, [])
+
+    def test_frames_missing_in_the_middle_need_a_gap(self):
+        frames = life(*range(20), *range(25, 50))
+        silent = power_cut(frames, [], cut=1005.0, interval=0.1, worst_sync_ms=40)
+        self.assertIn("frames 20 to 24 are missing", silent.faults[0])
+        told = power_cut(frames, [Gap(1001.95, 1002.45)], cut=1005.0, interval=0.1, worst_sync_ms=40)
+        self.assertEqual((told.faults, told.missing), ([], [(20, 24)]))
+        elsewhere = power_cut(frames, [Gap(1004.0, 1004.5)], cut=1005.0, interval=0.1, worst_sync_ms=40)
+        self.assertNotEqual(elsewhere.faults, [])
+
+    def test_a_short_skip_without_a_gap_is_counted(self):
+        verdict = power_cut(life(*range(20), *range(22, 50)), [], cut=1005.0, interval=0.1, worst_sync_ms=40)
+        self.assertEqual((verdict.faults, verdict.untold_ms, verdict.missing), ([], 200.0, [(20, 21)]))
+
+    def test_frames_twice_are_found(self):
+        self.assertNotEqual(power_cut(life(0, 1, 1, 2), [], cut=1000.3, interval=0.1, worst_sync_ms=40).faults, [])
+
+    def test_nothing_left_is_found(self):
+        self.assertNotEqual(power_cut([], [], cut=1000.0, interval=0.1, worst_sync_ms=40).faults, [])
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.file = Path(self.folder.name) / "a.mp4"
+        command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=10:duration=2", "-c:v", "libx264"]
+        subprocess.run([*command, "-pix_fmt", "yuv420p", "-movflags", "frag_keyframe+empty_moov", str(self.file)], check=True)
+
+    def test_a_whole_file_is_read(self):
+        self.assertEqual(len(film.look(self.file).times), 20)
+
+    def test_an_empty_file_is_found(self):
+        self.file.write_bytes(b"")
+        self.assertRaises(film.Unreadable, film.look, self.file)
+
+    def test_a_file_of_zeroes_is_found(self):
+        self.file.write_bytes(bytes(self.file.stat().st_size))
+        self.assertRaises(film.Unreadable, film.look, self.file)
+
+    def test_zeroes_in_the_pictures_are_found(self):
+        data = bytearray(self.file.read_bytes())
+        at = data.index(b"mdat") + 200
+        data[at : at + 2000] = bytes(2000)
+        self.file.write_bytes(data)
+        self.assertRaises(film.Unreadable, film.look, self.file)
+
+    def test_a_file_cut_off_within_its_head_is_found(self):
+        self.file.write_bytes(self.file.read_bytes()[:100])
+        self.assertRaises(film.Unreadable, film.look, self.file)
+
+
+class Counter(unittest.TestCase):
+    """Digits drawn here: any ten shapes will do, since they are learnt."""
+
+    WIDTH, HEIGHT = 320, 40
+
+    @staticmethod
+    def shape(digit: int) -> list[list[int]]:
+        pixels = random.Random(digit)
+        return [[pixels.choice([16, 200]) for _ in range(8)] for _ in range(16)]
+
+    def picture(self, text: str) -> bytes:
+        rows = [bytearray([16] * self.WIDTH) for _ in range(self.HEIGHT)]
+        for cell, digit in enumerate(text):
+            for row, line in enumerate(self.shape(int(digit))):
+                x = counter.LEFT + cell * 8
+                rows[counter.TOP + row][x : x + 8] = bytes(line)
+        return b"".join(rows)
+
+    def test_numbers_are_read_and_other_things_are_not(self):
+        digits = counter.Digits.learn(b"".join(self.picture(str(n)) for n in range(10)), self.WIDTH, self.HEIGHT)
+
+        def line(picture: bytes) -> bytes:
+            at = [(counter.TOP + row) * self.WIDTH + counter.LEFT for row in range(16)]
+            return b"".join(picture[a : a + counter.CELLS * 8] for a in at)
+
+        self.assertEqual(digits.read(line(self.picture("40719"))), 40719)
+        self.assertIsNone(digits.read(line(bytes(self.WIDTH * self.HEIGHT))))
+        self.assertIsNone(digits.read(line(bytes([255]) * (self.WIDTH * self.HEIGHT))))
+
+
+if __name__ == "__main__":
+    unittest.main()
