@@ -16,7 +16,7 @@ mod thread;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -239,6 +239,8 @@ struct Shared<H> {
     /// Peers that have said hello.
     subscribers: AtomicUsize,
     stop: AtomicBool,
+    /// Frames that found the queue full.
+    overflowed: AtomicU64,
 }
 
 impl<H> Shared<H> {
@@ -272,8 +274,9 @@ impl<H: Lent> Publisher<H> {
         let (queue, queued) = sync_channel(QUEUE);
         let state = State::new(settings, listener, queued).map_err(system("cannot set up the frame bus"))?;
         let bell = sys::Bell::new().map_err(system("cannot make an eventfd"))?;
-        let stop = AtomicBool::new(false);
-        let shared = Arc::new(Shared { state: Mutex::new(state), bell, subscribers: AtomicUsize::new(0), stop });
+        let (stop, overflowed) = (AtomicBool::new(false), AtomicU64::new(0));
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), bell, subscribers: AtomicUsize::new(0), stop, overflowed });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("mos-frames".into());
         let thread = thread.spawn(move || thread::run(&for_thread, demand)).map_err(system("cannot start a thread"))?;
@@ -295,8 +298,11 @@ impl<H: Lent> Publisher<H> {
             }
             Err(_) => match self.queue.try_send(frame) {
                 Ok(()) => true,
-                // The bus thread is many frames behind; the newest are lost, which its next look at the queue counts.
-                Err(_) => false,
+                // The bus thread is many frames behind: this one is lost, and it has been woken already.
+                Err(_) => {
+                    self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
+                    false
+                }
             },
         };
         if wake {
@@ -325,7 +331,9 @@ impl<H: Lent> Publisher<H> {
     /// Sums since the start.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.shared.lock().totals()
+        let totals = self.shared.lock().totals();
+        let overflowed = self.shared.overflowed.load(Ordering::Relaxed);
+        Totals { published: totals.published + overflowed, refused: totals.refused + overflowed, ..totals }
     }
 }
 

@@ -99,6 +99,65 @@ fn a_coded_lens_is_decoded_only_while_somebody_subscribes() {
     drop(source);
 }
 
+/// Pictures that lie in dmabufs by their type go out as they are: the reader gets the very same memory.
+#[test]
+fn buffers_of_a_camera_are_passed_on_and_come_back() {
+    use gstreamer_allocators::{DmaBufAllocator, DmaBufAllocatorExtManual as _};
+
+    crate::gst::init().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("road.sock");
+    let frames = LensFrames::open(Settings::new(socket.clone())).unwrap();
+    let pipeline = crate::gst::build("appsrc name=camera format=time ! fakesink name=sink sync=false").unwrap();
+    let camera: gstreamer_app::AppSrc = crate::gst::named(&pipeline, "camera").unwrap();
+    camera.set_caps(Some(&"video/x-raw,format=NV12,width=64,height=64,framerate=25/1".parse().unwrap()));
+    frames.tap(&camera.static_pad("src").unwrap());
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
+    while frames.reports().is_empty() {
+        std::thread::yield_now();
+    }
+    let allocator = DmaBufAllocator::new();
+    // Luma and chroma in memories of their own, as many drivers have them.
+    let pool: Vec<[std::os::fd::OwnedFd; 2]> = (0..3)
+        .map(|number: u8| {
+            [4096, 2048].map(|size| {
+                let fd = mos_frame::sys::memory("camera", size).unwrap();
+                let map = mos_frame::sys::Mapping::new(fd.as_fd(), size as usize, true).unwrap();
+                // SAFETY: the mapping is that long, and nobody else has it yet.
+                unsafe { std::ptr::write_bytes(map.start(), 50 + number, map.len()) };
+                fd
+            })
+        })
+        .collect();
+    for number in 0..30u8 {
+        let fds = &pool[usize::from(number % 3)];
+        let mut buffer = gst::Buffer::new();
+        for (fd, size) in fds.iter().zip([4096, 2048]) {
+            // SAFETY: a descriptor of its own, of that size, which the memory closes.
+            let memory = unsafe { allocator.alloc_dmabuf(fd.try_clone().unwrap(), size) }.unwrap();
+            buffer.get_mut().unwrap().append_memory(memory);
+        }
+        buffer.get_mut().unwrap().set_pts(gst::ClockTime::from_mseconds(u64::from(number)));
+        camera.push_buffer(buffer).unwrap();
+        let Some(Received::Frame(frame)) = subscriber.next(LONG).unwrap() else { panic!("a frame") };
+        assert!(subscriber.is_dmabuf(&frame) && subscriber.is_intact(&frame));
+        let seen: Vec<(u32, u64)> = frame.picture().planes.iter().map(|plane| (plane.memory, plane.offset)).collect();
+        assert_eq!((seen, frame.captured()), (vec![(0, 0), (1, 0)], u64::from(number) * 1_000_000));
+        for (ours, theirs) in fds.iter().zip(subscriber.descriptors(&frame)) {
+            let inode = |fd: &std::os::fd::OwnedFd| nix::sys::stat::fstat(fd).unwrap().st_ino;
+            assert_eq!(inode(ours), inode(theirs));
+        }
+        let chroma = subscriber.plane(&frame, 1).unwrap();
+        // SAFETY: mapped as long as the subscriber lives; nobody writes.
+        assert_eq!(unsafe { (chroma.len(), chroma.cast::<u8>().read()) }, (2048, 50 + number % 3));
+        subscriber.release(frame).unwrap();
+    }
+    let totals = frames.totals();
+    assert_eq!((totals.copied, totals.delivered, totals.revoked), (0, 30, 0));
+    crate::gst::stop(pipeline);
+}
+
 #[test]
 fn pools_are_asked_for_what_the_bus_may_hold() {
     crate::gst::init().unwrap();

@@ -73,7 +73,9 @@ fn one_stopped(table: &mut Table) {
         let lost = seen[1..].iter().map(|seen| (first..last).filter(|number| !seen.contains_key(number)).count());
         let mut late: Vec<f64> =
             latencies(&seen[1..]).into_iter().filter(|(n, _)| *n >= first).map(|(_, l)| l).collect();
-        (lost.max().unwrap_or(0) as f64, grown, cpu, percentile(&mut late, 99.0))
+        // Where everybody stood still there is none.
+        let p99 = if late.is_empty() { f64::INFINITY } else { percentile(&mut late, 99.0) };
+        (lost.max().unwrap_or(0) as f64, grown, cpu, p99)
     });
     let work = |what| format!("bus 60 frames/s to 8, one stopped for {STOPPED} s: {what}");
     table.within(&work("frames another reader lacks"), "", ours.0, Some((PEER.0, peer.0)), 0.0);
