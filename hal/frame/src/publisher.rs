@@ -291,19 +291,16 @@ impl<H: Lent> Publisher<H> {
 
     /// Publishes a frame (B1). Its `hold` is dropped at once if nobody wants it.
     pub fn publish(&self, frame: Frame<H>) {
-        let wake = match self.shared.state.try_lock() {
-            Ok(mut state) => {
-                let waited = state.take_queued();
-                state.deliver(frame) || waited
-            }
-            Err(_) => match self.queue.try_send(frame) {
-                Ok(()) => true,
+        let wake = if let Ok(mut state) = self.shared.state.try_lock() {
+            let waited = state.take_queued();
+            state.deliver(frame) || waited
+        } else {
+            let queued = self.queue.try_send(frame).is_ok();
+            if !queued {
                 // The bus thread is many frames behind: this one is lost, and it has been woken already.
-                Err(_) => {
-                    self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
-                    false
-                }
-            },
+                self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
+            }
+            queued
         };
         if wake {
             self.shared.bell.ring();
