@@ -68,17 +68,15 @@ pub fn watch(
             }
             (setup.plan(&modules), lines)
         });
-        let mut starter = None;
-        let open = move |bus: &Path| match &ours {
-            None => Deserializer::identify(opened(bus, address)?, address),
-            Some((plan, lines)) => {
-                if starter.is_none() {
-                    starter = Some(Starter::new(address, *plan, switches(lines)?));
-                }
-                match &mut starter {
-                    Some(starter) => starter.open(opened(bus, address)?, &mut Delay),
-                    None => Deserializer::identify(opened(bus, address)?, address),
-                }
+        let mut starter: Option<Starter<Switch>> = None;
+        let open = move |bus: &Path| {
+            if let (None, Some((plan, lines))) = (&starter, &ours) {
+                starter = Some(Starter::new(address, *plan, switches(lines)?));
+            }
+            let bus = opened(bus, address)?;
+            match &mut starter {
+                Some(starter) => starter.open(bus, &mut Delay),
+                None => Deserializer::identify(bus, address),
             }
         };
         let watch = bus.and_then(|bus| start(bus, open));
