@@ -94,8 +94,13 @@ impl Machine {
         self.used().without_nv12.contains(camera)
     }
 
-    pub(crate) fn found_without_nv12(&self, camera: &str) {
-        self.used().without_nv12.insert(camera.to_owned());
+    pub(crate) fn found_without_nv12(&self, camera: &str, without: bool) {
+        let mut used = self.used();
+        if without {
+            used.without_nv12.insert(camera.to_owned());
+        } else {
+            used.without_nv12.remove(camera);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! Opening happens on a thread of its own, since camera software may take its time: what fails arrives as the end of the
 //! source. A camera is opened once at a time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use gstreamer as gst;
@@ -166,7 +167,7 @@ impl Opening {
         }
         let unsupported = |why: String| self.outlet.unsupported(why);
         common::init().and_then(|()| contract::register()).map_err(unsupported)?;
-        let source = origin.source(&options, self.expected(&name, &options), &self.machine).map_err(unsupported)?;
+        let source = origin.source(&options, &self.machine).map_err(unsupported)?;
         self.start(source, &origin, &options, claim)
     }
 
@@ -222,11 +223,16 @@ impl Opening {
         let blind = mode.size.is_none() || offered.iter().all(|s| !s.has_field("format"));
         if blind && self.machine.is_without_nv12(&name) {
             mode.stream = modes::Stream::Any;
+            // If that does not do either, the next opening asks for NV12 again.
+            self.machine.found_without_nv12(&name, false);
         }
         let camera = self.expected(&name, options);
         let line = line::plan(&mode, options, camera, &self.machine).map_err(unsupported)?;
         if let Line::Encoded(encoded) = &line {
             self.admit(&mode, encoded, claim)?;
+        }
+        if camera == Memory::Dmabuf && matches!(mode.stream, modes::Stream::Raw(_)) {
+            origin.ask_for_dmabufs(&element).map_err(unsupported)?;
         }
         let bin =
             gst::parse::bin_from_description(&line.text(), false).map_err(|e| unsupported(e.message().to_owned()))?;
@@ -247,8 +253,7 @@ impl Opening {
                     contract::plain_before(&queue);
                     leaks::watch(&queue, &self.outlet);
                 }
-                let seen = matches!(mode.stream, modes::Stream::Raw("NV12")) && blind;
-                self.watch(pipeline, &name, &mode, encoded, claim, seen)?;
+                self.watch(pipeline, &name, &mode, encoded, claim, blind)?;
                 Ok(live::Kind::Encoded)
             }
         }
@@ -273,23 +278,29 @@ impl Opening {
         mode: &modes::Mode,
         line: Encoded,
         claim: &Arc<Claim>,
-        hoped_for_nv12: bool,
+        blind: bool,
     ) -> Result<(), SourceError> {
         let contract: Contract = common::named(pipeline, line::CONTRACT).map_err(|why| self.outlet.broken(why))?;
         let (machine, outlet, memory) = (Arc::clone(&self.machine), Arc::clone(&self.outlet), Arc::clone(&self.memory));
         let (name, fps) = (name.to_owned(), mode.likely_fps);
         // Weak: the pipeline holds this, and the claim ends when the pipeline is gone.
         let claim = Arc::downgrade(claim);
-        if hoped_for_nv12 {
-            let (machine, name, memory) = (Arc::clone(&machine), name.clone(), Arc::clone(&memory));
+        let came = Arc::new(AtomicBool::new(false));
+        let any = mode.stream == modes::Stream::Any;
+        if blind && !any {
+            let (machine, name, came) = (Arc::clone(&machine), name.clone(), Arc::clone(&came));
             let lesson = move |why: &SourceError| {
-                if matches!(why, SourceError::Unsupported { .. }) && lock(&memory).is_none() {
-                    machine.found_without_nv12(&name);
+                if matches!(why, SourceError::Unsupported { .. }) && !came.load(Ordering::Relaxed) {
+                    machine.found_without_nv12(&name, true);
                 }
             };
             let _ = self.learner.lesson.set(Box::new(lesson));
         }
         let judge = move |passing: Passing| {
+            came.store(true, Ordering::Relaxed);
+            if any {
+                machine.found_without_nv12(&name, true);
+            }
             let refuse = |why: String| {
                 outlet.end(outlet.unsupported(why));
                 false

@@ -314,3 +314,23 @@ mod imp {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dmabufs_are_described_in_the_words_of_either_gstreamer_and_back() {
+        gst::init().unwrap();
+        let camera: gst::Caps = "video/x-raw,format=NV12,width=64,height=64,framerate=30/1".parse().unwrap();
+        let before = promised(&camera, false).unwrap();
+        let since = promised(&camera, true).unwrap();
+        for (caps, format, drm) in [(&before, "NV12", None), (&since, "DMA_DRM", Some("NV12"))] {
+            assert!(caps.features(0).unwrap().contains(CAPS_FEATURE_MEMORY_DMABUF));
+            let s = caps.structure(0).unwrap();
+            assert_eq!((s.get::<&str>("format").unwrap(), s.get::<&str>("drm-format").ok()), (format, drm));
+            assert!(plain(caps).unwrap().is_strictly_equal(&camera), "{caps}");
+        }
+    }
+}

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use crate::codecs::families::Memory;
 use crate::gst as common;
 use crate::machine::Machine;
 use crate::qcs6490::{CAMERA_ELEMENTS, camera_element};
@@ -96,15 +95,20 @@ impl Origin {
         }
     }
 
-    /// Makes the element, which opens nothing yet. `memory`: what its pictures shall be in.
-    pub(super) fn source(&self, options: &RawOptions, memory: Memory, machine: &Machine) -> Result<Source, String> {
+    /// Has an open element hand out dmabufs, where it would not by itself.
+    pub(super) fn ask_for_dmabufs(&self, element: &gst::Element) -> Result<(), String> {
+        match self {
+            Self::V4l2(_) => common::set(element, "io-mode", "dmabuf"),
+            Self::Libcamera(_) | Self::Qmmf(_) => Ok(()),
+        }
+    }
+
+    /// Makes the element, which opens nothing yet.
+    pub(super) fn source(&self, options: &RawOptions, machine: &Machine) -> Result<Source, String> {
         match self {
             Self::V4l2(device) => {
                 let element = make("v4l2src")?;
                 element.set_property("device", device.to_str().ok_or("the path is not UTF-8")?);
-                if memory == Memory::Dmabuf {
-                    common::set(&element, "io-mode", "dmabuf")?;
-                }
                 static_pad(element)
             }
             Self::Libcamera(camera) => {

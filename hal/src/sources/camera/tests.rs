@@ -140,6 +140,19 @@ fn in_dmabufs(text: &str) -> Source {
     source
 }
 
+/// A camera that tells its formats and sizes only when it runs.
+fn telling_nothing(text: &str) -> Source {
+    let silent = stand_in(text);
+    silent.pad.add_probe(gst::PadProbeType::QUERY_BOTH, |_, info| {
+        if let Some(gst::QueryViewMut::Caps(q)) = info.query_mut().map(gst::QueryRef::view_mut) {
+            q.set_result(&gst::Caps::new_empty_simple("video/x-raw"));
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
+    silent
+}
+
 fn asked(size: Option<(u32, u32)>, fps: Option<u32>) -> RawOptions {
     RawOptions { size, fps, ..RawOptions::default() }
 }
@@ -213,17 +226,32 @@ fn limits_of_the_encoder_are_kept_beforehand_and_by_what_really_comes() {
     assert!(why.ends_with("x264enc takes bit rates from 100000 to 1000000 bit/s, not 50000"), "{why}");
 
     // A camera that tells its size only when it runs.
-    let silent = stand_in(large);
-    silent.pad.add_probe(gst::PadProbeType::QUERY_BOTH, |_, info| {
-        if let Some(gst::QueryViewMut::Caps(q)) = info.query_mut().map(gst::QueryRef::view_mut) {
-            q.set_result(&gst::Caps::new_empty_simple("video/x-raw"));
-            return gst::PadProbeReturn::Handled;
-        }
-        gst::PadProbeReturn::Ok
-    });
+    let silent = telling_nothing(large);
     let _running = lens.run("a", silent, &RawOptions { bitrate: Some(500_000), ..RawOptions::default() }).unwrap();
     let why = lens.end().to_string();
     assert!(why.ends_with("not 800x600"), "{why}");
+}
+
+#[test]
+fn a_camera_that_turns_out_to_give_no_nv12_is_opened_again_without_asking_for_it() {
+    let machine = machine(&Accelerated, false);
+    let yuyv = NV12.replace("NV12", "YUY2");
+    let attempt = || {
+        let rig = rig(&machine);
+        let running =
+            rig.run("a", telling_nothing(&yuyv), &RawOptions { bitrate: Some(500_000), ..RawOptions::default() });
+        (running, rig)
+    };
+    let (first, rig) = attempt();
+    let why = rig.end();
+    assert!(matches!(why, SourceError::Unsupported { .. }), "{why}");
+    drop(first);
+    for _ in 0..2 {
+        let (running, rig) = attempt();
+        rig.units(2);
+        assert_eq!(rig.memory(), Some(Memory::System), "the CPU converts here");
+        drop(running);
+    }
 }
 
 #[test]
