@@ -16,7 +16,8 @@ fn ffmpeg(file: &Path) -> Command {
 
 /// Decodes the whole file and asserts that ffmpeg has nothing to complain about.
 pub fn assert_decodes(file: &Path) {
-    let done = ffmpeg(file).args(["-f", "null", "-"]).output().unwrap();
+    // In the file's own time base: in that of a constant rate the jitter of a camera on a loaded machine looks like an error.
+    let done = ffmpeg(file).args(["-enc_time_base", "-1", "-f", "null", "-"]).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && said.trim().is_empty(), "ffmpeg on {}: {said}", file.display());
 }
