@@ -57,7 +57,8 @@ pub(super) fn open(
     let outlet = Outlet::new(spec.to_string(), clock, learner.clone());
     let (slot, memory) = (Arc::new(Mutex::new(Slot::Opening(None))), Arc::default());
     let camera = Camera { outlet: Arc::clone(&outlet), slot: Arc::clone(&slot), memory: Arc::clone(&memory) };
-    let opening = Opening { spec: spec.clone(), machine: Arc::clone(machine), outlet, learner, memory };
+    let wish = Arc::clone(&slot);
+    let opening = Opening { spec: spec.clone(), machine: Arc::clone(machine), outlet, learner, memory, slot: wish };
     let open = move || match opening.run() {
         Ok(live) => {
             let mut now = lock(&slot);
@@ -149,6 +150,7 @@ struct Opening {
     outlet: Arc<Outlet>,
     learner: Arc<Learner>,
     memory: Arc<Mutex<Option<Memory>>>,
+    slot: Arc<Mutex<Slot>>,
 }
 
 impl Opening {
@@ -190,7 +192,18 @@ impl Opening {
     ) -> Result<Live, SourceError> {
         let pipeline = gst::Pipeline::new();
         match self.build(&pipeline, source, origin, options, &claim) {
-            Ok(kind) => Live::start(&pipeline, &self.outlet, kind, claim),
+            Ok(kind) => {
+                // Before it runs, so that the camera's pool is asked for what readers may hold.
+                let wish = match &mut *lock(&self.slot) {
+                    Slot::Opening(frames) => frames.take(),
+                    Slot::Running(_) | Slot::Gone => None,
+                };
+                let raw = common::named::<gst::Element>(&pipeline, live::RAW).ok();
+                if let (Some(frames), Some(pad)) = (wish, raw.and_then(|raw| raw.static_pad("sink"))) {
+                    frames.tap(&pad);
+                }
+                Live::start(&pipeline, &self.outlet, kind, claim)
+            }
             Err(why) => {
                 common::stop_and_release(pipeline, claim);
                 Err(why)

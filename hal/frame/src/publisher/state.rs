@@ -353,6 +353,10 @@ impl<H: Lent> State<H> {
                     }
                     Ok(Message::Release { index, generation }) if greeted => {
                         if self.ledger.release(peer, index, generation, now, &mut self.links).is_ok() {
+                            if self.ledger.owed(peer) == 0 {
+                                // It has nothing more to return; if it sends all the same, the next look finds it.
+                                return;
+                            }
                             continue;
                         }
                         Over::Farewell(Farewell::Violation)

@@ -78,7 +78,9 @@ fn rig(machine: &Arc<Machine>) -> Rig {
     let learner = Arc::new(Learner { sink: Arc::new(Forward(sender)), lesson: OnceLock::new() });
     let outlet = Outlet::new("lens".into(), Arc::new(SystemClock::new().unwrap()), learner.clone());
     let spec = SourceSpec::parse("libcamera:stand-in").unwrap();
-    Rig { opening: Opening { spec, machine: Arc::clone(machine), outlet, learner, memory: Arc::default() }, arrived }
+    let slot = Arc::new(Mutex::new(Slot::Opening(None)));
+    let (machine, memory) = (Arc::clone(machine), Arc::default());
+    Rig { opening: Opening { spec, machine, outlet, learner, memory, slot }, arrived }
 }
 
 impl Rig {
