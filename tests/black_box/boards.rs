@@ -318,6 +318,33 @@ fn production_records_what_stays_in_dmabufs() {
     rig.assert_untouched();
 }
 
+/// The guard over the doubles' pixels is no ornament: what reads them finds nothing, and is caught.
+#[test]
+fn a_program_that_maps_pixels_is_caught() {
+    let rig = Rig::new(&MAINLINE);
+    let setup = rig.setup("width=640&height=480&fps=15", "");
+    let daemon = setup.start();
+    wait_for("the refusal of a mapping", LONG, || (!rig.events("mapping-refused").is_empty()).then_some(()));
+    assert!(daemon.segments("road").is_empty());
+}
+
+#[test]
+fn all_five_lenses_of_the_rb3_are_recorded_at_once() {
+    static ALL: Kind =
+        Kind { lenses: &[("driver", "0"), ("front", "1"), ("left", "2"), ("right", "3"), ("rear", "4")], ..CAMX };
+    let rig = Rig::new(&ALL);
+    let setup = rig.setup("width=512&height=288&fps=10&gop=10&bitrate=500000", "");
+    let daemon = setup.start();
+    for (lens, _) in ALL.lenses {
+        let segments = daemon.await_closed(lens, 1, LONG);
+        let segment = segments.iter().find(|s| s["state"] != "open").unwrap();
+        let numbers = ffmpeg::all_numbers(&daemon.file(segment));
+        assert!(numbers.len() > 10 && numbers.windows(2).all(|w| w[0] < w[1]), "{lens}: {numbers:?}");
+    }
+    daemon.stop();
+    rig.assert_untouched();
+}
+
 /// Without `production` the same board records by software and tells that it does.
 #[test]
 fn a_board_without_an_encoder_records_through_the_cpu_and_says_so() {

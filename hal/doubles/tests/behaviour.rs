@@ -86,6 +86,32 @@ fn a_camera_that_nobody_has_cannot_be_opened_by_name() {
 }
 
 #[test]
+fn a_camera_is_chosen_before_it_is_opened() {
+    start();
+    let camera = gst::ElementFactory::make("qticamsrc").property("camera", 3_u32).build().unwrap();
+    let pipeline = gst::Pipeline::new();
+    pipeline.add(&camera).unwrap();
+    // There is no camera 3 by default, and the element says nothing of it.
+    assert!(pipeline.set_state(gst::State::Ready).is_err());
+    assert!(pipeline.bus().unwrap().pop_filtered(&[gst::MessageType::Error]).is_none());
+    pipeline.set_state(gst::State::Null).unwrap();
+    camera.set_property("camera", 0_u32);
+    // Another test of this process may have camera 0 for a while.
+    let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while pipeline.set_state(gst::State::Ready).is_err() {
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(std::time::Instant::now() < end);
+        std::thread::yield_now();
+    }
+    camera.set_property("camera", 1_u32);
+    let said = pipeline.bus().unwrap().pop_filtered(&[gst::MessageType::Error]);
+    let Some(gst::MessageView::Error(e)) = said.as_ref().map(|m| m.view()) else { panic!("nothing was said") };
+    assert!(e.error().message().contains("camera = 1: cannot be changed in Ready"), "{}", e.error());
+    assert_eq!(camera.property::<u32>("camera"), 0, "the old value stays");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn a_keyframe_comes_when_it_is_asked_for() {
     start();
     let text = "videotestsrc is-live=true ! video/x-raw,format=NV12,width=320,height=240,framerate=30/1 ! \

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -54,8 +54,8 @@ impl Rig {
     }
 
     fn launch(&self, pipeline: &str) -> Output {
-        let mut command = self.command("gst-launch-1.0");
-        command.arg("-e").args(pipeline.split_whitespace()).output().unwrap()
+        // Not with -e: gst-launch would wait for an end that a pipeline which failed may never reach.
+        self.command("gst-launch-1.0").args(pipeline.split_whitespace()).output().unwrap()
     }
 
     /// Runs a pipeline that must end well.
@@ -331,22 +331,40 @@ fn h265_comes_out_where_it_is_asked_for() {
     assert_eq!(pictures(&file).matches('I').count(), 3);
 }
 
+/// Starts a pipeline that does not end, and waits for an event of it.
+fn begin(rig: &Rig, pipeline: &str, event: &str) -> Child {
+    let mut command = rig.command("gst-launch-1.0");
+    command.args(pipeline.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = command.spawn().unwrap();
+    let end = Instant::now() + Duration::from_mins(1);
+    while rig.events(event).is_empty() {
+        assert!(Instant::now() < end, "never {event}: {:?}", rig.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running
+}
+
 #[test]
 fn a_camera_that_goes_fails_and_cannot_be_opened_until_it_is_back() {
     let rig = Rig::new("qcs6490-camx");
-    let endless = "qticamsrc camera=1 ! video/x-raw,width=640,height=480,framerate=30/1 ! fakesink";
-    let mut running = rig.command("gst-launch-1.0");
-    let mut running =
-        running.args(endless.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(30);
-    while rig.events("caps").is_empty() {
-        assert!(Instant::now() < end, "never streamed");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mode = "video/x-raw,width=640,height=480,framerate=30/1";
+    let mut running = begin(&rig, &format!("qticamsrc camera=1 ! {mode} ! fakesink"), "caps");
     std::fs::write(rig.path("faults"), "1 gone\n").unwrap();
     assert!(!running.wait().unwrap().success());
     assert_eq!(rig.events("camera-failed").len(), 1);
     rig.fails("qticamsrc camera=1 ! fakesink");
     std::fs::write(rig.path("faults"), "").unwrap();
-    rig.works("qticamsrc camera=1 ! video/x-raw,width=640,height=480,framerate=30/1 ! identity eos-after=3 ! fakesink");
+    rig.works(&format!("qticamsrc camera=1 ! {mode} ! identity eos-after=3 ! fakesink"));
+}
+
+#[test]
+fn buffers_that_are_not_returned_cost_frames_and_are_told() {
+    let rig = Rig::new("qcs6490-camx");
+    let hoard = "queue max-size-buffers=200 max-size-bytes=0 max-size-time=0 min-threshold-buffers=100";
+    let mode = "video/x-raw,width=640,height=480,framerate=30/1";
+    let mut running = begin(&rig, &format!("qticamsrc camera=0 ! {mode} ! {hoard} ! fakesink"), "starved");
+    // As many frames as there are buffers, no more.
+    assert_eq!(rig.events("starved")[0]["number"], 8);
+    std::fs::write(rig.path("faults"), "0 error\n").unwrap();
+    assert!(!running.wait().unwrap().success());
 }
