@@ -245,7 +245,8 @@ impl Camera {
             return !locked(&self.state).stopping;
         }
         let (since, frames) = *stream.since.get_or_insert_with(|| (Instant::now(), 0));
-        if !self.await_due(since + stream.period * frames as u32) {
+        let due = since + stream.period * frames as u32;
+        if !self.await_due(due) {
             stream.since = None;
             return true;
         }
@@ -264,7 +265,7 @@ impl Camera {
         }
         let number = stream.number;
         stream.number = number.wrapping_add(1);
-        let Some(buffer) = self.capture(element, pad, stream, number) else { return true };
+        let Some(buffer) = self.capture(element, pad, stream, number, due) else { return true };
         match pad.push(buffer) {
             Ok(_) => true,
             Err(gst::FlowError::Flushing) => !locked(&self.state).stopping,
@@ -281,7 +282,14 @@ impl Camera {
     }
 
     /// A frame with its time, or `None` if no buffer is free.
-    fn capture(&self, element: &gst::Element, pad: &gst::Pad, stream: &mut Stream, number: u16) -> Option<gst::Buffer> {
+    fn capture(
+        &self,
+        element: &gst::Element,
+        pad: &gst::Pad,
+        stream: &mut Stream,
+        number: u16,
+        due: Instant,
+    ) -> Option<gst::Buffer> {
         let name = element.name();
         let Ok(mut buffer) = stream.pool.take() else {
             let fields = json!({"pad": pad.name().as_str(), "number": number});
@@ -291,7 +299,9 @@ impl Camera {
         let (_, pixels) = crate::memory::find(buffer.peek_memory(0))?;
         let fresh = stream.painted.insert(std::ptr::from_ref(pixels.as_ref()) as usize);
         pixels.write(|out| picture::paint(out, stream.pool.layout(), number, fresh));
-        let now = element.current_running_time()?;
+        // A sensor exposes in its time, however late the machine is to see the frame.
+        let late = gst::ClockTime::from_nseconds(due.elapsed().as_nanos() as u64);
+        let exposed = element.current_running_time()?.saturating_sub(late);
         if stream.caps.structure(0).is_some_and(|s| s.name() == "image/jpeg") {
             buffer = Self::jpeg(stream, &buffer)?;
         } else if !stream.dmabuf {
@@ -305,7 +315,7 @@ impl Camera {
             buffer = plain;
         }
         let timed = buffer.make_mut();
-        timed.set_pts(now);
+        timed.set_pts(exposed);
         timed.set_duration(gst::ClockTime::from_nseconds(stream.period.as_nanos() as u64));
         timed.set_offset(u64::from(number));
         Some(buffer)
