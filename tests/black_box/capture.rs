@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use mos_tests::daemon::{Daemon, Setup};
+use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::archive::assert_tiled;
 use mos_tests::wait_for;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_mins(1);
@@ -52,12 +54,12 @@ fn a_lens_is_stopped_started_configured_and_reset_and_every_absence_keeps_its_ca
 
     let stopped = daemon.mos.run(&["capture", "stop", "road"]);
     assert!(stopped.out.contains("road is idle (capture_stopped)"), "{stopped:?}");
-    let again = daemon.client.post("/v1/capture/lenses/road/stop", &json!(null));
+    let again = daemon.client.request("POST", "/v1/capture/lenses/road/stop", None);
     assert!(again.text().contains("lens road is idle"), "{}", again.text());
     assert_eq!(again.error(409), "conflict");
-    assert_eq!(daemon.client.post("/v1/capture/lenses/nobody/stop", &json!(null)).error(404), "not_found");
+    assert_eq!(daemon.client.request("POST", "/v1/capture/lenses/nobody/stop", None).error(404), "not_found");
     await_gap(&daemon, "capture_stopped");
-    let _ = daemon.client.post("/v1/capture/lenses/road/start", &json!(null)).ok();
+    let _ = daemon.client.request("POST", "/v1/capture/lenses/road/start", None).ok();
     await_state(&daemon, "streaming");
 
     let configured =
@@ -78,7 +80,7 @@ fn a_lens_is_stopped_started_configured_and_reset_and_every_absence_keeps_its_ca
     }
     assert_eq!(lens(&daemon)["target"]["frame_rate"], 5, "what was refused changed nothing");
 
-    let reset = daemon.client.post("/v1/capture/lenses/road/reset", &json!(null)).ok();
+    let reset = daemon.client.request("POST", "/v1/capture/lenses/road/reset", None).ok();
     assert_eq!(reset["cause"], "capture_reset");
     let streaming = wait_for("figures of the lens", LONG, || {
         Some(lens(&daemon)).filter(|l| l["state"] == "streaming" && l["keyframe_interval"].is_number())
@@ -130,4 +132,43 @@ fn what_was_configured_survives_restarts_and_a_broken_file_costs_nothing() {
     let path = "/v1/capture/lenses/road/configure?from_file=true";
     assert_eq!(daemon.client.post(path, &json!({})).ok()["target"]["frame_rate"], 10);
     daemon.stop();
+}
+
+/// The workers of a daemon, by their process ids, also those that nobody has reaped.
+fn workers(daemon: &Daemon) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.process().0)).unwrap().flatten();
+    let children = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    children.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_worker_that_dies_or_hangs_costs_its_lens_a_gap_and_the_others_nothing() {
+    let setup = Setup::new().camera_with("road", SCENE, "isolation = \"process\"").camera("cabin", SCENE);
+    let daemon = setup.start();
+    let seconds = |lens: &str| daemon.segments(lens).iter().map(span).sum::<f64>();
+    let await_more = || {
+        let before = seconds("road");
+        wait_for("more footage", LONG, || (seconds("road") > before + 1.0).then_some(()));
+    };
+    await_more();
+    assert_eq!(lens(&daemon)["isolation"], "process");
+    for (signal, cause) in [(Signal::SIGKILL, "camera_broke_off"), (Signal::SIGSTOP, "camera_stalled")] {
+        let [worker] = workers(&daemon)[..] else { panic!("not one worker: {:?}", workers(&daemon)) };
+        nix::sys::signal::kill(Pid::from_raw(worker), signal).unwrap();
+        await_gap(&daemon, cause);
+        await_more();
+        assert!(!workers(&daemon).contains(&worker), "it is gone and reaped");
+    }
+    let last = lens(&daemon);
+    assert!(last["last_error"].as_str().unwrap().contains("went silent"), "{last}");
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+    assert_tiled(&daemon.segments("cabin"), &[], 0.05);
+    // Credentials could stand there: the work goes over the socket only.
+    let [worker] = workers(&daemon)[..] else { panic!("not one worker") };
+    let arguments = std::fs::read_to_string(format!("/proc/{worker}/cmdline")).unwrap();
+    assert_eq!(arguments, "mos\0lens-worker\0");
+    daemon.kill();
+    wait_for("the end of the worker of a recorder that was killed", LONG, || {
+        (!std::path::Path::new(&format!("/proc/{worker}")).exists()).then_some(())
+    });
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use mos_hal::clock::{Clock, Mono};
 use mos_hal::codecs::families::Memory;
 use mos_hal::media::{LensId, TrackFormat};
-use mos_hal::platform::Platform;
 use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
 use tokio::sync::broadcast;
 
@@ -28,7 +27,7 @@ use super::rate::Rate;
 use super::settings::{StreamSettings, Target};
 use super::sink::{LensSink, Tally, cause_of};
 use super::status::{LensChange, LensStatus};
-use super::{Bell, DropMode, LOOK, LensConfig};
+use super::{Bell, DropMode, Isolation, LOOK, LensConfig, Openers};
 
 pub(crate) use self::asked::NotNow;
 
@@ -140,7 +139,7 @@ impl Lens {
         differs
     }
 
-    pub(crate) fn step(&mut self, platform: &dyn Platform) {
+    pub(crate) fn step(&mut self, openers: &Openers) {
         let now = self.clock.mono();
         let (frames, bytes) = (self.tally.frames.load(Ordering::Relaxed), self.tally.bytes.load(Ordering::Relaxed));
         self.rate.measure(frames, bytes, now);
@@ -154,7 +153,7 @@ impl Lens {
             self.watch(now);
         } else if self.state == CaptureState::Connecting && self.is_free() {
             self.join();
-            self.connect(platform, now);
+            self.connect(openers, now);
         }
     }
 
@@ -184,6 +183,7 @@ impl Lens {
         LensStatus {
             lens: self.config.id.clone(),
             source: self.config.source.to_string(),
+            isolation: self.config.isolation,
             state: self.state,
             since: self.since,
             cause: self.cause,
@@ -211,7 +211,7 @@ impl Lens {
         self.leaving.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    fn connect(&mut self, platform: &dyn Platform, now: Mono) {
+    fn connect(&mut self, openers: &Openers, now: Mono) {
         self.opened += 1;
         let tally = Arc::clone(&self.tally);
         let sink =
@@ -220,12 +220,17 @@ impl Lens {
         let as_unit_sink: Arc<dyn UnitSink> = match frames {
             Some(frames) => {
                 frames.renew();
-                frames.beside(platform, sink.clone())
+                frames.beside(&*openers.platform, sink.clone())
             }
             None => sink.clone(),
         };
         let (spec, audio, clock) = (&self.config.source, self.config.audio, Arc::clone(&self.clock));
-        let opened = catch_unwind(AssertUnwindSafe(|| platform.open(spec, audio, clock, as_unit_sink)));
+        let isolated = openers.workers.as_ref().filter(|_| self.config.isolation == Isolation::Process);
+        let open = || match isolated {
+            Some(workers) => workers.open(spec, audio, clock, as_unit_sink),
+            None => openers.platform.open(spec, audio, clock, as_unit_sink),
+        };
+        let opened = catch_unwind(AssertUnwindSafe(open));
         match opened.unwrap_or_else(|_| Err(panicked(&self.config))) {
             Ok(source) => {
                 if let Some(frames) = frames {

@@ -25,6 +25,7 @@ mod settings;
 mod sink;
 mod status;
 mod store;
+pub mod worker;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub use self::operations::CaptureError;
 pub use self::settings::{StreamSettings, Target};
 pub use self::status::{LensChange, LensStatus};
 use self::store::Store;
+use self::worker::Workers;
 
 /// How often the lenses are looked at, unless one reports its end earlier.
 const LOOK: Duration = Duration::from_millis(500);
@@ -65,6 +67,40 @@ pub struct LensConfig {
     pub audio: bool,
     /// Where its raw frames are published, if they are.
     pub frames: Option<Arc<LensFrames>>,
+    /// Where its source runs.
+    pub isolation: Isolation,
+}
+
+/// Where a source runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// In this process.
+    None,
+    /// In a process of its own; see [`worker`].
+    Process,
+}
+
+impl Isolation {
+    /// What a source has unless somebody decides otherwise: what may run a vendor's code runs apart, and what is ours or the
+    /// kernel's runs here, so that many network cameras stay cheap.
+    #[must_use]
+    pub fn of(source: &SourceSpec) -> Self {
+        match source {
+            SourceSpec::Board { .. } | SourceSpec::Libcamera { .. } | SourceSpec::Qmmf { .. } => Self::Process,
+            SourceSpec::Test(_) | SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::V4l2 { .. } => {
+                Self::None
+            }
+        }
+    }
+
+    /// The name in configuration and API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Process => "process",
+        }
+    }
 }
 
 /// Where sources are dropped.
@@ -82,8 +118,14 @@ pub struct CaptureControlService {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+/// Where sources come from.
+pub(crate) struct Openers {
     platform: Arc<dyn Platform>,
+    workers: Option<Workers>,
+}
+
+struct Shared {
+    openers: Openers,
     lenses: Vec<Mutex<Lens>>,
     frames: Vec<(LensId, Arc<LensFrames>)>,
     bell: Arc<Bell>,
@@ -105,10 +147,12 @@ struct BellState {
 }
 
 impl CaptureControlService {
-    /// A service for these lenses, each with the intake that its units go to. Nothing is opened yet.
+    /// A service for these lenses, each with the intake that its units go to. Nothing is opened yet. Without `workers`
+    /// everything runs in this process.
     #[must_use]
     pub fn new(
         platform: Arc<dyn Platform>,
+        workers: Option<Workers>,
         clock: &Arc<dyn Clock>,
         lenses: Vec<(LensConfig, Arc<Intake>)>,
         drop_mode: DropMode,
@@ -122,7 +166,16 @@ impl CaptureControlService {
             Mutex::new(Lens::new(config, intake, clock, bell, changes.clone(), drop_mode))
         };
         let lenses = lenses.into_iter().map(make).collect();
-        Self { shared: Arc::new(Shared { platform, lenses, frames, bell, changes, store: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                openers: Openers { platform, workers },
+                lenses,
+                frames,
+                bell,
+                changes,
+                store: Mutex::default(),
+            }),
+        }
     }
 
     /// Starts the service's thread, which opens the sources at once; it ends after [`CaptureControlService::stop`].
@@ -173,19 +226,20 @@ impl CaptureControlService {
     /// Looks at every lens once: opens what is due, gives up what is stalled.
     pub fn step(&self) {
         for lens in &self.shared.lenses {
-            lock(lens).step(&*self.shared.platform);
+            lock(lens).step(&self.shared.openers);
         }
     }
 
     /// Drops all sources; returns when they are gone.
     pub fn stop(&self) {
-        self.shared.bell.stop();
         for lens in &self.shared.lenses {
             lock(lens).close();
         }
         for lens in &self.shared.lenses {
             lock(lens).join();
         }
+        // Last: the kernel ends workers together with the thread that started them.
+        self.shared.bell.stop();
     }
 
     /// Every lens in the order of the configuration.
@@ -210,19 +264,19 @@ impl CaptureControlService {
     /// Devices present now (ListDevices).
     #[must_use]
     pub fn devices(&self) -> Vec<Device> {
-        self.shared.platform.devices()
+        self.shared.openers.platform.devices()
     }
 
     /// The GMSL links of the board, watched from the first call on.
     #[must_use]
     pub fn gmsl(&self) -> Vec<Arc<dyn GmslLink>> {
-        self.shared.platform.watch_gmsl()
+        self.shared.openers.platform.watch_gmsl()
     }
 
     /// The board and what it was recognised by.
     #[must_use]
     pub fn platform(&self) -> (&'static str, String) {
-        (self.shared.platform.name(), self.shared.platform.evidence())
+        (self.shared.openers.platform.name(), self.shared.openers.platform.evidence())
     }
 }
 

@@ -75,7 +75,7 @@ impl CaptureControlService {
         let settings = if anew { settings.clone() } else { settings.over(&before) };
         let config = settings.apply(&base).map_err(refused)?;
         // May ask devices, so without holding up the lens.
-        check(&config.source, &*self.shared.platform).map_err(refused)?;
+        check(&config.source, &*self.shared.openers.platform).map_err(refused)?;
         store.keep(id, &settings).map_err(|e| CaptureError::NotDurable(e.to_string()))?;
         let mut lens = lock(lens);
         if lens.set(config, settings) {

@@ -232,15 +232,12 @@ mod tests {
     use mos_hal::codecs::families::VSI_H264;
     use mos_hal::media::LensId;
 
+    use super::super::Isolation;
     use super::*;
 
     fn lens(source: &str) -> LensConfig {
-        LensConfig {
-            id: LensId::new("road").unwrap(),
-            source: SourceSpec::parse(source).unwrap(),
-            audio: false,
-            frames: None,
-        }
+        let source = SourceSpec::parse(source).unwrap();
+        LensConfig { id: LensId::new("road").unwrap(), source, audio: false, frames: None, isolation: Isolation::None }
     }
 
     fn settings(text: &str) -> StreamSettings {

@@ -7,6 +7,7 @@ use mos_hal::media::LensId;
 
 use crate::archive::gaps::GapCause;
 
+use super::Isolation;
 use super::breaker::Breaker;
 use super::machine::CaptureState;
 use super::settings::{StreamSettings, Target};
@@ -18,6 +19,8 @@ pub struct LensStatus {
     pub lens: LensId,
     /// Its source without credentials.
     pub source: String,
+    /// Where its source runs.
+    pub isolation: Isolation,
     /// Where it stands.
     pub state: CaptureState,
     /// Since when.

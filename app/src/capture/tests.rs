@@ -115,13 +115,11 @@ fn rig_of(scripts: Vec<Vec<Outcome>>, source: impl Fn(usize) -> SourceSpec) -> R
         let intake = Arc::new(Intake::new(1 << 20));
         intakes.push(intake.clone());
         names.push(name);
-        lenses.push((
-            LensConfig { id: LensId::new(&format!("lens{n}")).unwrap(), source, audio: false, frames: None },
-            intake,
-        ));
+        let id = LensId::new(&format!("lens{n}")).unwrap();
+        lenses.push((LensConfig { id, source, audio: false, frames: None, isolation: Isolation::None }, intake));
     }
     let as_clock: Arc<dyn Clock> = clock.clone();
-    let service = CaptureControlService::new(platform.clone(), &as_clock, lenses, DropMode::InPlace);
+    let service = CaptureControlService::new(platform.clone(), None, &as_clock, lenses, DropMode::InPlace);
     Rig { clock, platform, service, intakes, names }
 }
 
@@ -319,14 +317,10 @@ fn a_played_file_is_recorded_whole_and_its_end_is_told() {
     let lens = LensId::new("road").unwrap();
     let ids = std::slice::from_ref(&lens);
     let recorder = Recorder::new(archive.clone(), clock.clone(), &RecorderOptions::default(), ids);
-    let config = LensConfig {
-        id: lens.clone(),
-        source: SourceSpec::File { path: movie, looped: false },
-        audio: false,
-        frames: None,
-    };
+    let source = SourceSpec::File { path: movie, looped: false };
+    let config = LensConfig { id: lens.clone(), source, audio: false, frames: None, isolation: Isolation::None };
     let lenses = vec![(config, recorder.intake(&lens).unwrap())];
-    let capture = CaptureControlService::new(mos_hal::platform::probe(), &clock, lenses, DropMode::Thread);
+    let capture = CaptureControlService::new(mos_hal::platform::probe(), None, &clock, lenses, DropMode::Thread);
     let mut news = archive.catalog().changes();
     let threads = [capture.spawn().unwrap(), recorder.spawn().unwrap()];
 

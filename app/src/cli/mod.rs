@@ -94,6 +94,9 @@ enum Command {
     #[cfg(feature = "libcamera")]
     #[command(name = mos_hal::libcamera::COMMAND, hide = true)]
     LibcameraSurvey,
+    /// What a lens with a process of its own runs in
+    #[command(name = crate::capture::worker::COMMAND, hide = true)]
+    LensWorker,
     /// Show it all on throw-away cameras and a throw-away server
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -171,6 +174,7 @@ impl Cli {
             Command::LibcameraSurvey => {
                 print::line(&mos_hal::libcamera::survey_json().map_err(|e| Failure::Failed(e.to_string()))?)
             }
+            Command::LensWorker => crate::capture::worker::child::run().map_err(Failure::Failed),
             #[cfg(feature = "demo")]
             Command::Demo(args) => demo::execute(&args),
         }

@@ -31,6 +31,7 @@ pub use error::{ConfigError, Place};
 pub use frames::Frames;
 pub use schema::{KEYS, Section};
 
+use crate::capture::Isolation;
 use crate::retention::plan::Share;
 use crate::upload::named::NamedDestination;
 use crate::upload::template::Values;
@@ -162,6 +163,8 @@ pub struct Camera {
     pub source: SourceSpec,
     /// Whether sound is recorded. Off unless asked for: law and consent.
     pub audio: bool,
+    /// Where its source runs; `None`: by its kind.
+    pub isolation: Option<Isolation>,
     /// The part of what segments may take that is this lens's own.
     pub share: Option<Share>,
 }
@@ -289,7 +292,13 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).
         let source = SourceSpec::parse(source).map_err(|e| fields.bad("source", &format!("{accepted} ({e})")))?;
         let share = share(&fields, &mut shared)?;
-        cameras.push(Camera { id, source, audio: fields.boolean("audio", false)?, share });
+        let isolation = match fields.text("isolation")? {
+            None => None,
+            Some("process") => Some(Isolation::Process),
+            Some("none") => Some(Isolation::None),
+            Some(_) => return Err(fields.bad("isolation", "\"process\" or \"none\"")),
+        };
+        cameras.push(Camera { id, source, audio: fields.boolean("audio", false)?, isolation, share });
     }
     Ok(cameras)
 }

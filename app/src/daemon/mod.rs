@@ -25,7 +25,8 @@ use sd_notify::NotifyState;
 
 use crate::archive::disk::{Disk, RealDisk};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
-use crate::capture::{CaptureControlService, DropMode, LensConfig};
+use crate::capture::worker::Workers;
+use crate::capture::{CaptureControlService, DropMode, Isolation, LensConfig};
 use crate::clip::Clips;
 use crate::config::{Config, Frames, Log, Protection, Storage};
 use crate::http::serve::{self, ServeError};
@@ -232,15 +233,16 @@ fn record(
     let ids: Vec<LensId> = config.cameras.iter().map(|camera| camera.id.clone()).collect();
     let recorder = Recorder::new(archive.clone(), clock.clone(), &options, &ids);
     let lenses = config.cameras.iter().filter_map(|camera| {
-        let lens = LensConfig {
-            id: camera.id.clone(),
-            source: camera.source.clone(),
-            audio: camera.audio,
-            frames: published(config.frames.as_ref(), &camera.id),
-        };
+        let frames = published(config.frames.as_ref(), &camera.id);
+        // Raw pictures do not leave a worker yet: a lens whose pictures are published stays here unless somebody decides.
+        let shared = if frames.is_some() { Isolation::None } else { Isolation::of(&camera.source) };
+        let isolation = camera.isolation.unwrap_or(shared);
+        let (id, source) = (camera.id.clone(), camera.source.clone());
+        let lens = LensConfig { id, source, audio: camera.audio, frames, isolation };
         Some((lens, recorder.intake(&camera.id)?))
     });
-    let capture = CaptureControlService::new(platform, clock, lenses.collect(), DropMode::Thread);
+    let workers = Some(Workers::of_this_program(config.board.clone()));
+    let capture = CaptureControlService::new(platform, workers, clock, lenses.collect(), DropMode::Thread);
     capture.remember(archive);
     let cameras = capture.spawn().map_err(system("start the cameras"))?;
     let writer = recorder.spawn().map_err(system("start the recorder"))?;

@@ -34,6 +34,8 @@ pub struct CaptureView {
     pub lens: String,
     /// Its source without credentials.
     pub source: String,
+    /// Where its source runs: `none` in the recorder's process, `process` in one of its own.
+    pub isolation: String,
     /// `absent`, `idle`, `connecting`, `streaming`, `stalled`, `backing_off`, `circuit_open` or `failed`.
     pub state: String,
     /// Since when, UTC microseconds.
@@ -218,6 +220,7 @@ impl CaptureView {
         Self {
             lens: capture.lens.to_string(),
             source: capture.source.clone(),
+            isolation: capture.isolation.name().to_owned(),
             state: capture.state.name().to_owned(),
             since_ts: utc(capture.since),
             cause: capture.cause.map(|cause| cause.name().to_owned()),

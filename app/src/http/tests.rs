@@ -72,7 +72,7 @@ impl Rig {
         let limits =
             retention::Limits { protected_alarm_bytes: protected_max_bytes / 2, ..retention::Limits::default() };
         let services = Services {
-            capture: CaptureControlService::new(platform.clone(), &as_clock, Vec::new(), DropMode::InPlace),
+            capture: CaptureControlService::new(platform.clone(), None, &as_clock, Vec::new(), DropMode::InPlace),
             clips: Clips::new(archive.clone()),
             snapshots: Snapshots::new(archive.clone(), platform.codecs()),
             uploads: Uploads::start(&root, archive.clone(), &Settings::default()).unwrap(),

@@ -11,7 +11,7 @@ use mos::archive::disk::{Disk, SimDisk, SimOp};
 use mos::archive::gaps::GapCause;
 use mos::archive::ids::SegmentId;
 use mos::archive::{Archive, ArchiveOptions, KeepNote, SegmentState, Window};
-use mos::capture::{CaptureControlService, DropMode, LensConfig};
+use mos::capture::{CaptureControlService, DropMode, Isolation, LensConfig};
 use mos::record::{Recorder, RecorderOptions, RecorderStatus};
 use mos::retention::{Limits, Pace, Retention};
 use mos_hal::clock::{BootId, Clock, ClockQuality, SimClock, UtcMicros};
@@ -265,11 +265,18 @@ impl World {
         self.archive = Some(archive.clone());
         let recorder = Recorder::new(archive.clone(), clock.clone(), &self.options, &self.lenses);
         let lenses = self.lenses.iter().zip(&self.with_audio).map(|(id, audio)| {
-            let config = LensConfig { id: id.clone(), source: source_of(id), audio: *audio, frames: None };
-            (config, recorder.intake(id).unwrap())
+            let (id, source) = (id.clone(), source_of(id));
+            let config = LensConfig { id, source, audio: *audio, frames: None, isolation: Isolation::None };
+            let intake = recorder.intake(&config.id).unwrap();
+            (config, intake)
         });
-        let capture =
-            CaptureControlService::new(Arc::new(self.cameras.clone()), &clock, lenses.collect(), DropMode::InPlace);
+        let capture = CaptureControlService::new(
+            Arc::new(self.cameras.clone()),
+            None,
+            &clock,
+            lenses.collect(),
+            DropMode::InPlace,
+        );
         let (mut next_tick, mut next_look, mut loaded, mut next_deed) = (life.began + TICK, life.began, false, 0);
         while self.now() < life.began + length {
             self.clock.advance(STEP);

@@ -1,0 +1,154 @@
+//! The worker: opens one source by the HAL and hands over what it delivers.
+//!
+//! Promises: standard input is the only thing that it takes over from the recorder, and processes that the source starts do
+//! not get it; it ends when the recorder closes the socket or dies.
+
+use std::io::BufReader;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use mos_hal::clock::{Clock, Mono, SystemClock};
+use mos_hal::codecs::families::Memory;
+use mos_hal::media::{AccessUnit, TrackFormat};
+use mos_hal::source::{LensSource, SourceError, UnitSink};
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, Signal};
+
+use super::queue::Queue;
+use super::wire::{self, End, Message, Unit};
+use super::work::Work;
+
+/// How often the source is asked where its pictures are, until it knows.
+const ASK: Duration = Duration::from_millis(500);
+
+/// Runs a worker on this process's standard input, until its source or the recorder is over.
+pub(crate) fn run() -> Result<(), String> {
+    // Even a worker that hangs is not to outlive the recorder.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("cannot follow the recorder's end: {e}"))?;
+    // A stop of the whole group means the recorder, which tells its workers in order.
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // SAFETY: SIG_IGN is no handler; nothing runs in signal context.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.map_err(|e| e.to_string())?;
+    }
+    let socket = socket().map_err(|e| format!("a worker is started by the recorder only: {e}"))?;
+    let mut commands = BufReader::new(socket.try_clone().map_err(|e| e.to_string())?);
+    let Ok(Some(Ok(Message::Work(work)))) = wire::read(&mut commands) else {
+        return Err("a worker is started by the recorder only".to_owned());
+    };
+    let work: Work = serde_json::from_slice(&work).map_err(|_| "the recorder gave no work".to_owned())?;
+    start_log(&work);
+
+    let queue = Arc::new(Queue::default());
+    let out = Arc::clone(&queue);
+    let writing = std::thread::Builder::new().name("worker-out".into());
+    let writing = writing.spawn(move || out.drain(&socket)).map_err(|e| e.to_string())?;
+    let source = open(&work, &queue).unwrap_or_else(|error| {
+        let (end, detail) = End::of(&error);
+        queue.push(&Message::Ended(end, detail));
+        None
+    });
+    follow(commands, source.as_deref(), &queue);
+    drop(source);
+    drop(writing);
+    Ok(())
+}
+
+/// Takes the socket over, and leaves /dev/null in its place.
+fn socket() -> std::io::Result<UnixStream> {
+    let taken: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    let socket = UnixStream::from(taken);
+    socket.peer_addr()?;
+    Ok(socket)
+}
+
+fn start_log(work: &Work) {
+    let level = work.log.parse().unwrap_or(log::LevelFilter::Info);
+    let logger = env_logger::Builder::new()
+        .filter_level(level.min(log::LevelFilter::Warn))
+        .filter_module("mos", level)
+        .filter_module("mos_hal", level)
+        .try_init();
+    if logger.is_err() {
+        log::debug!("somebody else logs already");
+    }
+}
+
+fn open(work: &Work, queue: &Arc<Queue>) -> Result<Option<Box<dyn LensSource>>, SourceError> {
+    let broken = |detail: String| SourceError::Broken { what: String::new(), detail };
+    let spec = work.source().map_err(broken)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().map_err(|e| broken(e.to_string()))?);
+    let sink = Arc::new(Sending {
+        queue: Arc::clone(queue),
+        formats: [AtomicUsize::new(0), AtomicUsize::new(0)],
+        kept: Mutex::default(),
+    });
+    mos_hal::probe::probe(&work.board()).open(&spec, work.audio, clock, sink).map(Some)
+}
+
+/// Does what the recorder wants until it closes the socket.
+fn follow(mut commands: BufReader<UnixStream>, source: Option<&dyn LensSource>, queue: &Queue) {
+    let (tell, told) = mpsc::channel();
+    let reading = std::thread::Builder::new().name("worker-in".into());
+    let reading = reading.spawn(move || {
+        while let Ok(Some(Ok(message))) = wire::read(&mut commands) {
+            if tell.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    if reading.is_err() {
+        return;
+    }
+    let mut known: Option<Memory> = None;
+    loop {
+        match told.recv_timeout(ASK) {
+            Ok(Message::Keyframe) => {
+                source.map(LensSource::request_keyframe);
+            }
+            Ok(_) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        let memory = source.and_then(LensSource::memory);
+        if let Some(memory) = memory.filter(|_| memory != known) {
+            known = Some(memory);
+            queue.push(&Message::Memory(memory));
+        }
+    }
+}
+
+/// Where the source delivers.
+struct Sending {
+    queue: Arc<Queue>,
+    /// The format objects that were sent last, by track; compared only, never followed.
+    formats: [AtomicUsize; 2],
+    /// Keeps them alive, so that none is mistaken for a later one in the same place.
+    kept: Mutex<[Option<Arc<TrackFormat>>; 2]>,
+}
+
+impl UnitSink for Sending {
+    fn unit(&self, unit: AccessUnit) {
+        let format = Arc::clone(&unit.format);
+        let unit = Unit::of(unit);
+        let track = unit.track();
+        let seen = Arc::as_ptr(&format) as usize;
+        if self.formats[usize::from(track)].swap(seen, Ordering::Relaxed) != seen {
+            self.queue.push(&Message::Format(track, (*format).clone()));
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept[usize::from(track)] = Some(format);
+        }
+        self.queue.push(&Message::Unit(unit));
+    }
+
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+        self.queue.push(&Message::LeftOut { from, to, pictures });
+    }
+
+    fn ended(&self, why: SourceError) {
+        let (end, detail) = End::of(&why);
+        self.queue.push(&Message::Ended(end, detail));
+    }
+}

@@ -1,0 +1,278 @@
+//! The recorder's side of a worker: a source like any other.
+
+use std::io::{self, BufReader, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mos_hal::clock::Clock;
+use mos_hal::codecs::families::Memory;
+use mos_hal::media::TrackFormat;
+use mos_hal::source::{LensSource, SourceError, UnitSink};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use super::COMMAND;
+use super::wire::{self, Message};
+use super::work::Work;
+
+/// How long a worker may take to let go of its camera before it is killed.
+pub(super) const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long the kernel may take to end a killed process before somebody else waits for it.
+const KILLED: Duration = Duration::from_millis(300);
+/// Most messages about pictures left out between two units; more are no camera's.
+const LEFT_OUT_IN_A_ROW: u32 = 1000;
+/// The reading thread's stack in bytes.
+const STACK: usize = 256 << 10;
+
+/// Variables that a worker gets, by the beginning of their names. All others stay here: some hold credentials.
+const ENVIRONMENT: [&str; 12] =
+    ["PATH", "HOME", "TMPDIR", "LANG", "LC_", "LD_", "XDG_", "GST_", "GIO_", "LIBCAMERA_", "RUST_", "MOS_DOUBLES"];
+
+fn may_know(name: &str) -> bool {
+    ENVIRONMENT.iter().any(|known| name.starts_with(known))
+}
+
+/// A source in a process of its own.
+pub(super) struct WorkerSource {
+    process: Arc<Process>,
+    commands: UnixStream,
+    reader: Option<JoinHandle<()>>,
+}
+
+struct Process {
+    what: String,
+    /// The process as something to wait for.
+    fd: OwnedFd,
+    child: Mutex<Child>,
+    /// The source was dropped: nothing that comes counts any more.
+    dropped: AtomicBool,
+    /// 0 unknown, 1 system, 2 dmabuf.
+    memory: AtomicU8,
+}
+
+impl WorkerSource {
+    pub(super) fn start(
+        program: &Path,
+        work: &Work,
+        what: String,
+        clock: Arc<dyn Clock>,
+        sink: Arc<dyn UnitSink>,
+    ) -> io::Result<Self> {
+        // Both ends close on exec; the child's becomes its standard input.
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(program)
+            .arg0("mos")
+            .arg(COMMAND)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(may_know)))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let mut process = Starting(Some(child));
+        let fd = process.pid_fd()?;
+        // A program that has ended already does not take it: the reading thread tells why.
+        let _ = send(&ours, &Message::Work(serde_json::to_vec(work)?));
+        let child = process.0.take().ok_or(io::ErrorKind::NotFound)?;
+        let process = Arc::new(Process {
+            what,
+            fd,
+            child: Mutex::new(child),
+            dropped: AtomicBool::new(false),
+            memory: AtomicU8::new(0),
+        });
+        let mut source = Self { process: Arc::clone(&process), commands: ours.try_clone()?, reader: None };
+        let reader = std::thread::Builder::new().name("worker".into()).stack_size(STACK);
+        source.reader = Some(reader.spawn(move || {
+            let end = receive(&ours, &process, &*clock, &*sink);
+            if !process.dropped.load(Ordering::Acquire) {
+                process.finish(&ours);
+            }
+            let status = process.reap();
+            let end = end.unwrap_or_else(|| process.died(status));
+            if !process.dropped.load(Ordering::Acquire) {
+                sink.ended(end);
+            }
+        })?);
+        Ok(source)
+    }
+}
+
+impl LensSource for WorkerSource {
+    fn request_keyframe(&self) -> bool {
+        send(&self.commands, &Message::Keyframe).is_ok()
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        match self.process.memory.load(Ordering::Relaxed) {
+            1 => Some(Memory::System),
+            2 => Some(Memory::Dmabuf),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for WorkerSource {
+    fn drop(&mut self) {
+        self.process.dropped.store(true, Ordering::Release);
+        self.process.finish(&self.commands);
+        if let Some(reader) = self.reader.take() {
+            // A panic there is this source's trouble only, and it is over.
+            let _ = reader.join();
+        }
+        if self.process.reap().is_none() {
+            // Not even SIGKILL has ended it yet: it hangs in the kernel. Somebody waits for it, but not this lens.
+            let process = Arc::clone(&self.process);
+            let waiting = std::thread::Builder::new().name("worker-end".into()).stack_size(STACK);
+            let _ = waiting.spawn(move || {
+                while !process.wait(Duration::from_mins(1)) {}
+                process.reap();
+            });
+        }
+    }
+}
+
+/// Pushes what comes into the sink; how the source ended, if it said so or spoke nonsense.
+fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn UnitSink) -> Option<SourceError> {
+    let broken = |detail: &str| SourceError::Broken { what: process.what.clone(), detail: detail.to_owned() };
+    let mut from = BufReader::with_capacity(64 << 10, socket);
+    let mut formats: [Option<Arc<TrackFormat>>; 2] = [None, None];
+    let mut left_out = 0;
+    loop {
+        let message = match wire::read(&mut from) {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(malformed))) => {
+                process.kill();
+                return Some(broken(&malformed.to_string()));
+            }
+            Ok(None) | Err(_) => return None,
+        };
+        if process.dropped.load(Ordering::Acquire) {
+            continue;
+        }
+        match message {
+            Message::Format(track, format) => formats[usize::from(track)] = Some(Arc::new(format)),
+            Message::Unit(unit) => {
+                let Some(format) = &formats[usize::from(unit.track())] else {
+                    process.kill();
+                    return Some(broken("its worker sent a unit without a format"));
+                };
+                left_out = 0;
+                sink.unit(unit.in_format(Arc::clone(format), clock.mono()));
+            }
+            Message::LeftOut { from, to, pictures } if left_out < LEFT_OUT_IN_A_ROW => {
+                left_out += 1;
+                sink.left_out(from, to, pictures);
+            }
+            Message::Ended(end, detail) => return Some(end.into_error(process.what.clone(), detail)),
+            Message::Memory(memory) => {
+                process.memory.store(if memory == Memory::Dmabuf { 2 } else { 1 }, Ordering::Relaxed);
+            }
+            Message::LeftOut { .. } | Message::Work(_) | Message::Keyframe => {
+                process.kill();
+                return Some(broken(&wire::Malformed.to_string()));
+            }
+        }
+    }
+}
+
+fn send(mut to: &UnixStream, message: &Message) -> io::Result<()> {
+    let (mut bytes, tail) = wire::write(message);
+    bytes.extend(&tail);
+    to.write_all(&bytes)
+}
+
+impl Process {
+    /// Tells the worker that it is over and waits for its end, at most [`PATIENCE`]; then it is killed.
+    fn finish(&self, socket: &UnixStream) {
+        // Fails only if the other end is gone already.
+        let _ = socket.shutdown(Shutdown::Write);
+        if !self.wait(PATIENCE) {
+            log::warn!("{}: its worker does not let go of the camera and is killed", self.what);
+            self.kill();
+            self.wait(KILLED);
+        }
+        // A process that the worker left behind may hold the other end: nobody waits for it.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+
+    /// Waits for the end of the process; whether it came.
+    fn wait(&self, at_most: Duration) -> bool {
+        let deadline = Instant::now() + at_most;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) if left.is_zero() => return false,
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn kill(&self) {
+        // Fails only if it has ended.
+        let _ = self.child().kill();
+    }
+
+    /// Takes the ended process from the system's table; one that even SIGKILL does not end at once is waited for elsewhere.
+    fn reap(&self) -> Option<ExitStatus> {
+        match self.child().try_wait() {
+            Ok(status) => status,
+            Err(e) => {
+                log::warn!("{}: its worker cannot be waited for: {e}", self.what);
+                None
+            }
+        }
+    }
+
+    /// Why it ended without a word.
+    fn died(&self, status: Option<ExitStatus>) -> SourceError {
+        let how = match status {
+            Some(status) => match (status.signal().map(Signal::try_from), status.code()) {
+                (Some(Ok(signal)), _) => format!("was ended by {signal}"),
+                (Some(Err(_)), _) => "was ended by a signal".to_owned(),
+                (None, Some(code)) => format!("ended with status {code}"),
+                (None, None) => "ended".to_owned(),
+            },
+            None => "does not answer and does not end".to_owned(),
+        };
+        SourceError::Broken { what: self.what.clone(), detail: format!("its worker {how}") }
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process that is nobody's yet: ended and reaped if its start fails.
+struct Starting(Option<Child>);
+
+impl Starting {
+    fn pid_fd(&self) -> io::Result<OwnedFd> {
+        let pid = self.0.as_ref().map_or(0, Child::id);
+        // SAFETY: pidfd_open(2) takes plain numbers and returns a new descriptor, which closes on exec, or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

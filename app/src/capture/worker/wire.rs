@@ -1,0 +1,381 @@
+//! The messages between recorder and worker.
+//!
+//! A message is its length (u32, little endian, without itself), a byte that says what it is, and its fields, little endian.
+//! Promises that reading never panics and takes no more memory than [`LONGEST`], whatever comes. Pure: bytes in, messages out.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mos_hal::clock::Mono;
+use mos_hal::codecs::families::Memory;
+use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
+use mos_hal::source::SourceError;
+
+/// Longest message in bytes: a keyframe of an 8K camera fits with room to spare.
+pub(super) const LONGEST: usize = 32 << 20;
+/// Longest codec configuration, and longest text, in bytes.
+const LONGEST_CONFIG: usize = 64 << 10;
+const LONGEST_TEXT: usize = 1 << 10;
+/// Largest picture edge in pixels, as for raw sources.
+const LARGEST_EDGE: u32 = 16_384;
+
+const FORMAT: u8 = 1;
+const UNIT: u8 = 2;
+const LEFT_OUT: u8 = 3;
+const ENDED: u8 = 4;
+const MEMORY: u8 = 5;
+const WORK: u8 = 64;
+const KEYFRAME: u8 = 65;
+
+/// Picture tracks and sound tracks have a format each.
+pub(super) const VIDEO: u8 = 0;
+pub(super) const AUDIO: u8 = 1;
+
+/// A message.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Message {
+    /// From now on the format of that track.
+    Format(u8, TrackFormat),
+    /// A unit in the format of its track.
+    Unit(Unit),
+    /// Pictures that were left out.
+    LeftOut { from: Mono, to: Mono, pictures: u64 },
+    /// The source is over.
+    Ended(End, String),
+    /// Where raw pictures are.
+    Memory(Memory),
+    /// To the worker: what to do, as JSON.
+    Work(Vec<u8>),
+    /// To the worker: a keyframe is wanted.
+    Keyframe,
+}
+
+/// An access unit without its format.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Unit {
+    pub(super) kind: FrameKind,
+    pub(super) pts: Option<Mono>,
+    pub(super) duration: Option<u64>,
+    pub(super) arrival: Mono,
+    pub(super) discontinuity: bool,
+    pub(super) data: Bytes,
+}
+
+/// How a source ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Absent,
+    Refused,
+    Unsupported,
+    Broken,
+    Ended,
+}
+
+impl End {
+    const ALL: [Self; 5] = [Self::Absent, Self::Refused, Self::Unsupported, Self::Broken, Self::Ended];
+
+    pub(super) fn of(error: &SourceError) -> (Self, String) {
+        match error {
+            SourceError::Absent { detail, .. } => (Self::Absent, detail.clone()),
+            SourceError::Refused { detail, .. } => (Self::Refused, detail.clone()),
+            SourceError::Unsupported { detail, .. } => (Self::Unsupported, detail.clone()),
+            SourceError::Broken { detail, .. } => (Self::Broken, detail.clone()),
+            SourceError::Ended { .. } => (Self::Ended, String::new()),
+        }
+    }
+
+    pub(super) fn into_error(self, what: String, detail: String) -> SourceError {
+        match self {
+            Self::Absent => SourceError::Absent { what, detail },
+            Self::Refused => SourceError::Refused { what, detail },
+            Self::Unsupported => SourceError::Unsupported { what, detail },
+            Self::Broken => SourceError::Broken { what, detail },
+            Self::Ended => SourceError::Ended { what },
+        }
+    }
+}
+
+const KINDS: [FrameKind; 7] = [
+    FrameKind::Idr,
+    FrameKind::Bla,
+    FrameKind::Cra,
+    FrameKind::Rasl,
+    FrameKind::RecoveryPoint,
+    FrameKind::Delta,
+    FrameKind::Audio,
+];
+
+/// What was sent is no message.
+#[derive(Debug, thiserror::Error)]
+#[error("what came is no message of a worker")]
+pub(super) struct Malformed;
+
+/// The message as bytes, head and data: data is not copied together.
+pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
+    let mut head = vec![0; 4];
+    let mut tail = Bytes::new();
+    match message {
+        Message::Format(track, format) => {
+            head.extend([FORMAT, *track]);
+            tail = write_format(format, &mut head);
+        }
+        Message::Unit(unit) => {
+            let kind = KINDS.iter().position(|k| *k == unit.kind).unwrap_or(KINDS.len() - 1);
+            let flags = u8::from(unit.pts.is_some())
+                | u8::from(unit.duration.is_some()) << 1
+                | u8::from(unit.discontinuity) << 2;
+            head.extend([UNIT, kind as u8, flags]);
+            head.extend(unit.pts.unwrap_or_default().0.to_le_bytes());
+            head.extend(unit.duration.unwrap_or_default().to_le_bytes());
+            head.extend(unit.arrival.0.to_le_bytes());
+            tail = unit.data.clone();
+        }
+        Message::LeftOut { from, to, pictures } => {
+            head.push(LEFT_OUT);
+            head.extend(from.0.to_le_bytes());
+            head.extend(to.0.to_le_bytes());
+            head.extend(pictures.to_le_bytes());
+        }
+        Message::Ended(end, text) => {
+            head.extend([ENDED, End::ALL.iter().position(|e| e == end).unwrap_or_default() as u8]);
+            let text: String = text.chars().take(LONGEST_TEXT / 4).collect();
+            tail = Bytes::from(text.into_bytes());
+        }
+        Message::Memory(memory) => head.extend([MEMORY, u8::from(*memory == Memory::Dmabuf)]),
+        Message::Work(work) => {
+            head.push(WORK);
+            tail = Bytes::copy_from_slice(work);
+        }
+        Message::Keyframe => head.push(KEYFRAME),
+    }
+    let length = u32::try_from(head.len() - 4 + tail.len()).unwrap_or(u32::MAX);
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    (head, tail)
+}
+
+fn write_format(format: &TrackFormat, head: &mut Vec<u8>) -> Bytes {
+    match format {
+        TrackFormat::Video(v) => {
+            head.push(u8::from(v.codec == VideoCodec::H265));
+            for number in [v.width, v.height, v.pixel_aspect.0, v.pixel_aspect.1] {
+                head.extend(number.to_le_bytes());
+            }
+            head.push(v.reorder);
+            head.extend(v.frame_duration.unwrap_or_default().to_le_bytes());
+            v.config.clone()
+        }
+        TrackFormat::Audio(AudioFormat::Aac { sample_rate, channels, config }) => {
+            head.extend(sample_rate.to_le_bytes());
+            head.extend(channels.to_le_bytes());
+            config.clone()
+        }
+    }
+}
+
+/// Reads one message; `None` at the end of the stream between two messages.
+pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Result<Message, Malformed>>> {
+    let mut length = [0; 4];
+    match from.read_exact(&mut length) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length == 0 || length > LONGEST {
+        return Ok(Some(Err(Malformed)));
+    }
+    let mut body = vec![0; length];
+    match from.read_exact(&mut body) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    Ok(Some(parse(Bytes::from(body)).ok_or(Malformed)))
+}
+
+/// The fields of a message, one after another.
+struct Fields(Bytes);
+
+impl Fields {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        if self.0.len() < N {
+            return None;
+        }
+        self.0.split_to(N).as_ref().try_into().ok()
+    }
+    fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|b| b[0])
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+    fn mono(&mut self) -> Option<Mono> {
+        self.take().map(|b| Mono(i64::from_le_bytes(b)))
+    }
+    fn rest(self, longest: usize) -> Option<Bytes> {
+        Some(self.0).filter(|rest| rest.len() <= longest)
+    }
+}
+
+fn parse(body: Bytes) -> Option<Message> {
+    let mut fields = Fields(body);
+    let message = match fields.u8()? {
+        FORMAT => return read_format(fields),
+        UNIT => {
+            let kind = *KINDS.get(usize::from(fields.u8()?))?;
+            let flags = fields.u8().filter(|flags| *flags < 8)?;
+            let (pts, duration, arrival) = (fields.mono()?, fields.u64()?, fields.mono()?);
+            Message::Unit(Unit {
+                kind,
+                pts: (flags & 1 != 0).then_some(pts),
+                duration: (flags & 2 != 0).then_some(duration),
+                arrival,
+                discontinuity: flags & 4 != 0,
+                data: fields.0,
+            })
+        }
+        LEFT_OUT => {
+            let (from, to, pictures) = (fields.mono()?, fields.mono()?, fields.u64()?);
+            if from >= to || pictures == 0 || pictures > 1_000_000 || !fields.0.is_empty() {
+                return None;
+            }
+            Message::LeftOut { from, to, pictures }
+        }
+        ENDED => {
+            let end = *End::ALL.get(usize::from(fields.u8()?))?;
+            let text = fields.rest(LONGEST_TEXT)?;
+            let shown = |c: char| if c.is_control() { ' ' } else { c };
+            Message::Ended(end, String::from_utf8_lossy(&text).chars().map(shown).collect())
+        }
+        MEMORY => match (fields.u8()?, fields.0.is_empty()) {
+            (0, true) => Message::Memory(Memory::System),
+            (1, true) => Message::Memory(Memory::Dmabuf),
+            _ => return None,
+        },
+        WORK => Message::Work(fields.0.to_vec()),
+        KEYFRAME if fields.0.is_empty() => Message::Keyframe,
+        _ => return None,
+    };
+    Some(message)
+}
+
+fn read_format(mut fields: Fields) -> Option<Message> {
+    match fields.u8()? {
+        VIDEO => {
+            let codec = match fields.u8()? {
+                0 => VideoCodec::H264,
+                1 => VideoCodec::H265,
+                _ => return None,
+            };
+            let (width, height) = (fields.u32()?, fields.u32()?);
+            let pixel_aspect = (fields.u32()?, fields.u32()?);
+            let reorder = fields.u8()?;
+            let frame_duration = Some(fields.u64()?).filter(|ns| *ns > 0);
+            let config = fields.rest(LONGEST_CONFIG)?;
+            let edges = 1..=LARGEST_EDGE;
+            if !edges.contains(&width) || !edges.contains(&height) || pixel_aspect.0 == 0 || pixel_aspect.1 == 0 {
+                return None;
+            }
+            let format = VideoFormat { codec, width, height, pixel_aspect, config, reorder, frame_duration };
+            Some(Message::Format(VIDEO, TrackFormat::Video(format)))
+        }
+        AUDIO => {
+            let sample_rate = fields.u32().filter(|rate| (1..=768_000).contains(rate))?;
+            let channels = fields.take().map(u16::from_le_bytes).filter(|n| (1..=64).contains(n))?;
+            let config = fields.rest(LONGEST_CONFIG)?;
+            Some(Message::Format(AUDIO, TrackFormat::Audio(AudioFormat::Aac { sample_rate, channels, config })))
+        }
+        _ => None,
+    }
+}
+
+impl Unit {
+    pub(super) fn of(unit: AccessUnit) -> Self {
+        let AccessUnit { kind, pts, duration, arrival, discontinuity, data, format: _ } = unit;
+        Self { kind, pts, duration, arrival, discontinuity, data }
+    }
+
+    pub(super) fn track(&self) -> u8 {
+        if self.kind == FrameKind::Audio { AUDIO } else { VIDEO }
+    }
+
+    pub(super) fn in_format(self, format: Arc<TrackFormat>, now: Mono) -> AccessUnit {
+        let Self { kind, pts, duration, arrival, discontinuity, data } = self;
+        AccessUnit { format, kind, pts, duration, arrival: arrival.min(now), discontinuity, data }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn through(message: &Message) -> Message {
+        let (mut bytes, tail) = write(message);
+        bytes.extend(&tail);
+        let mut rest = bytes.as_slice();
+        let read = read(&mut rest).unwrap().unwrap().unwrap();
+        assert!(rest.is_empty());
+        read
+    }
+
+    #[test]
+    fn p4_every_message_arrives_as_it_was() {
+        let video = VideoFormat {
+            codec: VideoCodec::H265,
+            width: 1920,
+            height: 1080,
+            pixel_aspect: (4, 3),
+            config: Bytes::from_static(b"hvcC"),
+            reorder: 2,
+            frame_duration: Some(33_333_333),
+        };
+        let aac = AudioFormat::Aac { sample_rate: 48_000, channels: 2, config: Bytes::from_static(&[0x11, 0x90]) };
+        let left_out = Message::LeftOut { from: Mono(-3), to: Mono(9), pictures: 4 };
+        for message in [
+            Message::Format(VIDEO, TrackFormat::Video(VideoFormat { frame_duration: None, ..video.clone() })),
+            Message::Format(VIDEO, TrackFormat::Video(video)),
+            Message::Format(AUDIO, TrackFormat::Audio(aac)),
+            left_out,
+            Message::Memory(Memory::Dmabuf),
+            Message::Memory(Memory::System),
+            Message::Work(b"{}".to_vec()),
+            Message::Keyframe,
+        ] {
+            assert_eq!(through(&message), message);
+        }
+        for end in End::ALL {
+            assert_eq!(through(&Message::Ended(end, "héllo".into())), Message::Ended(end, "héllo".into()));
+        }
+        let long = through(&Message::Ended(End::Broken, "é\n".repeat(5000)));
+        assert!(
+            matches!(long, Message::Ended(End::Broken, text) if text.len() <= LONGEST_TEXT && !text.contains('\n'))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn p1_whatever_comes_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..70) {
+            let mut body = vec![kind];
+            body.extend(&bytes);
+            let _ = parse(Bytes::from(body));
+            let mut rest = bytes.as_slice();
+            while let Ok(Some(Ok(_))) = read(&mut rest) {}
+        }
+
+        #[test]
+        fn p4_units_arrive_as_they_were(
+            kind in 0usize..7, pts: Option<i64>, duration: Option<u64>, arrival: i64, discontinuity: bool,
+            data in prop::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            let unit = Unit {
+                kind: KINDS[kind], pts: pts.map(Mono), duration, arrival: Mono(arrival), discontinuity, data: data.into(),
+            };
+            prop_assert_eq!(through(&Message::Unit(unit.clone())), Message::Unit(unit));
+        }
+    }
+}

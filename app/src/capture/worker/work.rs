@@ -1,0 +1,165 @@
+//! What a worker is told: its source with credentials, and the board. Travels over the socket only.
+
+use std::path::PathBuf;
+
+use mos_hal::device_tree::LensOverride;
+use mos_hal::media::LensId;
+use mos_hal::probe::Options;
+use mos_hal::source::{RawOptions, SourceSpec};
+use serde::{Deserialize, Serialize};
+use url::form_urlencoded::Serializer;
+
+/// A worker's work. `Debug` is left out: it holds credentials.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Work {
+    source: String,
+    pub(super) audio: bool,
+    device_tree: PathBuf,
+    sysfs: PathBuf,
+    production: bool,
+    lenses: Vec<Changed>,
+    /// Level of the log: `info`…
+    pub(super) log: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Changed {
+    name: String,
+    role: Option<String>,
+    camera_index: Option<u32>,
+    rotation: Option<u32>,
+    disabled: bool,
+}
+
+impl Work {
+    pub(super) fn new(source: &SourceSpec, audio: bool, board: &Options) -> Self {
+        let lens = |lens: &LensOverride| Changed {
+            name: lens.name.to_string(),
+            role: lens.role.clone(),
+            camera_index: lens.camera_index,
+            rotation: lens.rotation,
+            disabled: lens.disabled,
+        };
+        Self {
+            source: text(source),
+            audio,
+            device_tree: board.device_tree.clone(),
+            sysfs: board.sysfs.clone(),
+            production: board.production,
+            lenses: board.lenses.iter().map(lens).collect(),
+            log: log::max_level().to_string(),
+        }
+    }
+
+    /// The source; the error never holds its text.
+    pub(super) fn source(&self) -> Result<SourceSpec, String> {
+        SourceSpec::parse(&self.source).map_err(|e| e.to_string())
+    }
+
+    /// The board. A worker starts no workers and touches no links and lines: those are the recorder's.
+    pub(super) fn board(&self) -> Options {
+        let lens = |lens: &Changed| {
+            Some(LensOverride {
+                name: LensId::new(&lens.name).ok()?,
+                role: lens.role.clone(),
+                camera_index: lens.camera_index,
+                rotation: lens.rotation,
+                power_line: None,
+                disabled: lens.disabled,
+            })
+        };
+        Options {
+            device_tree: self.device_tree.clone(),
+            sysfs: self.sysfs.clone(),
+            lenses: self.lenses.iter().filter_map(lens).collect(),
+            gmsl: None,
+            worker: None,
+            production: self.production,
+        }
+    }
+}
+
+/// A source as it stands in a configuration, with its credentials.
+fn text(source: &SourceSpec) -> String {
+    match source {
+        SourceSpec::Test(_) => source.to_string(),
+        SourceSpec::File { path, looped } => {
+            format!("file:{}?loop={looped}", escaped(&path.to_string_lossy()))
+        }
+        SourceSpec::Rtsp { url, credentials } => {
+            let mut url = url.clone();
+            if let Some(credentials) = credentials {
+                // Both fail only for URLs without a host, which no source has.
+                let _ = url.set_username(&escaped(&credentials.user));
+                let _ = url.set_password(Some(&escaped(&credentials.password)));
+            }
+            url.into()
+        }
+        SourceSpec::V4l2 { device, options } => format!("v4l2:{}?{}", device.display(), query(options)),
+        SourceSpec::Board { lens, options } => format!("board:{lens}?{}", query(options)),
+        SourceSpec::Libcamera { camera, options } => format!("libcamera:{}?{}", escaped(camera), query(options)),
+        SourceSpec::Qmmf { camera, options } => format!("qmmf:{camera}?{}", query(options)),
+    }
+}
+
+/// Percent-encoding of all that is not a plain letter, digit or `/._-`.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn query(options: &RawOptions) -> String {
+    let mut query = Serializer::new(String::new());
+    let numbers = [
+        ("width", options.size.map(|s| s.0)),
+        ("height", options.size.map(|s| s.1)),
+        ("fps", options.fps),
+        ("bitrate", options.bitrate),
+        ("gop", options.gop),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            query.append_pair(name, &value.to_string());
+        }
+    }
+    if let Some(codec) = options.codec {
+        query.append_pair("codec", codec.name());
+    }
+    query.finish()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_source_arrives_as_it_was() {
+        for source in [
+            "test:?width=320&height=180&fps=5&codec=h265&gop=5&bitrate=60000&audio=true",
+            "file:/a%20b%3Fc%25.mp4?loop=true",
+            "file:/plain.mp4",
+            "rtsp://192.0.2.1:8554/stream/1?subtype=0",
+            "rtsp://ad%40min:s%3Ac%2Fr%23t%25%20@192.0.2.10:8554/stream/1?subtype=0&pw=s3",
+            "v4l2:/dev/video3?width=1280&height=720&fps=30&codec=h265&bitrate=3000000&gop=15",
+            "board:road?fps=30",
+            "libcamera:/base/soc@0/a%3Fb?gop=15",
+            "qmmf:3",
+        ] {
+            let spec = SourceSpec::parse(source).unwrap();
+            let lenses = vec![LensOverride {
+                name: LensId::new("road").unwrap(),
+                role: Some("road ahead".into()),
+                camera_index: Some(2),
+                rotation: Some(180),
+                power_line: None,
+                disabled: false,
+            }];
+            let board = Options { production: true, lenses, sysfs: "/s".into(), ..Options::default() };
+            let sent = serde_json::to_vec(&Work::new(&spec, true, &board)).unwrap();
+            let work: Work = serde_json::from_slice(&sent).unwrap();
+            assert!(work.source() == Ok(spec), "{source}");
+            assert_eq!((work.board(), work.audio), (board, true));
+        }
+    }
+}

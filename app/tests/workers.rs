@@ -1,0 +1,227 @@
+//! Workers, with the built program and with programs that misbehave: what comes through is what the source delivered, and
+//! whatever a worker does, its source ends with a cause and nothing of it is left.
+
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mos::capture::worker::Workers;
+use mos_hal::clock::{Clock, SystemClock};
+use mos_hal::media::{AccessUnit, FrameKind, TrackFormat};
+use mos_hal::probe::Options;
+use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const LONG: Duration = Duration::from_mins(1);
+
+/// The tests count descriptors, threads and children of this one process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+enum News {
+    Unit(AccessUnit),
+    Ended(SourceError),
+}
+
+struct Told(Mutex<Sender<News>>);
+
+impl UnitSink for Told {
+    fn unit(&self, unit: AccessUnit) {
+        let _ = self.0.lock().unwrap().send(News::Unit(unit));
+    }
+    fn ended(&self, why: SourceError) {
+        let _ = self.0.lock().unwrap().send(News::Ended(why));
+    }
+}
+
+fn sink() -> (Arc<dyn UnitSink>, Receiver<News>) {
+    let (tell, told) = channel();
+    (Arc::new(Told(Mutex::new(tell))), told)
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new().unwrap())
+}
+
+fn workers() -> Workers {
+    Workers { program: env!("CARGO_BIN_EXE_mos").into(), board: Options::default() }
+}
+
+fn open(workers: &Workers, source: &str) -> (Box<dyn LensSource>, Receiver<News>) {
+    let (sink, told) = sink();
+    (workers.open(&SourceSpec::parse(source).unwrap(), false, clock(), sink).unwrap(), told)
+}
+
+/// What a source delivers until it ends.
+fn all(told: &Receiver<News>) -> (Vec<AccessUnit>, SourceError) {
+    let mut units = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < LONG {
+        match told.recv_timeout(LONG).expect("the source goes on or ends") {
+            News::Unit(unit) => units.push(unit),
+            News::Ended(why) => return (units, why),
+        }
+    }
+    panic!("the source does not end");
+}
+
+fn await_unit(told: &Receiver<News>) -> AccessUnit {
+    match told.recv_timeout(LONG).expect("a unit") {
+        News::Unit(unit) => unit,
+        News::Ended(why) => panic!("{why}"),
+    }
+}
+
+fn await_end(told: &Receiver<News>) -> String {
+    all(told).1.to_string()
+}
+
+/// The ids of this process's children, also of those that have ended and were not reaped.
+fn children() -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks
+        .flatten()
+        .flat_map(|t| of_task(t).split_whitespace().map(|p| p.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Open descriptors, and threads that read from workers.
+fn held() -> (usize, usize) {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let of_workers = tasks.filter(|task| ["worker", "worker-end"].contains(&name(task).trim())).count();
+    (std::fs::read_dir("/proc/self/fd").unwrap().count(), of_workers)
+}
+
+fn movie(folder: &Path) -> PathBuf {
+    let movie = folder.join("movie.mp4");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc=size=1920x1080:rate=30:duration=3", "-pix_fmt", "yuv420p"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-bf", "2"])
+        .arg(&movie)
+        .status();
+    assert!(made.expect("ffmpeg is installed").success());
+    movie
+}
+
+#[test]
+fn p4_a_stream_comes_through_bit_by_bit() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("file:{}", movie(folder.path()).display());
+    let (sink, told) = sink();
+    let here = mos_hal::platform::probe().open(&SourceSpec::parse(&source).unwrap(), false, clock(), sink).unwrap();
+    let (expected, end) = all(&told);
+    assert!(matches!(end, SourceError::Ended { .. }));
+    drop(here);
+    let (there, told) = open(&workers(), &source);
+    let (units, end) = all(&told);
+    assert_eq!(end, SourceError::Ended { what: source });
+    drop(there);
+    assert_eq!((units.len(), expected.len()), (90, 90));
+    // Both were played at some moment of this machine's clock: the steps between pictures are the same.
+    let steps = |units: &[AccessUnit]| -> Vec<i64> {
+        units.windows(2).map(|w| w[1].pts.unwrap().since(w[0].pts.unwrap()) / 1000).collect()
+    };
+    for (unit, expected) in units.iter().zip(&expected) {
+        assert!(unit.data == expected.data && unit.format == expected.format && unit.kind == expected.kind);
+    }
+    assert_eq!(steps(&units), steps(&expected));
+    assert!(units.iter().all(|u| u.arrival <= clock().mono()));
+    let TrackFormat::Video(video) = &*units[0].format else { panic!("no picture") };
+    assert_eq!((video.width, video.height, units[0].kind), (1920, 1080, FrameKind::Idr));
+}
+
+#[test]
+fn p1_and_p3_a_worker_that_crashes_is_named_and_nothing_of_it_is_left() {
+    let _alone = ALONE.lock();
+    let scene = "test:?width=160&height=96&fps=20&bitrate=60000";
+    let before = held();
+    for signal in [Signal::SIGSEGV, Signal::SIGKILL, Signal::SIGABRT] {
+        let (source, told) = open(&workers(), scene);
+        await_unit(&told);
+        let pids = children();
+        assert_eq!(pids.len(), 1);
+        // Rust's own handler lets the first SIGSEGV that is sent by a process pass; the second one ends it.
+        let end = loop {
+            let _ = kill(Pid::from_raw(pids[0]), signal);
+            match told.recv_timeout(LONG).expect("the source goes on or ends") {
+                News::Unit(_) => {}
+                News::Ended(why) => break why.to_string(),
+            }
+        };
+        assert!(end.contains("broke off: its worker was ended by") && end.contains(signal.as_str()), "{end}");
+        drop(source);
+        assert_eq!(children(), [0; 0]);
+    }
+    // One that is stopped by the system does not answer; the drop ends it.
+    let (source, told) = open(&workers(), scene);
+    await_unit(&told);
+    kill(Pid::from_raw(children()[0]), Signal::SIGSTOP).unwrap();
+    drop(source);
+    assert_eq!(children(), [0; 0]);
+    // One that works lets go of its camera when it is asked.
+    let (source, told) = open(&workers(), scene);
+    await_unit(&told);
+    assert!(source.request_keyframe());
+    drop(source);
+    assert_eq!(children(), [0; 0]);
+    assert_eq!(held(), before);
+}
+
+#[test]
+fn p1_programs_that_are_no_workers_end_as_broken() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let program = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Workers { program: path, board: Options::default() }
+    };
+    let before = held();
+    for (name, text, why) in [
+        ("floods", "exec cat /dev/urandom >&0", "is no message"),
+        ("zeros", "exec cat /dev/zero >&0", "is no message"),
+        ("leaves", "exit 3", "its worker ended with status 3"),
+        (
+            "unit",
+            "printf '\\034\\000\\000\\000\\002\\000\\000AAAAAAAAAAAAAAAAAAAAAAAAA' >&0; exec cat >/dev/null",
+            "without a format",
+        ),
+    ] {
+        let (source, told) = open(&program(name, text), "test:");
+        let end = await_end(&told);
+        assert!(end.contains("broke off") && end.contains(why), "{name}: {end}");
+        drop(source);
+        assert_eq!(children(), [0; 0], "{name}");
+    }
+    // A teardown that hangs: the process neither reads nor ends.
+    let (source, told) = open(&program("hangs", "trap '' TERM INT HUP; exec sleep 1000"), "test:");
+    drop(source);
+    assert!(told.try_recv().is_err(), "a source that was dropped says nothing more");
+    assert_eq!(children(), [0; 0]);
+    assert_eq!(held(), before);
+    let absent = Workers { program: folder.path().join("absent"), board: Options::default() };
+    let refused = absent.open(&SourceSpec::parse("test:").unwrap(), false, clock(), sink().0);
+    assert!(matches!(refused, Err(SourceError::Broken { .. })));
+}
+
+#[test]
+fn p3_nobody_but_the_recorder_starts_a_worker() {
+    let _alone = ALONE.lock();
+    let by_hand =
+        Command::new(env!("CARGO_BIN_EXE_mos")).arg("lens-worker").stdin(std::process::Stdio::null()).output();
+    let by_hand = by_hand.unwrap();
+    assert_eq!(by_hand.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&by_hand.stderr).contains("a worker is started by the recorder only"));
+    let (_source, told) = open(&workers(), "file:/there/is/no/such.mp4");
+    let end = all(&told).1;
+    assert!(matches!(end, SourceError::Absent { .. }), "{end}");
+}
