@@ -33,6 +33,8 @@ struct Kind {
     lenses: &'static [(&'static str, &'static str)],
     /// Elements that take part.
     elements: &'static [&'static str],
+    /// The element that decodes for pictures.
+    decoder: &'static str,
 }
 
 const ROAD: &str = "/base/soc@0/bus@30800000/i2c@30a30000/camera@3c";
@@ -48,6 +50,7 @@ const BSP: Kind = Kind {
     media: &[],
     lenses: &[("road", "/dev/video82"), ("cabin", "/dev/video83")],
     elements: &["v4l2src", "v4l2h264enc"],
+    decoder: "v4l2h264dec",
 };
 
 /// Cameras that prefer YUYV, as the ISI's do, and one that gives nothing else.
@@ -60,6 +63,7 @@ const VPU: Kind = Kind {
     media: &["mxc-isi"],
     lenses: &[("road", ROAD), ("cabin", CABIN)],
     elements: &["libcamerasrc", "vpuenc_h264", "imxvideoconvert_g2d"],
+    decoder: "vpudec",
 };
 
 const MAINLINE: Kind = Kind {
@@ -79,6 +83,7 @@ const CAMX: Kind = Kind {
     media: &[],
     lenses: &[("driver", "0"), ("left", "2")],
     elements: &["qticamsrc", "qtic2venc"],
+    decoder: "qtic2vdec",
 };
 
 const IRIS: Kind = Kind {
@@ -90,6 +95,7 @@ const IRIS: Kind = Kind {
     media: &["qcom-camss"],
     lenses: &[("driver", DRIVER)],
     elements: &["libcamerasrc", "v4l2h264enc"],
+    decoder: "v4l2h264dec",
 };
 
 /// What surrounds the program on a board.
@@ -226,6 +232,8 @@ fn whole_main_job(kind: &'static Kind) {
     }
     daemon.stop();
     rig.assert_untouched();
+    let decoded = rig.events("made").iter().any(|e| e["element"] == kind.decoder);
+    assert!(decoded, "{}: the picture came by something else than {}", kind.name, kind.decoder);
     let rates = rig.events("rate");
     assert!(!rates.is_empty() && rates.iter().all(|r| r["bits_per_second"] == 1_500_000 && r["controlled"] == true));
     let (opened, closed) = (rig.events("camera-opened").len(), rig.events("camera-closed").len());
