@@ -38,7 +38,7 @@ pub fn binary(name: &str) -> PathBuf {
     let path = binary_folder().join(name);
     assert!(
         path.exists(),
-        "{} is not built: run `cargo build --workspace --all-features --bins` first",
+        "{} is not built: run `cargo build --workspace --features demo --bins` first",
         path.display()
     );
     path
