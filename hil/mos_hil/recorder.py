@@ -47,7 +47,12 @@ class Recorder:
     def start(self, config: str) -> None:
         self.board.write(f"{HOME}/mos.toml", config)
         self.board.run(f"mkdir -p {HOME}; setsid mos run --config {HOME}/mos.toml >> {HOME}/log 2>&1 < /dev/null & echo $! > {HOME}/pid")
-        wait_for("mos answers", 60, lambda: self.board.try_run(f"mos --socket {SOCKET} status --json")[2] == 0)
+
+        def answers() -> bool:
+            assert self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] == 0, f"mos has ended: {self.log()}"
+            return self.board.try_run(f"mos --socket {SOCKET} status --json")[2] == 0
+
+        wait_for("mos answers", 60, answers)
 
     def stop(self) -> None:
         self.signal("TERM")
