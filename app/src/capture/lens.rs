@@ -267,8 +267,8 @@ impl Lens {
         if silence + LOOK.as_nanos() as i64 > STALL.as_nanos() as i64 {
             let silent_since = if last.is_some() { "went silent" } else { "sent nothing since it was opened" };
             let text = format!("{} {silent_since} for {} s", self.config.source, STALL.as_secs());
-            self.intake.down(GapCause::CameraStalled, now);
             self.leave();
+            self.intake.down(GapCause::CameraStalled, now);
             self.give_up(text, GapCause::CameraStalled, Trigger::Breaks, now);
         } else if last.is_some() && silence < SILENT.as_nanos() as i64 {
             if self.state != CaptureState::Streaming {

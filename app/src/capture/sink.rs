@@ -2,8 +2,8 @@
 //!
 //! One sink per opened source. A retired sink ignores what a source that is being dropped still delivers.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
@@ -53,8 +53,9 @@ pub(crate) struct LensSink {
     tally: Arc<Tally>,
     clock: Arc<dyn Clock>,
     bell: Arc<Bell>,
-    retired: AtomicBool,
-    /// Arrival of the newest unit, monotonic nanoseconds; `i64::MIN` before the first.
+    /// Held while something is handed on, so that nothing of this source comes after it was retired.
+    retired: Mutex<bool>,
+    /// Arrival of the newest picture, monotonic nanoseconds; `i64::MIN` before the first.
     last_unit: AtomicI64,
     /// Which format object was seen last; compared only, never followed.
     format_seen: AtomicUsize,
@@ -68,7 +69,7 @@ impl LensSink {
             tally,
             clock,
             bell,
-            retired: AtomicBool::new(false),
+            retired: Mutex::new(false),
             last_unit: AtomicI64::new(i64::MIN),
             format_seen: AtomicUsize::new(0),
             end: Mutex::new(None),
@@ -77,7 +78,11 @@ impl LensSink {
 
     /// From now on nothing of this source counts.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+        *self.retired() = true;
+    }
+
+    fn retired(&self) -> MutexGuard<'_, bool> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn last_unit(&self) -> Option<Mono> {
@@ -92,14 +97,16 @@ impl LensSink {
 
 impl UnitSink for LensSink {
     fn unit(&self, unit: AccessUnit) {
-        if self.retired.load(Ordering::Acquire) {
+        let retired = self.retired();
+        if *retired {
             return;
         }
-        self.last_unit.store(unit.arrival.0, Ordering::Relaxed);
         self.tally.bytes.fetch_add(unit.data.len() as u64, Ordering::Relaxed);
         if unit.kind == FrameKind::Audio {
             self.tally.audio_units.fetch_add(1, Ordering::Relaxed);
         } else {
+            // Sound alone keeps no lens alive: a camera whose picture has stopped is stalled.
+            self.last_unit.store(unit.arrival.0, Ordering::Relaxed);
             self.tally.frames.fetch_add(1, Ordering::Relaxed);
             if is_entry(unit.kind) {
                 self.tally.note_entry(unit.pts.unwrap_or(unit.arrival));
@@ -117,13 +124,15 @@ impl UnitSink for LensSink {
     }
 
     fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
-        if !self.retired.load(Ordering::Acquire) {
+        let retired = self.retired();
+        if !*retired {
             self.intake.left_out(LeftOut { from, to, pictures });
         }
     }
 
     fn ended(&self, why: SourceError) {
-        if self.retired.swap(true, Ordering::AcqRel) {
+        let mut retired = self.retired();
+        if std::mem::replace(&mut *retired, true) {
             return;
         }
         let now = self.clock.mono();

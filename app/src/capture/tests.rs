@@ -125,11 +125,15 @@ fn rig_of(scripts: Vec<Vec<Outcome>>, source: impl Fn(usize) -> SourceSpec) -> R
 
 impl Rig {
     fn unit(&self, lens: usize) {
+        self.unit_of(lens, FrameKind::Idr);
+    }
+
+    fn unit_of(&self, lens: usize, kind: FrameKind) {
         let now = self.clock.mono();
         let format = crate::record::testing::video_format(0);
         let unit = AccessUnit {
             format,
-            kind: FrameKind::Idr,
+            kind,
             pts: Some(now),
             duration: None,
             arrival: now,
@@ -222,6 +226,20 @@ fn k2_a_silent_camera_is_given_up_after_ten_seconds_and_tried_again() {
     assert_eq!(rig.state(0), CaptureState::Connecting);
     rig.pass(1, &[0]);
     assert_eq!(rig.state(0), CaptureState::Streaming);
+}
+
+#[test]
+fn k2_sound_alone_does_not_keep_a_lens_alive() {
+    let rig = rig(vec![vec![]]);
+    rig.service.step();
+    rig.pass(3, &[0]);
+    for _ in 0..22 {
+        rig.clock.advance(Duration::from_millis(500));
+        rig.unit_of(0, FrameKind::Audio);
+        rig.service.step();
+    }
+    assert_ne!(rig.state(0), CaptureState::Streaming);
+    assert_eq!(rig.causes(0).first().map(|c| c.0), Some(GapCause::CameraStalled));
 }
 
 #[test]

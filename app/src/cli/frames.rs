@@ -21,7 +21,7 @@ pub(super) struct FramesArgs {
     /// The lens
     lens: String,
     /// How long to read, in seconds
-    #[arg(long, value_name = "S", default_value_t = 5)]
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// Write the first frame as a PNG picture
     #[arg(long, value_name = "FRAME.png")]

@@ -172,14 +172,19 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     tell(&[NotifyState::Stopping]);
     // First what a failing supply gives time for.
     let services_of_stop = services.clone();
-    let stopped = tokio::task::spawn_blocking(move || {
+    // On a thread of its own: those that serve the API may all be at work.
+    let (done, stopped) = tokio::sync::oneshot::channel();
+    let stop = move || {
         let report = services_of_stop.recorder.stop();
         log::info!("everything is durable {} ms after the end was decided", report.took.as_millis());
         services_of_stop.pins.show(Shown::Nothing);
         services_of_stop.capture.stop();
         services_of_stop.uploads.stop();
         beside.stop();
-    });
+        // Nobody waits only if the runtime is gone already.
+        let _ = done.send(());
+    };
+    std::thread::Builder::new().name("mos-stop".into()).spawn(stop).map_err(system("stop in order"))?;
     stopped.await.map_err(|e| system("stop in order")(io::Error::other(e)))
 }
 

@@ -32,6 +32,8 @@ use super::status::LensRecording;
 use super::timing::Learner;
 
 /// An absence longer than this ends the segment; a shorter one is a hole in it.
+/// Most spans left out by the source that wait for the pictures behind them; more are joined to the last.
+const AHEAD: usize = 1024;
 const HOLE_MAX: i64 = 2_000_000_000;
 
 pub(crate) struct Line {
@@ -159,7 +161,12 @@ impl Line {
                 }
                 Item::LeftOut(left_out) => {
                     self.drop_for(GapCause::EncoderSlow, left_out.pictures);
-                    self.ahead.push(left_out);
+                    if self.ahead.len() < AHEAD {
+                        self.ahead.push(left_out);
+                    } else if let Some(last) = self.ahead.last_mut() {
+                        last.to = last.to.max(left_out.to);
+                        last.pictures += left_out.pictures;
+                    }
                 }
             }
         }

@@ -131,6 +131,8 @@ fn decode(
         feed(frames, &pipeline, &input, format, units)
     };
     common::stop(pipeline);
+    // The decoder's buffers ended with it; their descriptors would keep the memory.
+    frames.forget();
     result
 }
 

@@ -14,29 +14,40 @@ use crate::clock::Mono;
 
 /// Name of the queue in a pipeline's text.
 pub(super) const QUEUE: &str = "waiting";
-/// Pictures remembered; a queue holds less.
+/// Pictures whose times are remembered. An encoder that stands still leaves more behind than its queue holds; of those between
+/// the first and the newest only the number matters.
 const REMEMBERED: usize = 64;
+
+/// What went into the queue and has not come out.
+#[derive(Default)]
+struct Inside {
+    times: VecDeque<gst::ClockTime>,
+    /// Behind the first of them, and remembered as a number only.
+    unnamed: u64,
+}
 
 /// Watches a leaking queue. Its buffers' times are capture times, as in every pipeline of [`super::live`].
 pub(super) fn watch(queue: &gst::Element, outlet: &Arc<Outlet>) {
-    let inside: Arc<Mutex<VecDeque<gst::ClockTime>>> = Arc::default();
+    let inside: Arc<Mutex<Inside>> = Arc::default();
     let entering = Arc::clone(&inside);
     probe(queue, "sink", move |time| {
         let mut inside = entering.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside.len() == REMEMBERED {
-            inside.pop_front();
+        if inside.times.len() == REMEMBERED {
+            inside.times.remove(1);
+            inside.unnamed += 1;
         }
-        inside.push_back(time);
+        inside.times.push_back(time);
     });
     let outlet = Arc::clone(outlet);
     probe(queue, "src", move |time| {
         let mut inside = inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(place) = inside.iter().position(|t| *t == time) else { return };
-        let first = inside[0];
-        inside.drain(..=place);
+        let Some(place) = inside.times.iter().position(|t| *t == time) else { return };
+        let first = inside.times[0];
+        inside.times.drain(..=place);
+        let left_out = if place > 0 { place as u64 + std::mem::take(&mut inside.unnamed) } else { 0 };
         drop(inside);
-        if place > 0 {
-            outlet.left_out(mono(first), mono(time), place as u64);
+        if left_out > 0 {
+            outlet.left_out(mono(first), mono(time), left_out);
         }
     });
 }
@@ -79,12 +90,24 @@ mod tests {
 
     #[test]
     fn every_picture_comes_out_or_is_told() {
-        const STEP: i64 = 20_000_000;
+        all_come_or_are_told(50, 60, 90_000);
+    }
+
+    #[test]
+    fn an_encoder_that_stands_still_for_more_than_is_remembered_loses_none_in_silence() {
+        all_come_or_are_told(500, 600, 400_000);
+    }
+
+    /// `encoding` in microseconds per picture.
+    fn all_come_or_are_told(rate: i64, pictures: usize, encoding: u32) {
+        let step = 1_000_000_000 / rate;
         common::init().unwrap();
-        let text = "videotestsrc is-live=true num-buffers=60 ! video/x-raw,width=64,height=64,framerate=50/1 \
+        let text = format!(
+            "videotestsrc is-live=true num-buffers={pictures} ! video/x-raw,width=64,height=64,framerate={rate}/1 \
             ! queue name=waiting leaky=downstream max-size-buffers=4 max-size-bytes=0 max-size-time=0 \
-            ! identity sleep-time=90000 ! appsink name=video sync=false";
-        let pipeline = common::build(text).unwrap();
+            ! identity sleep-time={encoding} ! appsink name=video sync=false"
+        );
+        let pipeline = common::build(&text).unwrap();
         let told = Arc::new(Told::default());
         let outlet = Outlet::new("queue".into(), Arc::new(SystemClock::new().unwrap()), told.clone());
         watch(&common::named(&pipeline, QUEUE).unwrap(), &outlet);
@@ -93,17 +116,17 @@ mod tests {
         let mut spans = Vec::new();
         while let Ok(sample) = sink.pull_sample() {
             let at = mono(sample.buffer().unwrap().pts().unwrap());
-            spans.push((at, Mono(at.0 + STEP), 1));
+            spans.push((at, Mono(at.0 + step), 1));
         }
         common::stop(pipeline);
         let came = spans.len();
         let told = told.0.lock().unwrap().clone();
-        assert!(!told.is_empty() && came < 60, "{came} pictures came");
+        assert!(!told.is_empty() && came < pictures, "{came} pictures came");
         spans.extend(told);
         spans.sort_unstable();
         for pair in spans.windows(2) {
-            assert!(pair[1].0.since(pair[0].1).abs() < STEP / 2, "{pair:?}");
+            assert!(pair[1].0.since(pair[0].1).abs() < step / 2, "{pair:?}");
         }
-        assert_eq!(spans.iter().map(|s| s.2).sum::<u64>(), 60);
+        assert_eq!(spans.iter().map(|s| s.2).sum::<u64>(), pictures as u64);
     }
 }

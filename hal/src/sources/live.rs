@@ -144,7 +144,8 @@ fn watch(pipeline: &gst::Pipeline, outlet: &Arc<Outlet>, kind: Kind) {
         match message.view() {
             gst::MessageView::Error(e) => outlet.end(failure(&outlet, e)),
             gst::MessageView::Eos(_) if kind != Kind::Played => {
-                outlet.end(SourceError::Ended { what: outlet.what.clone() });
+                // A camera has no regular end; only files do.
+                outlet.end(outlet.broken("the camera ended its stream"));
             }
             gst::MessageView::Warning(w) => outlet.warn(w.error().message()),
             _ => {}

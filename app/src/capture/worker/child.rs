@@ -28,6 +28,8 @@ const ASK: Duration = Duration::from_millis(500);
 pub(crate) fn run() -> Result<(), String> {
     // Even a worker that hangs is not to outlive the recorder.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("cannot follow the recorder's end: {e}"))?;
+    // When memory runs out, a worker is to go before the recorder. Raising needs no right; without /proc it stays as it is.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     // A stop of the whole group means the recorder, which tells its workers in order.
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         // SAFETY: SIG_IGN is no handler; nothing runs in signal context.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -19,6 +19,7 @@ use mos_hal::source::{LensSource, SourceError, UnitSink};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::socket::MsgFlags;
 
 use super::COMMAND;
 use super::wire::{self, Message};
@@ -30,6 +31,9 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(1500);
 const KILLED: Duration = Duration::from_millis(300);
 /// Most messages about pictures left out between two units; more are no camera's.
 const LEFT_OUT_IN_A_ROW: u32 = 1000;
+/// Changes of format within [`FORMATS_SPAN`] nanoseconds; more are no camera's, and each would begin a segment.
+const FORMATS_IN_SPAN: u32 = 10;
+const FORMATS_SPAN: i64 = 1_000_000_000;
 /// The reading thread's stack in bytes.
 const STACK: usize = 256 << 10;
 
@@ -81,6 +85,7 @@ impl WorkerSource {
         let fd = process.pid_fd()?;
         // A program that has ended already does not take it: the reading thread tells why.
         let _ = send(&ours, &Message::Work(serde_json::to_vec(work)?));
+        let commands = ours.try_clone()?;
         let child = process.0.take().ok_or(io::ErrorKind::NotFound)?;
         let process = Arc::new(Process {
             what,
@@ -89,7 +94,7 @@ impl WorkerSource {
             dropped: AtomicBool::new(false),
             memory: AtomicU8::new(0),
         });
-        let mut source = Self { process: Arc::clone(&process), commands: ours.try_clone()?, reader: None };
+        let mut source = Self { process: Arc::clone(&process), commands, reader: None };
         let reader = std::thread::Builder::new().name("worker".into()).stack_size(STACK);
         source.reader = Some(reader.spawn(move || {
             let end = receive(&ours, &process, &*clock, &*sink);
@@ -108,7 +113,10 @@ impl WorkerSource {
 
 impl LensSource for WorkerSource {
     fn request_keyframe(&self) -> bool {
-        send(&self.commands, &Message::Keyframe).is_ok()
+        // Never waits: a worker that does not read must not hold up whoever asks.
+        let (bytes, _) = wire::write(&Message::Keyframe);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        nix::sys::socket::send(self.commands.as_raw_fd(), &bytes, flags).is_ok_and(|sent| sent == bytes.len())
     }
 
     fn memory(&self) -> Option<Memory> {
@@ -146,6 +154,7 @@ fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn
     let mut from = BufReader::with_capacity(64 << 10, socket);
     let mut formats: [Option<Arc<TrackFormat>>; 2] = [None, None];
     let mut left_out = 0;
+    let (mut formats_since, mut changes) = (clock.mono(), 0);
     loop {
         let message = match wire::read(&mut from) {
             Ok(Some(Ok(message))) => message,
@@ -159,7 +168,22 @@ fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn
             continue;
         }
         match message {
-            Message::Format(track, format) => formats[usize::from(track)] = Some(Arc::new(format)),
+            Message::Format(track, format) => {
+                let known = &mut formats[usize::from(track)];
+                if known.as_deref() == Some(&format) {
+                    continue;
+                }
+                let now = clock.mono();
+                if now.since(formats_since) >= FORMATS_SPAN {
+                    (formats_since, changes) = (now, 0);
+                }
+                changes += 1;
+                if changes > FORMATS_IN_SPAN {
+                    process.kill();
+                    return Some(broken("its worker changes the format all the time"));
+                }
+                *known = Some(Arc::new(format));
+            }
             Message::Unit(unit) => {
                 let Some(format) = &formats[usize::from(unit.track())] else {
                     process.kill();
@@ -170,7 +194,9 @@ fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn
             }
             Message::LeftOut { from, to, pictures } if left_out < LEFT_OUT_IN_A_ROW => {
                 left_out += 1;
-                sink.left_out(from, to, pictures);
+                let now = clock.mono();
+                let (from, to) = (wire::near(from, now), wire::near(to, now));
+                sink.left_out(from, to.max(from), pictures);
             }
             Message::Ended(end, detail) => return Some(end.into_error(process.what.clone(), detail)),
             Message::Memory(memory) => {

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mos_hal::clock::Mono;
@@ -19,6 +20,9 @@ const LONGEST_CONFIG: usize = 64 << 10;
 const LONGEST_TEXT: usize = 1 << 10;
 /// Largest picture edge in pixels, as for raw sources.
 const LARGEST_EDGE: u32 = 16_384;
+
+/// How far from now a time of a worker may lie.
+const FAR: Duration = Duration::from_mins(1);
 
 const FORMAT: u8 = 1;
 const UNIT: u8 = 2;
@@ -303,8 +307,14 @@ impl Unit {
 
     pub(super) fn in_format(self, format: Arc<TrackFormat>, now: Mono) -> AccessUnit {
         let Self { kind, pts, duration, arrival, discontinuity, data } = self;
-        AccessUnit { format, kind, pts, duration, arrival: arrival.min(now), discontinuity, data }
+        let pts = pts.map(|pts| near(pts, now));
+        AccessUnit { format, kind, pts, duration, arrival: near(arrival, now).min(now), discontinuity, data }
     }
+}
+
+/// A time that a worker tells, kept within [`FAR`] of `now`: whatever it says, sums and differences stay small.
+pub(super) fn near(time: Mono, now: Mono) -> Mono {
+    time.clamp(now - FAR, now + FAR)
 }
 
 #[cfg(test)]
@@ -313,6 +323,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn p1_no_time_of_a_worker_is_far_from_now() {
+        let now = Mono(1_000_000_000_000);
+        for absurd in [i64::MIN, i64::MIN + 1, -1, 0, 5, i64::MAX] {
+            let unit = Unit {
+                kind: FrameKind::Idr,
+                pts: Some(Mono(absurd)),
+                duration: None,
+                arrival: Mono(absurd),
+                discontinuity: false,
+                data: Bytes::new(),
+            };
+            let format = crate::record::testing::video_format(0);
+            let unit = unit.in_format(format, now);
+            assert!(unit.arrival <= now && now.since(unit.arrival) <= 60_000_000_000, "{absurd}: {:?}", unit.arrival);
+            assert!(unit.pts.unwrap().since(now).abs() <= 60_000_000_000, "{absurd}: {:?}", unit.pts);
+        }
+    }
 
     fn through(message: &Message) -> Message {
         let (mut bytes, tail) = write(message);
