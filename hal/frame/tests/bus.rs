@@ -171,8 +171,9 @@ fn l5_a_lease_that_is_held_too_long_is_revoked() {
     camera.shoot();
     let held = frame(&mut subscriber);
     assert!(matches!(subscriber.next(LONG), Ok(Some(Received::Revoked(Reason::Time)))));
-    assert!(!subscriber.is_intact(&held));
+    // The message may come before the generation is raised; the buffer goes back after it.
     camera.all_back();
+    assert!(!subscriber.is_intact(&held));
     subscriber.release(held).unwrap();
 }
 
