@@ -77,6 +77,19 @@ impl Board {
             jpegs: OnceLock::new(),
         }
     }
+
+    /// What libcamera itself lists; nothing if it cannot be asked.
+    #[cfg(feature = "libcamera")]
+    fn of_libcamera(&self) -> Vec<Device> {
+        let Some(program) = &self.worker else { return Vec::new() };
+        match libcamera::ask(program) {
+            Ok(cameras) => cameras.into_iter().map(Device::from).collect(),
+            Err(e) => {
+                log::warn!("cameras of libcamera are not listed: {e}");
+                Vec::new()
+            }
+        }
+    }
 }
 
 impl Platform for Board {
@@ -89,15 +102,9 @@ impl Platform for Board {
     }
 
     fn devices(&self) -> Vec<Device> {
-        #[cfg_attr(not(feature = "libcamera"), allow(unused_mut))]
-        let mut found = devices::v4l2();
+        let found = devices::v4l2();
         #[cfg(feature = "libcamera")]
-        if let Some(program) = &self.worker {
-            match libcamera::ask(program) {
-                Ok(cameras) => found.extend(cameras.into_iter().map(Device::from)),
-                Err(e) => log::warn!("cameras of libcamera are not listed: {e}"),
-            }
-        }
+        let found = found.into_iter().chain(self.of_libcamera()).collect();
         found
     }
 

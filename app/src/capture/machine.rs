@@ -6,7 +6,7 @@
 /// Where a lens stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CaptureState {
-    /// What it is captured from is not there: unplugged, no such node or file. Tried again, and at once when it comes.
+    /// What it is captured from is not there: unplugged, no such node or file. Tried again.
     Absent,
     /// Nothing is to be captured: not begun, stopped, or the file is at its end. The cause tells which.
     Idle,
@@ -115,9 +115,6 @@ pub(crate) const TRANSITIONS: &[(CaptureState, Trigger, CaptureState)] = &[
     (BackingOff, Trigger::Due, Connecting),
     (CircuitOpen, Trigger::Due, Connecting),
     (Failed, Trigger::Due, Connecting),
-    (BackingOff, Trigger::Gone, Absent),
-    (CircuitOpen, Trigger::Gone, Absent),
-    (Failed, Trigger::Gone, Absent),
     // Asked for.
     (Absent, Trigger::Stop, Idle),
     (Connecting, Trigger::Stop, Idle),

@@ -24,6 +24,12 @@ fn pad(template: &gst::PadTemplate, name: &str, camera: &Arc<Camera>) -> gst::Pa
     builder.build()
 }
 
+/// What `gst-inspect-1.0` says of a double.
+pub(crate) fn metadata(double: &Double) -> gst::subclass::ElementMetadata {
+    let title = format!("{} (double)", double.title);
+    gst::subclass::ElementMetadata::new(&title, &double.klass, &title, "The MOS authors")
+}
+
 pub(crate) fn templates(double: &'static Double, pad_type: impl Fn(&str) -> glib::Type) -> Vec<gst::PadTemplate> {
     let template = |p: &crate::data::PadFacts| {
         let direction = if p.direction == "src" { gst::PadDirection::Src } else { gst::PadDirection::Sink };
@@ -132,7 +138,7 @@ macro_rules! cameras {
         $(pub(crate) mod $module {
             use std::sync::{Arc, LazyLock};
 
-            use super::{Camera, glib, gst, signals, templates};
+            use super::{Camera, glib, gst, metadata, signals, templates};
             use gstreamer::prelude::*;
             use gstreamer::subclass::prelude::*;
 
@@ -202,11 +208,8 @@ macro_rules! cameras {
 
             impl ElementImpl for Imp {
                 fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
-                    static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
-                        let double = double($file);
-                        let title = format!("{} (double)", double.title);
-                        gst::subclass::ElementMetadata::new(&title, &double.klass, &title, "The MOS authors")
-                    });
+                    static METADATA: LazyLock<gst::subclass::ElementMetadata> =
+                        LazyLock::new(|| metadata(double($file)));
                     Some(&*METADATA)
                 }
 

@@ -69,11 +69,8 @@ macro_rules! codecs {
 
             impl ElementImpl for Imp {
                 fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
-                    static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
-                        let double = double($file);
-                        let title = format!("{} (double)", double.title);
-                        gst::subclass::ElementMetadata::new(&title, &double.klass, &title, "The MOS authors")
-                    });
+                    static METADATA: LazyLock<gst::subclass::ElementMetadata> =
+                        LazyLock::new(|| crate::cameras::metadata(double($file)));
                     Some(&*METADATA)
                 }
 

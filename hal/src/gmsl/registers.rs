@@ -17,8 +17,6 @@ pub mod des {
     pub const OTHER_ID: u16 = 0x004A;
     /// What it expects there.
     pub const OTHER_ID_VALUE: u8 = 0x20;
-    /// Two bits a link that cut it off from I2C.
-    pub const REMOTE_I2C_OFF: u16 = 0x0003;
     /// Bits 3:0 enable links, 7:4 make them GMSL2.
     pub const LINKS: u16 = 0x0006;
     /// Rates of links A (low nibble) and B.
