@@ -1,8 +1,8 @@
 //! The live device tree: one directory per node, one file per property, raw bytes.
 //!
 //! Promises, whatever lies under the root that it is given:
-//! - **D1** it comes to an end and holds a bounded amount of memory: links are not followed, depth, nodes, entries and the
-//!   size of a property have limits;
+//! - **D1** it comes to an end and holds a bounded amount of memory: links are not followed; depth, nodes, entries, the size of
+//!   a property and the bytes that are kept of all of them together have limits;
 //! - **D2** it never panics; what cannot be understood is a [`TreeError`] that names path and property;
 //! - **D3** texts that it hands out are printable ASCII, so that a hostile tree cannot write to somebody's terminal.
 //!
@@ -35,6 +35,12 @@ const NODES: usize = 16_384;
 const ENTRIES: usize = 524_288;
 /// Bytes of one property.
 const PROPERTY: u64 = 4096;
+/// Bytes of all that is kept: values, names, paths and what holds them. The kernel's largest boards need less than one.
+const BYTES: usize = 8 << 20;
+/// What a node takes beside its path, and a property beside its name and value: a little more than was measured.
+const NODE: usize = 128;
+/// See [`NODE`].
+const VALUE: usize = 192;
 
 /// Properties that are read anywhere; below [`lenses::NODE`] every property is.
 const WANTED: [&str; 7] = ["compatible", "model", "status", "phandle", "reg", "#address-cells", "#size-cells"];
@@ -109,7 +115,7 @@ pub fn read(root: &Path) -> Result<Node, TreeError> {
     if !root.is_dir() {
         return Err(TreeError::Absent(root.to_owned()));
     }
-    let mut left = Left { nodes: NODES, entries: ENTRIES };
+    let mut left = Left { nodes: NODES, entries: ENTRIES, bytes: BYTES };
     directory(root, "/", 0, false, &mut left)
 }
 
@@ -117,6 +123,16 @@ pub fn read(root: &Path) -> Result<Node, TreeError> {
 struct Left {
     nodes: usize,
     entries: usize,
+    bytes: usize,
+}
+
+impl Left {
+    /// Counts what is about to be kept.
+    fn keep(&mut self, bytes: usize, path: &str) -> Result<(), TreeError> {
+        let too_large = || TreeError::TooLarge { path: shown(path), what: "bytes in all", limit: BYTES as u64 };
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(too_large)?;
+        Ok(())
+    }
 }
 
 fn directory(dir: &Path, path: &str, depth: usize, all: bool, left: &mut Left) -> Result<Node, TreeError> {
@@ -125,6 +141,7 @@ fn directory(dir: &Path, path: &str, depth: usize, all: bool, left: &mut Left) -
         return Err(too_large("levels", DEPTH));
     }
     left.nodes = left.nodes.checked_sub(1).ok_or_else(|| too_large("nodes", NODES))?;
+    left.keep(NODE + path.len(), path)?;
     let mut node = Node { path: shown(path), properties: BTreeMap::new(), children: Vec::new() };
     let entries = fs::read_dir(dir).map_err(|e| unreadable(path, &e))?;
     for entry in entries {
@@ -140,6 +157,7 @@ fn directory(dir: &Path, path: &str, depth: usize, all: bool, left: &mut Left) -
             node.children.push(directory(&entry.path(), &inner, depth + 1, all, left)?);
         } else if kind.is_file() && (all || WANTED.contains(&name.as_str())) {
             let bytes = property(&entry.path(), &inner)?;
+            left.keep(VALUE + name.len() + bytes.len(), &inner)?;
             node.properties.insert(name, bytes);
         }
     }

@@ -111,8 +111,9 @@ pub fn lenses(root: &Node) -> (Vec<BoardLens>, Vec<TreeError>) {
     }
     let mut found: Vec<BoardLens> = Vec::new();
     let mut taken = BTreeSet::new();
-    for child in node.children.iter().filter(|c| c.name() == "lens" && c.enabled()) {
-        if found.len() == MOST {
+    for (number, child) in node.children.iter().filter(|c| c.name() == "lens" && c.enabled()).enumerate() {
+        // Wrong ones count too: each searches the whole tree.
+        if number == MOST {
             faults.push(TreeError::TooLarge { path: node.path.clone(), what: "lenses", limit: MOST as u64 });
             break;
         }

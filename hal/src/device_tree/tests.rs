@@ -163,6 +163,43 @@ fn what_no_board_has_is_an_error() {
     assert!(identity(dir.path()).unwrap_err().to_string().contains("printable ASCII"));
 }
 
+/// D1: every property and every node within its own limit, and yet far more than any board has.
+#[test]
+fn much_of_what_is_small_is_an_error_before_it_takes_memory() {
+    let everything = |e: TreeError| matches!(e, TreeError::TooLarge { what: "bytes in all", .. });
+    let dir = write(&board());
+    let lens = dir.path().join("mos/lens@0");
+    (0..2200).for_each(|n| fs::write(lens.join(format!("p{n}")), [b'a'; 4096]).unwrap());
+    assert!(everything(read(dir.path()).unwrap_err()), "values");
+    let (_, faults) = LensTree { root: dir.path().into(), overrides: Vec::new() }.lenses();
+    assert!(faults.len() == 1 && faults[0].contains("more than 8388608 bytes in all"), "{faults:?}");
+    assert_eq!(identity(dir.path()).unwrap().compatible.len(), 2, "the board is known all the same");
+    let dir = write(&board());
+    let lens = dir.path().join("mos/lens@0");
+    (0..50_000).for_each(|n| fs::write(lens.join(format!("p{n}")), b"").unwrap());
+    assert!(everything(read(dir.path()).unwrap_err()), "empty values");
+    let dir = write(&board());
+    // Long paths: each node keeps its whole one.
+    let deep: PathBuf = std::iter::repeat_n("n".repeat(120), DEPTH - 1).collect();
+    fs::create_dir_all(dir.path().join(&deep)).unwrap();
+    (0..2500).for_each(|n| fs::create_dir(dir.path().join(&deep).join(n.to_string())).unwrap());
+    assert!(everything(read(dir.path()).unwrap_err()), "paths");
+}
+
+/// D1: lenses that are wrong are not sought for ever.
+#[test]
+fn a_crowd_of_lenses_is_cut_off_even_if_all_are_wrong() {
+    let dir = write(&board());
+    for n in 0..100 {
+        let lens = dir.path().join(format!("mos/lens@{:x}", 16 + n));
+        fs::create_dir(&lens).unwrap();
+        fs::write(lens.join("mos,name"), b"Wrong!\0").unwrap();
+    }
+    let (lenses, faults) = lenses(&read(dir.path()).unwrap());
+    assert_eq!((lenses.len(), faults.len()), (2, 31));
+    assert!(faults[30].to_string().contains("more than 32 lenses"), "{}", faults[30]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
