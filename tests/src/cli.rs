@@ -49,6 +49,12 @@ impl Mos {
 
     /// Runs the command to its end.
     pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Outcome {
+        outcome(&mut self.command(args))
+    }
+
+    /// The command, to be started.
+    #[must_use]
+    pub fn command<S: AsRef<str>>(&self, args: &[S]) -> Command {
         let mut mos = Command::new(crate::binary("mos"));
         let (command, rest) = args.split_first().expect("a command");
         mos.arg(command.as_ref());
@@ -56,7 +62,7 @@ impl Mos {
             mos.arg("--socket").arg(socket);
         }
         mos.args(rest.iter().map(AsRef::as_ref));
-        outcome(&mut mos)
+        mos
     }
 }
 

@@ -1,6 +1,6 @@
 //! `make bench`: one table of ours, the peer in the same run, the ratio and the limit.
 //!
-//! `bench [record|cameras|control|clip|snapshot|segments|start|reduce|upload|bus]…` runs all or the named parts. Every part starts its own daemon on a real
+//! `bench [record|cameras|raw|control|clip|snapshot|segments|start|reduce|upload|bus]…` runs all or the named parts. Every part starts its own daemon on a real
 //! disk (below the build output) and measures from outside: /proc, HTTP round trips, files. Peers run right after or in
 //! turns with MOS, because machines drift.
 
@@ -17,6 +17,7 @@ mod clip;
 mod control;
 mod peers;
 mod plenty;
+mod raw;
 mod record;
 mod reduce;
 mod segments;
@@ -34,9 +35,10 @@ type Part = (&'static str, fn(&mut Table));
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [Part; 10] = [
+    let parts: [Part; 11] = [
         ("record", record::run),
         ("cameras", cameras::run),
+        ("raw", raw::run),
         ("control", control::run),
         ("clip", clip::run),
         ("snapshot", snapshot::run),
@@ -49,7 +51,7 @@ fn main() {
     for name in &wanted {
         assert!(
             parts.iter().any(|(part, _)| part == name),
-            "no part '{name}': record, cameras, control, clip, snapshot, segments, start, reduce, upload, bus"
+            "no part '{name}': record, cameras, raw, control, clip, snapshot, segments, start, reduce, upload, bus"
         );
     }
     let mut table = Table::default();
