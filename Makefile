@@ -125,6 +125,11 @@ libcamera: ## Test the feature `libcamera` on a real libcamera, in a Debian 13 c
 	$(call install_missing,mmdebstrap)
 	.ci/libcamera
 
+.PHONY: kernel-trees
+kernel-trees: ## Apply device-tree/'s overlays to the boards' whole trees of Debian's arm64 kernel (fetches 5 MB)
+	$(call install_missing,$(BUILD_DEPS) device-tree-compiler)
+	CARGO='$(CARGO)' FEATURES='$(FEATURES)' .ci/kernel-trees
+
 .PHONY: hil-images
 hil-images: ## Make what the virtual rigs of hil/ boot, under target/hil (as root); MOS=program to test
 	$(call install_missing,$(HIL_DEPS))

@@ -1,4 +1,5 @@
-//! The boards' trees of `device-tree/`, compiled and with their overlays applied, as `mos probe` reads them.
+//! The boards' trees of `device-tree/`, compiled and with their overlays applied, as `mos probe` reads them. The excerpts of the
+//! boards' trees are compared with the kernel's own by `make kernel-trees`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use mos_tests::board_tree::{Board, IMX8MP, PC, QCS6490, QCS6490_CAMSS, live_of};
+use mos_tests::board_tree::{Board, IMX8MP, PC, QCS6490, QCS6490_CAMSS, live_of, live_of_blob, warnings, with_overlay};
 use mos_tests::cli::outcome;
 use mos_tests::daemon::Setup;
 use mos_tests::wait_for;
@@ -134,6 +135,31 @@ fn an_overlay_on_the_wrong_board_is_refused_with_a_message() {
     ] {
         let refused = Board { base, overlay: Some(overlay) }.blob().unwrap_err();
         assert!(refused.contains("FDT_ERR_NOTFOUND"), "{overlay} on {base}: {refused}");
+    }
+}
+
+/// The overlays fit the boards' whole trees as the kernel compiles them, and what MOS then sees is what the excerpts show.
+#[test]
+#[ignore = "needs the kernel's trees: make kernel-trees"]
+fn on_the_kernels_own_trees_the_overlays_give_the_same_lenses() {
+    let trees = std::env::var_os("KERNEL_TREES").expect("KERNEL_TREES: the folder that make kernel-trees fills");
+    for (base, excerpt) in [
+        ("imx8mp-evk", IMX8MP),
+        ("qcs6490-rb3gen2", QCS6490),
+        ("qcs6490-rb3gen2-vision-mezzanine", QCS6490),
+        ("qcs6490-rb3gen2-vision-mezzanine", QCS6490_CAMSS),
+    ] {
+        let base = Path::new(&trees).join(base).with_extension("dtb");
+        let whole = with_overlay(&base, excerpt.overlay.unwrap()).unwrap();
+        let (before, after) = (warnings(&fs::read(&base).unwrap()), warnings(&whole));
+        assert_eq!(after, before, "the overlay on {} adds nothing odd", base.display());
+        let mut found = [live_of_blob(&whole), excerpt.live()].map(|tree| found_in(tree.path(), Path::new("/nowhere")));
+        for probed in &mut found {
+            // It names the folder.
+            probed.as_object_mut().unwrap().remove("evidence").unwrap();
+        }
+        assert_eq!(found[0], found[1], "{}", base.display());
+        assert!(found[0]["cameras"].as_array().unwrap().len() >= 2);
     }
 }
 

@@ -31,31 +31,56 @@ impl Board {
     /// Its live tree, in a folder that is removed with the value.
     #[must_use]
     pub fn live(self) -> TempDir {
-        let live = TempDir::new().unwrap();
-        write(&self.blob().unwrap(), live.path());
-        live
+        live_of_blob(&self.blob().unwrap())
     }
 
     /// Its blob, or what the tools said against it.
     pub fn blob(self) -> Result<Vec<u8>, String> {
         let folder = TempDir::new().unwrap();
         let base = compile(&device_tree().join("fixtures").join(self.base).with_extension("dts"), folder.path())?;
-        let Some(overlay) = self.overlay else { return Ok(fs::read(base).unwrap()) };
-        let overlay = compile(&device_tree().join("overlays").join(overlay).with_extension("dtso"), folder.path())?;
-        let out = folder.path().join("out.dtb");
-        run(Command::new("fdtoverlay").arg("-i").arg(base).arg("-o").arg(&out).arg(overlay))?;
-        Ok(fs::read(out).unwrap())
+        match self.overlay {
+            None => Ok(fs::read(base).unwrap()),
+            Some(overlay) => with_overlay(&base, overlay),
+        }
     }
+}
+
+/// The blob of a compiled base tree with an overlay of `device-tree/overlays`, or what the tools said against it.
+pub fn with_overlay(base: &Path, overlay: &str) -> Result<Vec<u8>, String> {
+    let folder = TempDir::new().unwrap();
+    let overlay = compile(&device_tree().join("overlays").join(overlay).with_extension("dtso"), folder.path())?;
+    let out = folder.path().join("out.dtb");
+    run(Command::new("fdtoverlay").arg("-i").arg(base).arg("-o").arg(&out).arg(overlay))?;
+    Ok(fs::read(out).unwrap())
+}
+
+/// What `dtc` finds odd in a blob, a line for each.
+#[must_use]
+pub fn warnings(blob: &[u8]) -> Vec<String> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("board.dtb");
+    fs::write(&file, blob).unwrap();
+    let mut dtc = Command::new("dtc");
+    let done = dtc.args(["-I", "dtb", "-O", "dtb", "-o", "/dev/null"]).arg(file).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stderr).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The live tree of a blob.
+#[must_use]
+pub fn live_of_blob(blob: &[u8]) -> TempDir {
+    let live = TempDir::new().unwrap();
+    write(blob, live.path());
+    live
 }
 
 /// The live tree of a text of tree source.
 #[must_use]
 pub fn live_of(source: &str) -> TempDir {
-    let (live, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let folder = TempDir::new().unwrap();
     let file = folder.path().join("board.dts");
     fs::write(&file, source).unwrap();
-    write(&fs::read(compile(&file, folder.path()).unwrap()).unwrap(), live.path());
-    live
+    live_of_blob(&fs::read(compile(&file, folder.path()).unwrap()).unwrap())
 }
 
 /// Where the sources lie.
