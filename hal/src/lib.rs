@@ -14,6 +14,7 @@ pub mod frames;
 pub mod generic;
 pub mod gmsl;
 mod gst;
+pub mod hotplug;
 pub mod imx8mp;
 #[cfg(feature = "libcamera")]
 pub mod libcamera;

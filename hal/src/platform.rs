@@ -10,6 +10,7 @@ use crate::device_tree::BoardLens;
 use crate::frames::Decoders;
 use crate::gmsl::GmslLink;
 use crate::gmsl::board::ChipState;
+use crate::hotplug::Presence;
 use crate::media::{VideoCodec, VideoFormat};
 use crate::pins::{Gpio, Pins};
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
@@ -190,6 +191,10 @@ pub trait Platform: Send + Sync {
     fn evidence(&self) -> String;
     /// Devices present now.
     fn devices(&self) -> Vec<Device>;
+    /// Whether what a source is captured from is there. Opens nothing.
+    fn presence(&self, spec: &SourceSpec) -> Presence {
+        Presence::of(spec)
+    }
     /// Which camera and codec software runs here.
     fn stack(&self) -> Stack {
         Stack { name: "none", why: "this platform has no cameras of its own".into() }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::archive::assert_tiled;
+use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -132,6 +133,30 @@ fn what_was_configured_survives_restarts_and_a_broken_file_costs_nothing() {
     let path = "/v1/capture/lenses/road/configure?from_file=true";
     assert_eq!(daemon.client.post(path, &json!({})).ok()["target"]["frame_rate"], 10);
     daemon.stop();
+}
+
+#[test]
+fn what_is_absent_is_captured_as_soon_as_it_comes() {
+    let setup = Setup::new();
+    let film = setup.folder().join("film.mp4");
+    let setup = setup.camera("road", &format!("file:{}?loop=true", film.display()));
+    let daemon = setup.start();
+    let mut events = UnixStream::connect(setup.folder().join("mos.sock")).unwrap();
+    events.write_all(b"GET /v1/capture/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    events.set_read_timeout(Some(LONG)).unwrap();
+    let mut events = BufReader::new(events).lines().map_while(Result::ok);
+    assert_eq!(await_state(&daemon, "absent")["cause"], "camera_absent");
+    std::fs::copy(Stream::get(Kind::H264).path, &film).unwrap();
+    let told: Vec<String> = std::iter::from_fn(|| events.next()).take_while(|line| line != "event: devices").collect();
+    assert!(told.iter().any(|line| line.contains("\"state\":\"absent\"")), "{told:?}");
+    await_state(&daemon, "streaming");
+    let _ = daemon.await_open("road", 1.0, LONG);
+    let metrics = daemon.client.get("/v1/metrics").text();
+    let changes = metrics.lines().find_map(|line| line.strip_prefix("mos_device_changes_total "));
+    assert!(changes.is_some_and(|n| n.parse::<u64>().unwrap() > 0), "{changes:?}");
+    daemon.stop();
+    let daemon = setup.start();
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
 }
 
 /// The workers of a daemon, by their process ids, also those that nobody has reaped.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
 use mos_hal::codecs::families::Memory;
+use mos_hal::hotplug::Presence;
 use mos_hal::media::{LensId, TrackFormat};
 use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
 use tokio::sync::broadcast;
@@ -21,13 +22,14 @@ use crate::archive::gaps::GapCause;
 use crate::record::Intake;
 
 use super::backoff::Backoff;
+use super::bell::Bell;
 use super::breaker::Breaker;
 use super::machine::{CaptureState, Trigger, next};
 use super::rate::Rate;
 use super::settings::{StreamSettings, Target};
 use super::sink::{LensSink, Tally, cause_of};
-use super::status::{LensChange, LensStatus};
-use super::{Bell, DropMode, Isolation, LOOK, LensConfig, Openers};
+use super::status::{LensChange, LensStatus, News};
+use super::{DropMode, Isolation, LOOK, LensConfig, Openers};
 
 pub(crate) use self::asked::NotNow;
 
@@ -49,7 +51,7 @@ pub(crate) struct Lens {
     clock: Arc<dyn Clock>,
     bell: Arc<Bell>,
     drop_mode: DropMode,
-    changes: broadcast::Sender<LensChange>,
+    changes: broadcast::Sender<News>,
     tally: Arc<Tally>,
     state: CaptureState,
     since: Mono,
@@ -88,7 +90,7 @@ impl Lens {
         intake: Arc<Intake>,
         clock: Arc<dyn Clock>,
         bell: Arc<Bell>,
-        changes: broadcast::Sender<LensChange>,
+        changes: broadcast::Sender<News>,
         drop_mode: DropMode,
     ) -> Self {
         let name = config.id.as_str().bytes().chain(clock.boot_id().0);
@@ -154,6 +156,25 @@ impl Lens {
         } else if self.state == CaptureState::Connecting && self.is_free() {
             self.join();
             self.connect(openers, now);
+        }
+    }
+
+    /// Devices came or went, or may be opened now.
+    pub(crate) fn devices_changed(&mut self, openers: &Openers) {
+        if !is_attached(&self.config.source) {
+            return;
+        }
+        let now = self.clock.mono();
+        match openers.platform.presence(&self.config.source) {
+            // Before the source has noticed, if it ever does. A file that has lost its name is played on.
+            Presence::Gone if self.open.is_some() && !matches!(self.config.source, SourceSpec::File { .. }) => {
+                let (what, detail) = (self.config.source.to_string(), "the device was removed".into());
+                self.leave();
+                self.intake.down(GapCause::CameraAbsent, now);
+                self.fail(&SourceError::Absent { what, detail }, now);
+            }
+            Presence::Here | Presence::Unknown if self.state == CaptureState::Absent => self.due = now,
+            _ => {}
         }
     }
 
@@ -334,7 +355,7 @@ impl Lens {
         let detail = cause.and(self.last_error.as_ref()).map(|(text, _)| text.clone());
         let change = LensChange { lens: self.config.id.clone(), from, to, cause, detail, at };
         // Nobody may be listening.
-        let _ = self.changes.send(change);
+        let _ = self.changes.send(News::Lens(change));
     }
 
     /// Retires and drops the source, if there is one.

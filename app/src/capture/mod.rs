@@ -12,10 +12,13 @@
 //! - K6: ten seconds after its last unit at the latest, a lens that is to deliver is neither streaming nor stalled: the
 //!   change is told, its cause is in the intake, and it is in the status that metrics are made of.
 //! - K7: a lens that was stopped stays idle until it is started, whatever its source does.
+//! - K8: when devices come or go, what is absent and may be opened now is tried at once, and what is captured from a device
+//!   that is gone is absent at once, whatever its source says or fails to say.
 //!
 //! Only this service holds `LensSource`s. It never looks into access units.
 
 mod backoff;
+mod bell;
 mod breaker;
 mod lens;
 mod machine;
@@ -27,7 +30,8 @@ mod status;
 mod store;
 pub mod worker;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mos_hal::clock::Clock;
@@ -42,12 +46,13 @@ use tokio::sync::broadcast;
 use crate::archive::Archive;
 use crate::record::Intake;
 
+use self::bell::Bell;
 pub use self::breaker::{Breaker, BreakerState};
 use self::lens::Lens;
 pub use self::machine::CaptureState;
 pub use self::operations::CaptureError;
 pub use self::settings::{StreamSettings, Target};
-pub use self::status::{LensChange, LensStatus};
+pub use self::status::{LensChange, LensStatus, News};
 use self::store::Store;
 use self::worker::Workers;
 
@@ -129,21 +134,13 @@ struct Shared {
     lenses: Vec<Mutex<Lens>>,
     frames: Vec<(LensId, Arc<LensFrames>)>,
     bell: Arc<Bell>,
-    changes: broadcast::Sender<LensChange>,
+    changes: broadcast::Sender<News>,
     store: Mutex<Store>,
-}
-
-/// Wakes the service's thread when a source ends.
-#[derive(Debug, Default)]
-pub(crate) struct Bell {
-    state: Mutex<BellState>,
-    rung: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct BellState {
-    ringing: bool,
-    stopping: bool,
+    clock: Arc<dyn Clock>,
+    /// Devices came or went, and nobody was told yet.
+    devices_untold: AtomicBool,
+    /// How often they did.
+    device_changes: AtomicU64,
 }
 
 impl CaptureControlService {
@@ -174,6 +171,9 @@ impl CaptureControlService {
                 bell,
                 changes,
                 store: Mutex::default(),
+                clock: Arc::clone(clock),
+                devices_untold: AtomicBool::new(false),
+                device_changes: AtomicU64::new(0),
             }),
         }
     }
@@ -205,13 +205,16 @@ impl CaptureControlService {
                 Ok(config) => {
                     lens.set(config, settings);
                 }
-                Err(why) => store.problems.push(format!(
-                    "lens {}: what was configured for it no longer fits, the configuration file holds: {why}",
-                    lens.id()
-                )),
+                Err(why) => store.unusable(
+                    lens.id(),
+                    format!(
+                        "lens {}: what was configured for it no longer fits, the configuration file holds: {why}",
+                        lens.id()
+                    ),
+                ),
             }
         }
-        for problem in &store.problems {
+        for problem in &store.problems() {
             log::error!("{problem}");
         }
         *lock(&self.shared.store) = store;
@@ -220,14 +223,42 @@ impl CaptureControlService {
     /// What is wrong with settings of earlier lives.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        lock(&self.shared.store).problems.clone()
+        lock(&self.shared.store).problems()
     }
 
     /// Looks at every lens once: opens what is due, gives up what is stalled.
     pub fn step(&self) {
+        let devices = self.shared.bell.take_devices();
         for lens in &self.shared.lenses {
-            lock(lens).step(&self.shared.openers);
+            let mut lens = lock(lens);
+            if devices {
+                lens.devices_changed(&self.shared.openers);
+            }
+            lens.step(&self.shared.openers);
         }
+        self.tell_of_devices(devices);
+    }
+
+    /// Tells followers once it is quiet again: a camera that is plugged in is a dozen changes, and the last gives it its name.
+    fn tell_of_devices(&self, changing: bool) {
+        if changing {
+            self.shared.device_changes.fetch_add(1, Ordering::Relaxed);
+            self.shared.devices_untold.store(true, Ordering::Relaxed);
+        } else if self.shared.devices_untold.swap(false, Ordering::Relaxed) {
+            // Nobody may be listening.
+            let _ = self.shared.changes.send(News::Devices(self.shared.clock.mono()));
+        }
+    }
+
+    /// Devices came or went, or may be opened now: lenses look at once. Returns at once, from any thread.
+    pub fn devices_changed(&self) {
+        self.shared.bell.devices();
+    }
+
+    /// How often devices came or went.
+    #[must_use]
+    pub fn device_changes(&self) -> u64 {
+        self.shared.device_changes.load(Ordering::Relaxed)
     }
 
     /// Drops all sources; returns when they are gone.
@@ -248,9 +279,9 @@ impl CaptureControlService {
         self.shared.lenses.iter().map(|l| lock(l).status()).collect()
     }
 
-    /// Every lens, and every change of a state from now on.
+    /// Every lens, and every change from now on.
     #[must_use]
-    pub fn follow(&self) -> (Vec<LensStatus>, broadcast::Receiver<LensChange>) {
+    pub fn follow(&self) -> (Vec<LensStatus>, broadcast::Receiver<News>) {
         let changes = self.shared.changes.subscribe();
         (self.status(), changes)
     }
@@ -277,32 +308,6 @@ impl CaptureControlService {
     #[must_use]
     pub fn platform(&self) -> (&'static str, String) {
         (self.shared.openers.platform.name(), self.shared.openers.platform.evidence())
-    }
-}
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        self.lock().ringing = true;
-        self.rung.notify_all();
-    }
-
-    fn stop(&self) {
-        self.lock().stopping = true;
-        self.rung.notify_all();
-    }
-
-    /// Waits for a ring; true if the service stops.
-    fn wait(&self, at_most: Duration) -> bool {
-        let state = self.lock();
-        let quiet = |s: &mut BellState| !s.ringing && !s.stopping;
-        let (mut state, _) =
-            self.rung.wait_timeout_while(state, at_most, quiet).unwrap_or_else(PoisonError::into_inner);
-        state.ringing = false;
-        state.stopping
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BellState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

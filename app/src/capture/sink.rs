@@ -14,7 +14,7 @@ use crate::archive::gaps::GapCause;
 use crate::record::Intake;
 use crate::record::intake::{LeftOut, is_entry};
 
-use super::Bell;
+use super::bell::Bell;
 
 /// Counters of one lens over all its sources.
 #[derive(Debug, Default)]

@@ -61,6 +61,15 @@ pub struct LensStatus {
     pub reconnects: u64,
 }
 
+/// What those hear who follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A lens went from one state to another.
+    Lens(LensChange),
+    /// Devices came or went: another ListDevices tells which.
+    Devices(Mono),
+}
+
 /// A lens went from one state to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LensChange {

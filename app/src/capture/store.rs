@@ -28,8 +28,8 @@ pub(crate) struct Store {
     archive: Option<Archive>,
     note: Note,
     broken: bool,
-    /// What is wrong with what was kept.
-    pub(crate) problems: Vec<String>,
+    /// What is wrong with what was kept: with all of it, or by lens.
+    problems: BTreeMap<Option<LensId>, String>,
 }
 
 impl Store {
@@ -46,7 +46,7 @@ impl Store {
             archive: Some(archive.clone()),
             note: note.unwrap_or_default(),
             broken,
-            problems: problems.into_iter().collect(),
+            problems: problems.into_iter().map(|problem| (None, problem)).collect(),
         }
     }
 
@@ -71,7 +71,17 @@ impl Store {
             archive.write_note(Path::new(FILE), &note)?;
         }
         self.note = note;
-        self.problems.clear();
+        self.problems.retain(|of, _| of.as_ref().is_some_and(|of| of != lens));
         Ok(())
+    }
+
+    /// Notes that what was kept of a lens cannot be used.
+    pub(crate) fn unusable(&mut self, lens: &LensId, why: String) {
+        self.problems.insert(Some(lens.clone()), why);
+    }
+
+    /// What is wrong with what was kept.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.problems.values().cloned().collect()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use mos_hal::clock::{BootId, Mono, SimClock, UtcMicros};
+use mos_hal::hotplug::Presence;
 use mos_hal::media::{AccessUnit, FrameKind, VideoFormat};
 use mos_hal::platform::{CodecError, Codecs, Jpeg, JpegOptions};
 use mos_hal::source::{LensSource, SourceError, UnitSink};
@@ -12,6 +13,7 @@ use super::*;
 use crate::archive::gaps::GapCause;
 use crate::record::intake::Item;
 
+mod hotplug;
 mod recovery;
 
 /// A platform whose sources do what the test says: each attempt to open takes the next outcome of its file's script.
@@ -21,6 +23,8 @@ struct Scripted {
     open: Mutex<BTreeMap<String, Arc<dyn UnitSink>>>,
     dropped: Arc<Mutex<Vec<String>>>,
     keyframes: Arc<Mutex<u32>>,
+    /// What is known of devices without opening them; unknown where nothing stands.
+    presence: Mutex<BTreeMap<String, Presence>>,
 }
 
 enum Outcome {
@@ -65,6 +69,9 @@ impl Platform for Scripted {
     }
     fn devices(&self) -> Vec<Device> {
         Vec::new()
+    }
+    fn presence(&self, spec: &SourceSpec) -> Presence {
+        lock(&self.presence).get(&spec.to_string()).copied().unwrap_or(Presence::Unknown)
     }
     fn open(
         &self,

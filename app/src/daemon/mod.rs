@@ -5,6 +5,7 @@
 //! cameras, the uploads and the API. Never decides anything about media.
 
 mod activation;
+mod hotplug;
 mod lean;
 pub(crate) mod signals;
 mod supervise;
@@ -127,6 +128,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let platform = mos_hal::probe::probe(&config.board);
     let pins = BoxPins::take(platform.pins().as_ref(), &config.lines);
     let ignition = ignition(platform.as_ref(), config.lines.ignition.as_ref(), &pins)?;
+    let devices = hotplug::listen(&config.cameras);
     let (recording, capture) = record(&config, &archive, &clock, platform.clone())?;
     let recorder = recording.recorder.clone();
     let clips = Clips::new(archive.clone());
@@ -167,6 +169,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         _ = power => "power is failing",
         () = ignition => "the ignition is off",
         () = show(&services) => "the light ended",
+        () = hotplug::follow(devices, &services.capture) => "devices",
     };
     log::info!("stopping: {why}");
     tell(&[NotifyState::Stopping]);

@@ -133,9 +133,10 @@ pub(super) fn routes(routes: &mut Routes) {
 /// How every lens is captured.
 #[utoipa::path(get, path = "/v1/capture/status", operation_id = "GetStatus", tag = "capture",
     responses((status = 200, body = CaptureStatusView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
-pub(super) async fn get_status(State(services): State<Arc<Services>>) -> Json<CaptureStatusView> {
-    let lenses = services.capture.status().iter().map(|lens| services.view(lens)).collect();
-    Json(CaptureStatusView { lenses })
+pub(super) async fn get_status(State(services): State<Arc<Services>>) -> Result<Json<CaptureStatusView>, Fault> {
+    // A lens may be held by an operation that waits for a device.
+    let lenses = blocking(move || services.capture.status().iter().map(|lens| services.view(lens)).collect());
+    Ok(Json(CaptureStatusView { lenses: lenses.await? }))
 }
 
 /// How a configuration is meant.

@@ -1,4 +1,4 @@
-//! The stream of changes of the lenses: GetCaptureEvents.
+//! The stream of changes of lenses and devices: GetCaptureEvents.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use utoipa::ToSchema;
 
 use super::Services;
 use super::routes::Routes;
+use super::segments::blocking;
 use crate::archive::Mapping;
-use crate::capture::{LensChange, LensStatus};
+use crate::capture::{LensChange, LensStatus, News};
 use crate::error::ErrorBody;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -41,12 +42,20 @@ pub struct CaptureChange {
     pub at_ts: i64,
 }
 
+/// Devices came or went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DevicesChange {
+    /// When, UTC microseconds.
+    pub at_ts: i64,
+}
+
 pub(super) fn routes(routes: &mut Routes) {
     routes.get("/v1/capture/events", get_capture_events);
 }
 
 /// Follows the lenses: server-sent events named `lens`. First the present state of each, then every change. Whoever is too
-/// slow to hear all is told the present states again.
+/// slow to hear all is told the present states again. An event `devices` says that devices came or went; ListDevices tells
+/// which.
 #[utoipa::path(get, path = "/v1/capture/events", operation_id = "GetCaptureEvents", tag = "capture",
     responses((status = 200, content_type = "text/event-stream", body = CaptureChange), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_capture_events(
@@ -54,12 +63,19 @@ pub(super) async fn get_capture_events(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (tell, told) = mpsc::channel(1);
     tokio::spawn(async move {
-        let present = |lenses: Vec<LensStatus>| {
-            let mapping = services.archive.mapping();
-            lenses.iter().map(|lens| CaptureChange::present(lens, &mapping)).collect::<Vec<_>>()
+        // A lens may be held by an operation that waits for a device.
+        let begin = async || {
+            let services = services.clone();
+            blocking(move || {
+                let (lenses, changes) = services.capture.follow();
+                let mapping = services.archive.mapping();
+                let present: Vec<Event> =
+                    lenses.iter().map(|lens| event("lens", &CaptureChange::present(lens, &mapping))).collect();
+                (present, changes)
+            })
+            .await
         };
-        let (lenses, mut changes) = services.capture.follow();
-        let mut next = present(lenses);
+        let Ok((mut next, mut changes)) = begin().await else { return };
         loop {
             for change in next.drain(..) {
                 if tell.send(change).await.is_err() {
@@ -71,18 +87,27 @@ pub(super) async fn get_capture_events(
                 () = tell.closed() => return,
             };
             match change {
-                Ok(change) => next.push(CaptureChange::of(&change, &services.archive.mapping())),
-                Err(RecvError::Lagged(_)) => {
-                    let (lenses, anew) = services.capture.follow();
-                    (next, changes) = (present(lenses), anew);
-                }
+                Ok(news) => next.push(told_as(&news, &services.archive.mapping())),
+                Err(RecvError::Lagged(_)) => match begin().await {
+                    Ok(anew) => (next, changes) = anew,
+                    Err(_) => return,
+                },
                 Err(RecvError::Closed) => return,
             }
         }
     });
-    let events = ReceiverStream::new(told);
-    let events = events.map(|change| Ok(Event::default().event("lens").json_data(&change).unwrap_or_default()));
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    Sse::new(ReceiverStream::new(told).map(Ok)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+fn event(name: &str, data: &impl Serialize) -> Event {
+    Event::default().event(name).json_data(data).unwrap_or_default()
+}
+
+fn told_as(news: &News, mapping: &Mapping) -> Event {
+    match news {
+        News::Lens(change) => event("lens", &CaptureChange::of(change, mapping)),
+        News::Devices(at) => event("devices", &DevicesChange { at_ts: mapping.utc_of(*at).0 }),
+    }
 }
 
 impl CaptureChange {

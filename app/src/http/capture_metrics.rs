@@ -29,9 +29,13 @@ const GAUGES: [(&str, &str, Figure); 4] = [
 
 pub(super) fn encode(
     lenses: &[LensStatus],
+    device_changes: u64,
     recorder: &RecorderStatus,
     encoder: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
+    let help = "How often capture devices came or went";
+    let mut metric = encoder.encode_descriptor("device_changes", help, None, MetricType::Counter)?;
+    metric.encode_counter::<[(&str, &str); 0], _, u64>(&device_changes, None)?;
     for (name, help, figure) in COUNTERS {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for lens in lenses {

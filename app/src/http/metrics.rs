@@ -43,6 +43,7 @@ pub(super) async fn get_metrics(State(services): State<Arc<Services>>) -> Result
 fn text(services: &Services) -> Result<String, fmt::Error> {
     let figures = Figures {
         capture: services.capture.status(),
+        device_changes: services.capture.device_changes(),
         gmsl: gmsl::views(&services.capture.gmsl()),
         frames: frames::views(services.capture.frames()),
         woken: services.pins.woken(),
@@ -64,6 +65,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
 #[derive(Debug)]
 struct Figures {
     capture: Vec<LensStatus>,
+    device_changes: u64,
     gmsl: Vec<GmslLinkView>,
     frames: Vec<LensFramesView>,
     /// The wake line, if there is one.
@@ -81,7 +83,7 @@ type RecordFigure = fn(&LensRecording) -> u64;
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        super::capture_metrics::encode(&self.capture, &self.recorder, &mut encoder)?;
+        super::capture_metrics::encode(&self.capture, self.device_changes, &self.recorder, &mut encoder)?;
         gmsl::encode(&self.gmsl, &mut encoder)?;
         frames::encode(&self.frames, &mut encoder)?;
         if let Some(woken) = self.woken {

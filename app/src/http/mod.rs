@@ -48,7 +48,7 @@ use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
 pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, TargetView};
-pub use capture_events::CaptureChange;
+pub use capture_events::{CaptureChange, DevicesChange};
 pub use clips::{ClipView, SpanView};
 pub use frames::{FramesView, LensFramesView, SubscriberView};
 pub use gmsl::{GmslLinkView, GmslStateView};

@@ -122,7 +122,8 @@ proptest! {
             }
             loop {
                 let change = match changes.try_recv() {
-                    Ok(change) => change,
+                    Ok(News::Lens(change)) => change,
+                    Ok(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
                     Err(TryRecvError::Empty) => break,
                     Err(e) => return Err(TestCaseError::fail(e.to_string())),
                 };
