@@ -15,7 +15,10 @@ const STOP: Duration = Duration::from_millis(1800);
 /// Starts GStreamer at the first call.
 pub(crate) fn init() -> Result<(), String> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
-    let started = STARTED.get_or_init(|| gst::init().map_err(|e| format!("GStreamer does not start: {e}")));
+    let started = STARTED.get_or_init(|| {
+        gst::init().map_err(|e| format!("GStreamer does not start: {e}"))?;
+        mos_frame_gst::register().map_err(|e| e.to_string())
+    });
     started.clone()
 }
 

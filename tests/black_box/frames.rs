@@ -20,6 +20,20 @@ fn reader_in_python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../hal/frame/examples/subscriber.py")
 }
 
+/// `gst-launch-1.0` with our plugin beside GStreamer's own; `pipeline` has no spaces but between its words.
+fn launch(folder: &Path, pipeline: &str) -> Command {
+    let library = std::env::current_exe().unwrap().with_file_name("libmos_frame_gst.so");
+    assert!(library.exists(), "{} is not built", library.display());
+    let plugins = folder.join("plugins");
+    if std::fs::create_dir(&plugins).is_ok() {
+        std::os::unix::fs::symlink(&library, plugins.join("libmos_frame_gst.so")).unwrap();
+    }
+    let mut command = Command::new("gst-launch-1.0");
+    command.arg("-q").args(pipeline.split_whitespace());
+    command.env("GST_PLUGIN_PATH", &plugins).env("GST_REGISTRY", folder.join("registry.bin"));
+    command
+}
+
 fn on_the_bus(daemon: &Daemon, lens: &str) -> Value {
     let view = daemon.client.get("/v1/frames").ok();
     let lenses = view["lenses"].as_array().unwrap();
@@ -54,6 +68,18 @@ fn frames_of_a_raw_and_of_a_coded_camera_reach_other_processes() {
         let socket = on_the_bus(&daemon, lens)["socket"].as_str().unwrap().to_owned();
         let lines = cli::tool(Command::new(reader_in_python()).args([&socket, "5"]));
         assert_eq!(String::from_utf8(lines).unwrap().lines().count(), 5);
+
+        let (folder, file) =
+            (Path::new(&socket).parent().unwrap().display(), setup.folder().join(format!("{lens}-gst.png")));
+        let source = format!("mosframesrc lens={lens} directory={folder} num-buffers=1");
+        let pipeline = format!("{source} ! videoconvert ! pngenc ! filesink location={}", file.display());
+        cli::tool(&mut launch(setup.folder(), &pipeline));
+        let taken = ffmpeg::probe(&file)["streams"][0].clone();
+        assert_eq!((&taken["width"], &taken["height"]), (&told["width"], &told["height"]), "{taken}");
+        if lens == "rear" {
+            let shown = ffmpeg::numbers(&file);
+            assert!(matches!(shown[..], [Some(_)]), "a picture of the camera's, not {shown:?}");
+        }
     }
     wait_for("readers to be gone", Duration::from_secs(30), || {
         (subscribers(&daemon, "road") + subscribers(&daemon, "rear") == 0).then_some(())

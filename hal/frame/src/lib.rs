@@ -37,4 +37,4 @@ pub use publisher::{
     BufferId, Demand, Frame, Lent, Memory, MemoryKind, Pixels, PublishError, Publisher, Report, Settings, Totals,
 };
 #[cfg(not(loom))]
-pub use subscriber::{Received, ReceivedFrame, SubscribeError, Subscriber, Wish};
+pub use subscriber::{Lease, Received, ReceivedFrame, SubscribeError, Subscriber, Wish};

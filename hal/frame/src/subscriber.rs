@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::generation;
@@ -75,10 +76,53 @@ struct Buffer {
     mapped: heapless::Vec<Mapping, MAX_MEMORIES>,
 }
 
-/// A connection to one lens.
-pub struct Subscriber {
+/// What is needed to check a frame and to give it back.
+struct Link {
     socket: OwnedFd,
     page: Mapping,
+}
+
+impl Link {
+    fn is_intact(&self, index: u8, generation: u64) -> bool {
+        let at = PAGE_GENERATIONS + 8 * (usize::from(index) % MAX_BUFFERS);
+        // SAFETY: the index is below MAX_BUFFERS, so this lies within the page, aligned to 8; the publisher writes it
+        // atomically.
+        let cell = unsafe { AtomicU64::from_ptr(self.page.start().add(at).cast()) };
+        generation::holds(cell, generation)
+    }
+
+    fn release(&self, index: u8, generation: u64) -> io::Result<()> {
+        let message = Message::Release { index, generation }.encode();
+        // Never waits: a publisher that cannot take as many releases as it gave frames is not one.
+        sys::send(self.socket.as_fd(), message.as_slice(), &[], libc::MSG_DONTWAIT)
+    }
+}
+
+/// A leased frame on its way through other threads, independent of its subscriber. Its drop gives the frame back.
+pub struct Lease {
+    link: Arc<Link>,
+    index: u8,
+    generation: u64,
+}
+
+impl Lease {
+    /// See [`Subscriber::is_intact`].
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.link.is_intact(self.index, self.generation)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // If this fails the connection is over, and the lease with it.
+        let _ = self.link.release(self.index, self.generation);
+    }
+}
+
+/// A connection to one lens. It ends when it and all its [`Lease`]s are dropped.
+pub struct Subscriber {
+    link: Arc<Link>,
     welcome: Welcome,
     buffers: [Option<Buffer>; MAX_BUFFERS],
 }
@@ -145,7 +189,8 @@ impl Subscriber {
         let enough = sys::size(page.as_fd()).is_ok_and(|size| size >= PAGE_SIZE as u64);
         let page = Mapping::new(page.as_fd(), PAGE_SIZE, false).ok().filter(|_| enough);
         let page = page.ok_or(SubscribeError::Protocol("its generation page cannot be mapped"))?;
-        Ok(Self { socket, page, welcome, buffers: std::array::from_fn(|_| None) })
+        let link = Arc::new(Link { socket, page });
+        Ok(Self { link, welcome, buffers: std::array::from_fn(|_| None) })
     }
 
     /// What was granted.
@@ -164,13 +209,13 @@ impl Subscriber {
     pub fn next(&mut self, time: Option<Duration>) -> Result<Option<Received>, SubscribeError> {
         loop {
             if time.is_some() {
-                let ready = sys::wait(&[self.socket.as_fd()], time);
+                let ready = sys::wait(&[self.link.socket.as_fd()], time);
                 if !ready.map_err(|source| SubscribeError::System { what: "cannot wait for frames", source })? {
                     return Ok(None);
                 }
             }
             let mut fds = sys::Descriptors::new();
-            match read(self.socket.as_fd(), &mut fds)? {
+            match read(self.link.socket.as_fd(), &mut fds)? {
                 Message::Announce(announce) => self.take_buffer(announce, fds)?,
                 Message::Frame(note) => {
                     let buffer = self.buffers[usize::from(note.index)].as_ref();
@@ -209,11 +254,28 @@ impl Subscriber {
     /// of that work is worth nothing.
     #[must_use]
     pub fn is_intact(&self, frame: &ReceivedFrame) -> bool {
-        let at = PAGE_GENERATIONS + 8 * usize::from(frame.note.index);
-        // SAFETY: the index is below MAX_BUFFERS, so this lies within the page, aligned to 8; the publisher writes it
-        // atomically.
-        let cell = unsafe { AtomicU64::from_ptr(self.page.start().add(at).cast()) };
-        generation::holds(cell, frame.note.generation)
+        self.link.is_intact(frame.note.index, frame.note.generation)
+    }
+
+    /// Lets a frame go its own way.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a frame has one lease")]
+    pub fn lease(&self, frame: ReceivedFrame) -> Lease {
+        Lease { link: Arc::clone(&self.link), index: frame.note.index, generation: frame.note.generation }
+    }
+
+    /// Leases that are on their way.
+    #[must_use]
+    pub fn leases_out(&self) -> usize {
+        Arc::strong_count(&self.link) - 1
+    }
+
+    /// Bytes of each of a frame's memories.
+    #[must_use]
+    pub fn sizes(&self, frame: &ReceivedFrame) -> &[u64] {
+        self.buffers[frame.buffer()]
+            .as_ref()
+            .map_or(&[], |buffer| &buffer.announce.sizes[..usize::from(buffer.announce.memories)])
     }
 
     /// The descriptors of a frame's memories, to import them elsewhere.
@@ -278,8 +340,7 @@ impl Subscriber {
     /// Gives a frame back.
     #[expect(clippy::needless_pass_by_value, reason = "a frame that was given back must not be used")]
     pub fn release(&mut self, frame: ReceivedFrame) -> Result<(), SubscribeError> {
-        let message = Message::Release { index: frame.note.index, generation: frame.note.generation }.encode();
-        let sent = sys::send(self.socket.as_fd(), message.as_slice(), &[], 0);
+        let sent = self.link.release(frame.note.index, frame.note.generation);
         sent.map_err(|source| match source.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => SubscribeError::Closed,
             _ => SubscribeError::System { what: "cannot return a frame", source },
@@ -290,7 +351,7 @@ impl Subscriber {
 impl AsFd for Subscriber {
     /// Readable when [`Subscriber::next`] has something.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.link.socket.as_fd()
     }
 }
 

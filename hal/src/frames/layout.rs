@@ -1,31 +1,11 @@
 //! GStreamer's layouts in the words of DRM.
 
-use drm_fourcc::DrmFourcc;
-use gstreamer_video::{VideoFormat, VideoInfo, VideoMeta};
+use gstreamer_video::{VideoInfo, VideoMeta};
 use mos_frame::{Fourcc, Modifier, Picture, Plane};
 
 /// DRM's code of a linear layout; `None` if it has none that readers could expect.
 pub(super) fn fourcc(info: &VideoInfo) -> Option<Fourcc> {
-    let code = match info.format() {
-        VideoFormat::Nv12 => DrmFourcc::Nv12,
-        VideoFormat::Nv21 => DrmFourcc::Nv21,
-        VideoFormat::Nv16 => DrmFourcc::Nv16,
-        VideoFormat::Nv61 => DrmFourcc::Nv61,
-        VideoFormat::I420 => DrmFourcc::Yuv420,
-        VideoFormat::Yv12 => DrmFourcc::Yvu420,
-        VideoFormat::Y42b => DrmFourcc::Yuv422,
-        VideoFormat::Y444 => DrmFourcc::Yuv444,
-        VideoFormat::Yuy2 => DrmFourcc::Yuyv,
-        VideoFormat::Uyvy => DrmFourcc::Uyvy,
-        VideoFormat::Yvyu => DrmFourcc::Yvyu,
-        VideoFormat::Vyuy => DrmFourcc::Vyuy,
-        // GStreamer names bytes, DRM the number that they make.
-        VideoFormat::Rgb => DrmFourcc::Bgr888,
-        VideoFormat::Bgr => DrmFourcc::Rgb888,
-        VideoFormat::P01010le => DrmFourcc::P010,
-        _ => return None,
-    };
-    Some(code.into())
+    mos_frame_gst::fourcc(info.format())
 }
 
 /// The picture of a buffer; what its own description says comes before the format's usual strides.

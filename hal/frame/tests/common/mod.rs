@@ -42,10 +42,16 @@ pub struct Camera {
     back: Sender<usize>,
     free: Receiver<usize>,
     pub sequence: u64,
+    kind: MemoryKind,
 }
 
 impl Camera {
     pub fn open(settings: Settings, buffers: usize) -> Self {
+        Self::of(MemoryKind::Memfd, settings, buffers)
+    }
+
+    /// A camera whose buffers are told to be of this kind.
+    pub fn of(kind: MemoryKind, settings: Settings, buffers: usize) -> Self {
         let publisher = Publisher::open(settings, None).unwrap();
         let picture = Picture::nv12(WIDTH, HEIGHT, WIDTH);
         let size = u64::from(WIDTH * HEIGHT * 3 / 2);
@@ -54,10 +60,22 @@ impl Camera {
         for buffer in 0..buffers {
             let fd: OwnedFd = sys::memory("camera", size).unwrap();
             mappings.push(Mapping::new(fd.as_fd(), size as usize, true).unwrap());
-            ids.push(publisher.add_buffer(MemoryKind::Memfd, vec![Memory { fd, size }]).unwrap());
+            ids.push(publisher.add_buffer(kind, vec![Memory { fd, size }]).unwrap());
             back.send(buffer).unwrap();
         }
-        Self { publisher, picture, mappings, ids, back, free, sequence: 0 }
+        Self { publisher, picture, mappings, ids, back, free, sequence: 0, kind }
+    }
+
+    /// The camera is opened anew, with as many new buffers.
+    pub fn renew(&mut self) {
+        self.publisher.reconfigure();
+        self.all_back();
+        let size = u64::from(WIDTH * HEIGHT * 3 / 2);
+        for (mapping, id) in self.mappings.iter_mut().zip(&mut self.ids) {
+            let fd: OwnedFd = sys::memory("camera", size).unwrap();
+            *mapping = Mapping::new(fd.as_fd(), size as usize, true).unwrap();
+            *id = self.publisher.add_buffer(self.kind, vec![Memory { fd, size }]).unwrap();
+        }
     }
 
     /// Takes a free buffer, paints it and publishes it. Panics if all buffers are lent out: the camera would stand still.
@@ -66,6 +84,14 @@ impl Camera {
         self.sequence += 1;
         let mapping = &self.mappings[buffer];
         unsafe { std::ptr::write_bytes(mapping.start(), self.sequence as u8, mapping.len()) };
+        // Between the pixels of a row and the next row there is what nobody must take for pixels.
+        for plane in &self.picture.planes {
+            let padding = (plane.stride - self.picture.width) as usize;
+            for row in 0..if plane.offset == 0 { self.picture.height } else { self.picture.height / 2 } {
+                let end = plane.offset + u64::from(row * plane.stride + self.picture.width);
+                unsafe { std::ptr::write_bytes(mapping.start().add(end as usize), !self.sequence as u8, padding) };
+            }
+        }
         let hold = Loan { buffer, back: self.back.clone(), system: None };
         self.publish(Pixels::Buffer(self.ids[buffer]), hold)
     }
