@@ -22,11 +22,14 @@ pub enum AlarmKind {
     StorageShort,
     /// The device that carries the archive is near its end or beyond it.
     StorageWorn,
+    /// GMSL links that MOS sets up stay dark.
+    GmslLinkDark,
 }
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::ProtectedAlarm, Self::ProtectedQuota, Self::StorageShort, Self::StorageWorn];
+    pub const ALL: [Self; 5] =
+        [Self::ProtectedAlarm, Self::ProtectedQuota, Self::StorageShort, Self::StorageWorn, Self::GmslLinkDark];
 
     /// The name in the API.
     #[must_use]
@@ -36,6 +39,7 @@ impl AlarmKind {
             Self::ProtectedQuota => "protected_quota",
             Self::StorageShort => "storage_short",
             Self::StorageWorn => "storage_worn",
+            Self::GmslLinkDark => "gmsl_link_dark",
         }
     }
 }

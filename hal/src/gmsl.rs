@@ -3,7 +3,8 @@
 //! Promises:
 //! - **G1** nothing is written to a chip that the kernel or the camera service drives; the reason is told (see [`Access`]);
 //! - **G2** counters that clear on read have exactly one reader, [`watch`], and only grow in what it tells;
-//! - **G3** a link that does not come up costs only itself, and its power is switched off again;
+//! - **G3** a link that does not come up costs only itself, and its power is switched off again until it is tried anew (G5, G6 in
+//!   [`starter`]);
 //! - **G4** a bus that does not answer is a text in the report, never a wait without end and never a panic.
 //!
 //! All register facts come from drivers and vendors' scripts (graded in [`registers`]); no data sheet was read and nothing was
@@ -16,6 +17,7 @@ pub mod deserializer;
 #[cfg(test)]
 mod model;
 pub mod registers;
+pub mod starter;
 #[cfg(test)]
 mod tests;
 pub mod watch;
@@ -135,6 +137,8 @@ pub trait GmslLink: Send + Sync {
     fn access(&self) -> Access;
     /// How the link is, or why that is not known.
     fn report(&self) -> Result<LinkReport, String>;
+    /// Why the link is dark though MOS sets it up, and when it is tried again; `None` while it runs or is nothing of ours.
+    fn dark(&self) -> Option<String>;
 }
 
 /// Why a GMSL chip could not be worked with.

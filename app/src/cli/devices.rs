@@ -46,6 +46,7 @@ pub(super) async fn execute(client: &Client, args: &DevicesArgs) -> Outcome {
             }
             (None, problem) => format!("not known: {}", problem.as_deref().unwrap_or("no reason is told")),
         };
+        let state = link.dark.iter().fold(state, |state, dark| format!("{state}; dark: {dark}"));
         print::line(&format!("gmsl {}: link {} of {}, {state}", link.lens, link.link, link.deserializer))?;
     }
     Ok(())

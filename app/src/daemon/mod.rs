@@ -24,6 +24,7 @@ use mos_hal::power::SigPwr;
 use mos_hal::storage::StorageDevice;
 use sd_notify::NotifyState;
 
+use crate::alarms::AlarmKind;
 use crate::archive::disk::{Disk, RealDisk};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
 use crate::capture::worker::Workers;
@@ -46,6 +47,8 @@ const API_THREADS: usize = 4;
 const API_STACK: usize = 512 << 10;
 /// How long an idle one stays.
 const API_IDLE: Duration = Duration::from_secs(10);
+/// How often the alarm for dark GMSL links is looked at; their chips are read as often.
+const LINKS: Duration = Duration::from_secs(1);
 /// Half a period of the status light when it blinks.
 const BLINK: Duration = Duration::from_millis(500);
 
@@ -146,8 +149,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, retention, pins, loading });
     let beside = keep_house(services.clone())?;
     // Beside the start, which must not wait for a bus: errors are counted from now on.
-    let watched = services.clone();
-    drop(tokio::task::spawn_blocking(move || watched.capture.gmsl()));
+    tokio::spawn(watch_links(services.clone()));
     tell(&[NotifyState::Ready]);
     log::info!("the API is served on {}", config.http.unix_socket.display());
     if let Some(address) = tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok()) {
@@ -217,6 +219,20 @@ async fn show(services: &Services) {
     loop {
         times.tick().await;
         services.pins.show(Shown::of(&services.recorder.status()));
+    }
+}
+
+/// Watches GMSL links and raises the alarm for those that stay dark, for ever.
+async fn watch_links(services: Arc<Services>) {
+    let watched = services.clone();
+    let links = tokio::task::spawn_blocking(move || watched.capture.gmsl()).await.unwrap_or_default();
+    if links.is_empty() {
+        return;
+    }
+    let mut times = tokio::time::interval(LINKS);
+    loop {
+        times.tick().await;
+        services.retention.alarms().set(AlarmKind::GmslLinkDark, http::dark_links(&links));
     }
 }
 

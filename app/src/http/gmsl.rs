@@ -29,6 +29,9 @@ pub struct GmslLinkView {
     /// Why its state is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Why it is dark although MOS sets it up, and when that is tried again; absent while it runs or others set it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dark: Option<String>,
 }
 
 /// How a link is.
@@ -59,6 +62,7 @@ pub(super) fn views(links: &[Arc<dyn GmslLink>]) -> Vec<GmslLinkView> {
             access: access.name().to_owned(),
             access_why: access.why().map(str::to_owned),
             problem: report.as_ref().err().cloned(),
+            dark: link.dark(),
             state: report.ok().map(GmslStateView::from),
         }
     };
@@ -78,6 +82,12 @@ impl From<LinkReport> for GmslStateView {
     }
 }
 
+/// What needs attention: links that MOS sets up and that stay dark.
+pub(crate) fn alarm(links: &[Arc<dyn GmslLink>]) -> Option<String> {
+    let dark: Vec<String> = links.iter().filter_map(|l| Some(format!("{}: {}", l.lens(), l.dark()?))).collect();
+    (!dark.is_empty()).then(|| format!("GMSL links are dark: {}", dark.join("; ")))
+}
+
 type Figure = fn(&GmslStateView) -> u64;
 
 /// Gauges and counters of all links; one that is not known has no figures but `gmsl_link_known` 0.
@@ -94,6 +104,11 @@ pub(super) fn encode(links: &[GmslLinkView], encoder: &mut DescriptorEncoder<'_>
     let mut metric = encoder.encode_descriptor("gmsl_link_known", help, None, MetricType::Gauge)?;
     for (at, link) in links.iter().enumerate() {
         metric.encode_family(&labels(at))?.encode_gauge(&i64::from(link.state.is_some()))?;
+    }
+    let help = "1 while the GMSL link is dark although MOS sets it up";
+    let mut metric = encoder.encode_descriptor("gmsl_link_dark", help, None, MetricType::Gauge)?;
+    for (at, link) in links.iter().enumerate() {
+        metric.encode_family(&labels(at))?.encode_gauge(&i64::from(link.dark.is_some()))?;
     }
     let states = || links.iter().enumerate().filter_map(|(at, link)| Some((at, link.state.as_ref()?)));
     let gauges: [(&str, &str, Figure); 3] = [
@@ -135,7 +150,7 @@ mod tests {
     use super::*;
 
     /// A link with a given report.
-    struct Told(LensId, Result<LinkReport, String>);
+    struct Told(LensId, Result<LinkReport, String>, Option<String>);
 
     impl GmslLink for Told {
         fn lens(&self) -> &LensId {
@@ -153,6 +168,9 @@ mod tests {
         fn report(&self) -> Result<LinkReport, String> {
             self.1.clone()
         }
+        fn dark(&self) -> Option<String> {
+            self.2.clone()
+        }
     }
 
     #[derive(Debug)]
@@ -164,15 +182,17 @@ mod tests {
         }
     }
 
-    fn told(name: &str, report: Result<LinkReport, String>) -> Arc<dyn GmslLink> {
-        Arc::new(Told(LensId::new(name).unwrap(), report))
+    fn told(name: &str, report: Result<LinkReport, String>, dark: Option<&str>) -> Arc<dyn GmslLink> {
+        Arc::new(Told(LensId::new(name).unwrap(), report, dark.map(str::to_owned)))
     }
 
     #[test]
     fn links_are_listed_and_counted() {
         let state = LinkState { lock: true, video_lock: false, line: Line::Open };
         let report = LinkReport { state, decode_errors: 300, idle_errors: 2, lock_losses: 1 };
-        let links = [told("left", Ok(report)), told("rear", Err("no acknowledge".into()))];
+        let links = [told("left", Ok(report), Some("no lock")), told("rear", Err("no acknowledge".into()), None)];
+        assert_eq!(alarm(&links).as_deref(), Some("GMSL links are dark: left: no lock"));
+        assert_eq!(alarm(&links[1..]), None);
         let views = views(&links);
         assert_eq!(views[0].state.as_ref().unwrap().line, "open");
         assert_eq!((views[0].link, views[0].access.as_str()), (2, "read_only"));
@@ -185,6 +205,7 @@ mod tests {
         for line in [
             format!("mos_gmsl_link_known{left} 1"),
             format!("mos_gmsl_link_locked{left} 1"),
+            format!("mos_gmsl_link_dark{left} 1"),
             format!("mos_gmsl_video_locked{left} 0"),
             format!("mos_gmsl_line_fault{left} 1"),
             format!("mos_gmsl_decode_errors_total{left} 300"),

@@ -51,6 +51,7 @@ pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, TargetVie
 pub use capture_events::{CaptureChange, DevicesChange};
 pub use clips::{ClipView, SpanView};
 pub use frames::{FramesView, LensFramesView, SubscriberView};
+pub(crate) use gmsl::alarm as dark_links;
 pub use gmsl::{GmslLinkView, GmslStateView};
 pub use health::{HealthView, LensView};
 pub use openapi::document;

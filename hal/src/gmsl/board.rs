@@ -8,9 +8,10 @@ use std::sync::Arc;
 use linux_embedded_hal::{Delay, I2cdev};
 
 use super::access::{Access, access};
-use super::bring_up::{Pins, SetUp, Starter};
+use super::bring_up::{Pins, Plan, SetUp};
 use super::deserializer::{Deserializer, Model};
-use super::watch::{Place, PlacedLink, Watch};
+use super::starter::Starter;
+use super::watch::{Place, PlacedLink, Reach, Watch};
 use super::{GmslError, GmslLink, Link, LinkState};
 use crate::device_tree::{Attachment, BoardLens, Chip};
 use crate::media::LensId;
@@ -68,19 +69,13 @@ pub fn watch(
             }
             (setup.plan(&modules), lines)
         });
-        let mut starter: Option<Starter<Switch>> = None;
-        let open = move |bus: &Path| {
-            if let (None, Some((plan, lines))) = (&starter, &ours) {
-                starter = Some(Starter::new(address, *plan, switches(lines)?));
-            }
-            let bus = opened(bus, address)?;
-            match &mut starter {
-                Some(starter) => starter.open(bus, &mut Delay),
-                None => Deserializer::identify(bus, address),
-            }
-        };
-        let watch = bus.and_then(|bus| start(bus, open));
-        let watch = watch.map(Arc::new);
+        let watch = bus.and_then(|bus| {
+            let watch = match ours {
+                Some((plan, lines)) => Watch::start(Ours { bus, address, plan, lines, starter: None }),
+                None => Watch::start(move || Deserializer::identify(opened(&bus, address)?, address)),
+            };
+            watch.map(Arc::new).map_err(|e| e.to_string())
+        });
         for (link, lens) in lenses {
             let place = Place { lens, deserializer: chip.path.clone(), link, access: access.clone() };
             links.push(Arc::new(PlacedLink { place, watch: watch.clone() }));
@@ -120,11 +115,37 @@ fn chips(lenses: &[BoardLens], sysfs: &Path, stack: &dyn Fn() -> Stack) -> Vec<F
     found
 }
 
-fn start(
+/// A chip that MOS sets up.
+struct Ours {
     bus: PathBuf,
-    mut open: impl FnMut(&Path) -> Result<Deserializer<I2cdev>, GmslError> + Send + 'static,
-) -> Result<Watch, String> {
-    Watch::start(move || open(&bus)).map_err(|e| e.to_string())
+    address: u8,
+    plan: Plan,
+    /// Power of each link.
+    lines: [Option<Line>; 4],
+    /// Once the lines could be taken.
+    starter: Option<Starter<Switch>>,
+}
+
+impl Reach for Ours {
+    type Bus = I2cdev;
+
+    fn open(&mut self) -> Result<Deserializer<I2cdev>, GmslError> {
+        let mut starter = match self.starter.take() {
+            Some(starter) => starter,
+            None => Starter::new(self.address, self.plan, switches(&self.lines)?),
+        };
+        let chip = opened(&self.bus, self.address).and_then(|bus| starter.open(bus, &mut Delay));
+        self.starter = Some(starter);
+        chip
+    }
+
+    fn tend(&mut self, chip: &mut Deserializer<I2cdev>, states: &[LinkState; 4]) -> Result<(), GmslError> {
+        self.starter.as_mut().map_or(Ok(()), |starter| starter.tend(chip, states, &mut Delay))
+    }
+
+    fn dark(&self) -> [Option<String>; 4] {
+        self.starter.as_ref().map_or([const { None }; 4], Starter::dark)
+    }
 }
 
 fn opened(bus: &Path, address: u8) -> Result<I2cdev, GmslError> {

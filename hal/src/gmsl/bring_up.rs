@@ -2,7 +2,8 @@
 //!
 //! The order is that of the drivers that MOS knows of: power, id, reset, everything off, rate, then link by link (every module
 //! wakes at the same address, so only one may be heard until it has one of its own), then the deserializer's pipes and output,
-//! then all links, pipes, output. Sensors are started by whoever drives them; video lock follows.
+//! then all links, pipes, output. Sensors are started by whoever drives them; video lock follows. A link that stayed dark can be
+//! tried again alone, without a word to those that run.
 
 use embedded_hal::delay::DelayNs;
 use embedded_hal::digital::OutputPin;
@@ -22,6 +23,11 @@ const LOCK_STEP_MS: u32 = 10;
 const LOCK_MS: u32 = 200;
 /// Above it the receiver needs a deskew pattern, whose registers no source that we read sets alike.
 const WITHOUT_DESKEW: u16 = 1500;
+
+/// In [`des::LINKS`]: all links are GMSL2.
+const GMSL2: u8 = 0xF0;
+/// Pictures, frame starts, frame ends.
+const ALL_MAPPINGS: u8 = 0b111;
 
 /// A camera module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,39 +116,6 @@ impl SetUp {
     }
 }
 
-/// Sets a chip up once; from then on it only opens it, so that a transfer that failed never resets a running camera.
-#[derive(Debug)]
-pub struct Starter<P> {
-    address: u8,
-    /// Gone when it is done.
-    plan: Option<Plan>,
-    /// Held for ever: a line that is let go may switch the cameras off.
-    pins: Pins<P>,
-}
-
-impl<P: OutputPin> Starter<P> {
-    /// For the chip at a 7-bit address.
-    #[must_use]
-    pub fn new(address: u8, plan: Plan, pins: Pins<P>) -> Self {
-        Self { address, plan: Some(plan), pins }
-    }
-
-    /// Opens the chip, setting it up first if that was not done yet. What fails for all links is tried again at the next call.
-    pub fn open<I: I2c>(&mut self, bus: I, delay: &mut impl DelayNs) -> Result<Deserializer<I>, GmslError> {
-        let Some(plan) = &self.plan else { return Deserializer::identify(bus, self.address) };
-        let (chip, done) = bring_up(bus, self.address, plan, &mut self.pins, delay)?;
-        for (link, come) in Link::ALL.into_iter().zip(&done.links) {
-            match come {
-                Some(Ok(())) => log::info!("GMSL link {link} of the {} is up", done.model.name()),
-                Some(Err(e)) => log::error!("GMSL link {link} of the {} stays dark: {e}", done.model.name()),
-                None => {}
-            }
-        }
-        self.plan = None;
-        Ok(chip)
-    }
-}
-
 /// Carries the plan out. What fails for all links is the error; what fails for one is in its result.
 pub fn bring_up<I: I2c, P: OutputPin, D: DelayNs>(
     bus: I,
@@ -160,11 +133,30 @@ pub fn bring_up<I: I2c, P: OutputPin, D: DelayNs>(
     }
     delay.delay_ms(AWAKE_MS);
     let mut chip = Deserializer::identify(bus, address)?;
-    reset(&mut chip, delay)?;
+    let links = set_up(&mut chip, plan, pins, delay)?;
+    let model = chip.model();
+    Ok((chip, Done { model, links }))
+}
+
+/// What came of each planned link.
+pub(super) type Links = [Option<Result<(), GmslError>>; 4];
+
+/// All of it, from the chip's reset on: whatever ran stops.
+pub(super) fn set_up<I: I2c, P: OutputPin, D: DelayNs>(
+    chip: &mut Deserializer<I>,
+    plan: &Plan,
+    pins: &mut Pins<P>,
+    delay: &mut D,
+) -> Result<Links, GmslError> {
+    let address = chip.address;
+    for link in planned(plan) {
+        power(pins, link, true)?;
+    }
+    reset(chip, delay)?;
 
     let mut links = [const { None }; 4];
     for (link, module) in modules(plan) {
-        let come = one(&mut chip, link, module, delay);
+        let come = one(chip, link, module, 0, delay);
         if come.is_err() {
             power(pins, link, false)?;
         }
@@ -172,38 +164,75 @@ pub fn bring_up<I: I2c, P: OutputPin, D: DelayNs>(
     }
     let up = |links: &[Option<Result<(), GmslError>>; 4], link: Link| matches!(links[link.index()], Some(Ok(())));
     for (link, module) in modules(plan).filter(|(link, _)| up(&links, *link)) {
-        route(&mut chip, link, module, plan.csi)?;
+        route(chip, link, module, plan.csi)?;
     }
-    output(&mut chip, plan.csi)?;
+    output(chip, plan.csi)?;
 
     let mask = modules(plan).filter(|(link, _)| up(&links, *link)).fold(0, |mask, (link, _)| mask | bit(link));
-    enable(&mut chip, mask)?;
+    enable(chip, mask, mask)?;
     for (link, _) in modules(plan).filter(|(link, _)| mask & bit(*link) != 0) {
-        if let Err(e) = wait_for_lock(&mut chip, link, delay) {
+        if let Err(e) = wait_for_lock(chip, link, delay) {
             power(pins, link, false)?;
             links[link.index()] = Some(Err(e));
         }
     }
     chip.registers.write_checked(address, des::PIPES, mask)?;
     chip.registers.update(address, des::CSI, des::CSI_ON, des::CSI_ON)?;
-    let model = chip.model();
-    Ok((chip, Done { model, links }))
+    Ok(links)
+}
+
+/// Tries one link of a chip that was set up, beside the `running` ones (a mask), which notice nothing. What fails for all is the
+/// outer error; a link that stays dark is switched off again.
+pub(super) fn try_again<I: I2c, P: OutputPin, D: DelayNs>(
+    chip: &mut Deserializer<I>,
+    plan: &Plan,
+    link: Link,
+    running: u8,
+    pins: &mut Pins<P>,
+    delay: &mut D,
+) -> Result<Result<(), GmslError>, GmslError> {
+    let Some(module) = plan.modules[link.index()] else { return Ok(Ok(())) };
+    let address = chip.address;
+    power(pins, link, true)?;
+    // As long as the chip's reset leaves it when all come up.
+    delay.delay_ms(RESET_MS);
+    let come = one(chip, link, module, running, delay);
+    let come = come.and_then(|()| route(chip, link, module, plan.csi));
+    if let Err(e) = come {
+        power(pins, link, false)?;
+        chip.registers.write_checked(address, des::LINKS, GMSL2 | running)?;
+        return Ok(Err(e));
+    }
+    chip.registers.update(address, des::PIPES, bit(link), bit(link))?;
+    Ok(Ok(()))
+}
+
+/// Whether a link is routed as [`set_up`] and [`try_again`] leave it. A chip that lost its supply has forgotten it.
+pub(super) fn routed<I: I2c>(chip: &mut Deserializer<I>, link: Link) -> Result<bool, GmslError> {
+    let map = des::MAP_ON + des::STEP * u16::from(link.number());
+    Ok(chip.registers.read(chip.address, map)? == ALL_MAPPINGS)
+}
+
+/// Whether a link's module answers at the address that it was given. One that was without power for a moment does not.
+pub(super) fn answers<I: I2c>(chip: &mut Deserializer<I>, plan: &Plan, link: Link) -> bool {
+    let module = plan.modules[link.index()];
+    module.is_some_and(|m| chip.registers.read(m.address, ser::ID).is_ok_and(|id| ser::IDS.contains(&id)))
 }
 
 fn modules(plan: &Plan) -> impl Iterator<Item = (Link, Module)> {
     Link::ALL.into_iter().zip(plan.modules).filter_map(|(link, module)| Some((link, module?)))
 }
 
-fn planned(plan: &Plan) -> impl Iterator<Item = Link> {
+pub(super) fn planned(plan: &Plan) -> impl Iterator<Item = Link> {
     modules(plan).map(|(link, _)| link)
 }
 
-fn bit(link: Link) -> u8 {
+pub(super) fn bit(link: Link) -> u8 {
     1 << link.number()
 }
 
 /// Addresses that would collide, and what the chip has not.
-fn check(deserializer: u8, plan: &Plan) -> Result<(), GmslError> {
+pub(super) fn check(deserializer: u8, plan: &Plan) -> Result<(), GmslError> {
     let wrong = |why: String| Err(GmslError::Plan(why));
     let mut taken = vec![deserializer, ser::ADDRESS];
     for (link, module) in modules(plan) {
@@ -245,10 +274,10 @@ fn reset<I: I2c>(chip: &mut Deserializer<I>, delay: &mut impl DelayNs) -> Result
     chip.registers.write_checked(address, des::RATE_CD, des::RATE_6G)
 }
 
-/// Only these links are heard; they start afresh.
-fn enable<I: I2c>(chip: &mut Deserializer<I>, mask: u8) -> Result<(), GmslError> {
-    chip.registers.write_checked(chip.address, des::LINKS, 0xF0 | mask)?;
-    chip.registers.write(chip.address, des::ONE_SHOT, mask)
+/// Only the links of `heard` are heard; those of `afresh` start afresh.
+fn enable<I: I2c>(chip: &mut Deserializer<I>, heard: u8, afresh: u8) -> Result<(), GmslError> {
+    chip.registers.write_checked(chip.address, des::LINKS, GMSL2 | heard)?;
+    chip.registers.write(chip.address, des::ONE_SHOT, afresh)
 }
 
 fn wait_for_lock<I: I2c>(chip: &mut Deserializer<I>, link: Link, delay: &mut impl DelayNs) -> Result<(), GmslError> {
@@ -261,14 +290,16 @@ fn wait_for_lock<I: I2c>(chip: &mut Deserializer<I>, link: Link, delay: &mut imp
     if chip.locked(link)? { Ok(()) } else { Err(GmslError::NoLock { link, waited_ms: LOCK_MS }) }
 }
 
-/// One module alone on the bus: an address of its own, then its pipe and its sensor.
+/// One module, alone on the bus but for those `running` at addresses of their own: an address of its own, then its pipe and its
+/// sensor.
 fn one<I: I2c>(
     chip: &mut Deserializer<I>,
     link: Link,
     module: Module,
+    running: u8,
     delay: &mut impl DelayNs,
 ) -> Result<(), GmslError> {
-    enable(chip, bit(link))?;
+    enable(chip, running | bit(link), bit(link))?;
     wait_for_lock(chip, link, delay)?;
     let registers = &mut chip.registers;
     // One that kept its power since an earlier time has its address already.
@@ -312,7 +343,7 @@ fn route<I: I2c>(chip: &mut Deserializer<I>, link: Link, module: Module, csi: Cs
     }
     let controllers = (0..3).fold(0, |value, n| value | csi.controller << (2 * n));
     registers.update(address, des::MAP_CONTROLLER + base, 0x3F, controllers)?;
-    registers.write_checked(address, des::MAP_ON + base, 0b111)
+    registers.write_checked(address, des::MAP_ON + base, ALL_MAPPINGS)
 }
 
 /// Lanes and rate.

@@ -57,6 +57,8 @@ pub(super) struct Chips {
     script: Vec<(u64, Event)>,
     /// Transfers that fail from now on.
     pub(super) refuse: u32,
+    /// Transfers that are let through; all later ones fail.
+    pub(super) refuse_after: Option<u32>,
     /// Registers of the deserializer that were written, in order.
     pub(super) written: Vec<(u8, u16, u8)>,
     /// Id registers, 0x000D and 0x004A.
@@ -85,6 +87,7 @@ impl World {
             line: plugged.map(|p| if p { 2 } else { 3 }),
             script: Vec::new(),
             refuse: 0,
+            refuse_after: None,
             written: Vec::new(),
             id,
         })))
@@ -264,6 +267,11 @@ impl I2c for Bus {
         if chips.refuse > 0 {
             chips.refuse -= 1;
             return Err(nobody);
+        }
+        match &mut chips.refuse_after {
+            Some(0) => return Err(nobody),
+            Some(left) => *left -= 1,
+            None => {}
         }
         let modules = if address == DESERIALIZER { Vec::new() } else { chips.heard(address) };
         if !chips.answers() || (address != DESERIALIZER && modules.is_empty()) {

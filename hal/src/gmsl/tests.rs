@@ -3,9 +3,10 @@
 use embedded_hal::digital::OutputPin;
 use embedded_hal::i2c::I2c;
 
-use super::bring_up::{Csi, Module, Pins, Plan, SetUp, Starter, bring_up};
+use super::bring_up::{Csi, Module, Pins, Plan, SetUp, bring_up};
 use super::deserializer::{Deserializer, Model};
-use super::model::{DESERIALIZER, Event, Pin, World};
+use super::model::{Bus, DESERIALIZER, Event, Pin, World};
+use super::starter::Starter;
 use super::{GmslError, Line, Link};
 
 fn plan(links: &[usize]) -> Plan {
@@ -23,7 +24,7 @@ fn pins(world: &World) -> Pins<Pin> {
 }
 
 /// The world with everything up.
-fn running(links: &[usize]) -> (World, Deserializer<super::model::Bus>) {
+fn running(links: &[usize]) -> (World, Deserializer<Bus>) {
     let world = World::new([true; 4]);
     let (chip, done) =
         bring_up(world.bus(), DESERIALIZER, &plan(links), &mut pins(&world), &mut world.clone()).unwrap();
@@ -175,6 +176,160 @@ impl<I: I2c<Error = embedded_hal::i2c::ErrorKind>> I2c for Failing<I> {
             }
             None => Err(embedded_hal::i2c::ErrorKind::NoAcknowledge(embedded_hal::i2c::NoAcknowledgeSource::Address)),
         }
+    }
+}
+
+/// A chip that MOS keeps up, and a reading a second.
+struct Kept {
+    world: World,
+    starter: Starter<Pin>,
+    chip: Deserializer<Bus>,
+}
+
+impl Kept {
+    fn new(plugged: [bool; 4], links: &[usize]) -> Self {
+        let world = World::new(plugged);
+        let mut starter = Starter::new(DESERIALIZER, plan(links), pins(&world));
+        let chip = starter.open(world.bus(), &mut world.clone()).unwrap();
+        world.chips().written.clear();
+        Self { world, starter, chip }
+    }
+
+    /// As the watch does it.
+    fn reading(&mut self) -> Result<(), GmslError> {
+        self.world.pass(1000);
+        let states = self.chip.states()?;
+        self.starter.tend(&mut self.chip, &states, &mut self.world.clone())
+    }
+
+    /// Readings until something is written, at most so many.
+    fn until_tried(&mut self, most: u32) -> Option<u32> {
+        self.world.chips().written.clear();
+        (1..=most).find(|_| {
+            self.reading().unwrap();
+            !self.world.chips().written.is_empty()
+        })
+    }
+
+    fn locks(&mut self) -> [bool; 4] {
+        self.chip.states().unwrap().map(|s| s.lock && s.video_lock)
+    }
+}
+
+/// G5, G6.
+#[test]
+fn a_dark_link_is_tried_again_ever_more_rarely_and_the_others_do_not_notice() {
+    let mut kept = Kept::new([true, false, true, false], &[0, 1, 2]);
+    assert_eq!(kept.locks(), [true, false, true, false]);
+    let told = kept.starter.dark();
+    assert!(told[1].as_ref().unwrap().contains("no lock within 200 ms"), "{told:?}");
+    assert!(told[1].as_ref().unwrap().ends_with("attempts so far: 1, the next one is in about 2 s"), "{told:?}");
+    assert!([0, 2, 3].iter().all(|l| told[*l].is_none()), "{told:?}");
+    // What a camera loses by an attempt: its lock, or its address.
+    let waits: Vec<u32> = (0..8)
+        .map(|_| {
+            let waited = kept.until_tried(100).unwrap();
+            let (restarts, resets): (Vec<_>, Vec<_>) = {
+                let written = kept.world.chips().written.clone();
+                let to =
+                    |register| written.iter().filter(|w| w.0 == DESERIALIZER && w.1 == register).map(|w| w.2).collect();
+                (to(0x0018), to(0x0013))
+            };
+            assert_eq!((restarts, resets.len()), (vec![0b0010], 0), "only the dark link");
+            assert_eq!(kept.locks(), [true, false, true, false]);
+            assert!(!kept.world.powered(1), "dark without power again (G3)");
+            waited
+        })
+        .collect();
+    assert_eq!(waits, [2, 4, 8, 16, 32, 64, 64, 64]);
+    // Somebody plugs it in.
+    kept.world.at(0, Event::Plug(1));
+    kept.until_tried(100).unwrap();
+    kept.world.pass(100);
+    assert_eq!(kept.locks(), [true, true, true, false]);
+    assert_eq!((kept.world.serializer(1, 0) >> 1, kept.starter.dark()), (0x45, [const { None }; 4]));
+    assert_eq!(kept.until_tried(100), None, "nothing more to do");
+}
+
+#[test]
+fn when_no_link_runs_the_chip_is_set_up_as_a_whole() {
+    let mut kept = Kept::new([false; 4], &[0, 3]);
+    assert_eq!(kept.starter.dark().map(|d| d.is_some()), [true, false, false, true]);
+    kept.world.at(0, Event::Plug(3));
+    assert_eq!(kept.until_tried(100), Some(2));
+    kept.world.pass(100);
+    assert_eq!(kept.locks(), [false, false, false, true]);
+    assert!(kept.world.chips().written.contains(&(DESERIALIZER, 0x0013, 0x40)));
+    kept.world.at(0, Event::Plug(0));
+    assert_eq!(kept.until_tried(100), Some(4));
+    assert!(!kept.world.chips().written.contains(&(DESERIALIZER, 0x0013, 0x40)), "not while another runs (G6)");
+    kept.world.pass(100);
+    assert_eq!(kept.locks(), [true, false, false, true]);
+}
+
+/// A cable that was pulled, a module that lost its power so shortly that nobody saw it, a chip that lost its supply.
+#[test]
+fn a_link_that_ran_is_set_up_again_when_it_was_lost() {
+    let mut kept = Kept::new([true; 4], &[0, 1]);
+    assert_eq!(kept.until_tried(10), None);
+    kept.world.at(0, Event::LoseLock(0));
+    assert_eq!(kept.until_tried(10), None, "a short loss heals by itself");
+
+    kept.world.at(0, Event::Unplug(1));
+    assert_eq!(kept.until_tried(20), Some(5));
+    assert!(kept.starter.dark()[1].as_ref().unwrap().contains("no lock"));
+    kept.world.at(0, Event::Plug(1));
+    assert_eq!(kept.until_tried(20), Some(2));
+    kept.world.pass(100);
+    assert_eq!((kept.locks(), kept.world.serializer(1, 0) >> 1), ([true, true, false, false], 0x45));
+
+    // Module 1 wakes at the common address, beside one that is about to be set up there.
+    let mut kept = Kept::new([true, true, false, false], &[0, 1, 2]);
+    kept.world.at(0, Event::Plug(2));
+    kept.world.bus().write(0x45, &[0x00, 0x00, 0x80]).unwrap();
+    for _ in 0..10 {
+        kept.reading().unwrap();
+    }
+    kept.world.pass(100);
+    assert_eq!((kept.locks(), kept.starter.dark()), ([true, true, true, false], [const { None }; 4]));
+    assert_eq!([0, 1, 2].map(|l| kept.world.serializer(l, 0) >> 1), [0x44, 0x45, 0x46]);
+
+    // The chip forgets everything, as after a dip of its supply.
+    let mut bus = kept.world.bus();
+    bus.write(DESERIALIZER, &[0x00, 0x13, 0x40]).unwrap();
+    kept.world.pass(200);
+    assert_eq!(kept.until_tried(20), Some(1));
+    kept.world.pass(100);
+    assert_eq!((kept.locks(), kept.starter.dark()), ([true, true, true, false], [const { None }; 4]));
+}
+
+/// G4, G5: an attempt that breaks off anywhere counts as one, and the next one heals what it left.
+#[test]
+fn attempts_that_break_off_wait_too_and_heal() {
+    for good in 0..60u32 {
+        let mut kept = Kept::new([true, false, true, false], &[0, 1, 2]);
+        kept.world.at(0, Event::Plug(1));
+        kept.reading().unwrap();
+        kept.world.pass(1000);
+        let states = kept.chip.states().unwrap();
+        kept.world.chips().refuse_after = Some(good);
+        let broken = kept.starter.tend(&mut kept.chip, &states, &mut kept.world.clone());
+        kept.world.chips().refuse_after = None;
+        if let Err(e) = &broken {
+            assert!(e.to_string().contains("no acknowledge"), "{e}");
+            // As the watch does after a failed transfer.
+            kept.chip = kept.starter.open(kept.world.bus(), &mut kept.world.clone()).unwrap();
+        }
+        for _ in 0..12 {
+            kept.reading().unwrap();
+        }
+        kept.world.pass(100);
+        assert_eq!(
+            kept.locks(),
+            [true, true, true, false],
+            "after {good} transfers: {broken:?} {:?}",
+            kept.starter.dark()
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one reader of a deserializer's counters: asks it once a second and adds up.
 //!
 //! Promises that what it tells only grows (G2), also while the chip does not answer, and that asking it never touches the bus.
-//! Never writes (G1).
+//! Never writes (G1); whom it calls after each reading may, where the chip is ours (see [`super::starter`]).
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,6 +15,35 @@ use crate::media::LensId;
 
 /// How often. The counters stop at 255, so a bad link is known as bad, not by how much.
 const PERIOD: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
+
+/// How a watch reaches its chip.
+pub trait Reach: Send + 'static {
+    /// The chip's bus.
+    type Bus: I2c;
+
+    /// Opens it; called again after a transfer that failed.
+    fn open(&mut self) -> Result<Deserializer<Self::Bus>, GmslError>;
+
+    /// Called after each reading with what it showed.
+    fn tend(&mut self, chip: &mut Deserializer<Self::Bus>, states: &[LinkState; 4]) -> Result<(), GmslError> {
+        let _ = (chip, states);
+        Ok(())
+    }
+
+    /// Why each link is dark that should run.
+    fn dark(&self) -> [Option<String>; 4] {
+        [const { None }; 4]
+    }
+}
+
+/// A chip that is only read.
+impl<I: I2c, F: FnMut() -> Result<Deserializer<I>, GmslError> + Send + 'static> Reach for F {
+    type Bus = I;
+
+    fn open(&mut self) -> Result<Deserializer<I>, GmslError> {
+        self()
+    }
+}
 
 /// What is known of a deserializer's links.
 #[derive(Debug, Default)]
@@ -56,6 +85,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     links: [LinkReport; 4],
+    /// Why each is dark that should run.
+    dark: [Option<String>; 4],
     /// Why the links are not known at present.
     trouble: Option<String>,
     readings: u64,
@@ -76,12 +107,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches a chip that `open` reaches; what fails is tried again at the next reading.
-    pub fn start<I: I2c>(
-        mut open: impl FnMut() -> Result<Deserializer<I>, GmslError> + Send + 'static,
-    ) -> std::io::Result<Self> {
+    /// Watches a chip; what fails is tried again at the next reading.
+    pub fn start(mut reach: impl Reach) -> std::io::Result<Self> {
         let trouble = Some("not asked yet".to_owned());
-        let state = State { links: Default::default(), trouble, readings: 0, stopping: false };
+        let (links, dark) = Default::default();
+        let state = State { links, dark, trouble, readings: 0, stopping: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let watched = shared.clone();
         let run = move || {
@@ -89,11 +119,17 @@ impl Watch {
             loop {
                 let read = match chip.take() {
                     Some(chip) => Ok(chip),
-                    None => open(),
+                    None => reach.open(),
                 };
-                let read = read.and_then(|mut open| poll(&mut open, &mut totals).map(|()| chip = Some(open)));
+                let read = read.and_then(|mut open| {
+                    poll(&mut open, &mut totals)?;
+                    reach.tend(&mut open, &totals.links.map(|link| link.state))?;
+                    chip = Some(open);
+                    Ok(())
+                });
                 let mut state = watched.lock();
                 state.links = totals.links;
+                state.dark = reach.dark();
                 state.trouble = read.err().map(|e| e.to_string());
                 state.readings += 1;
                 watched.changed.notify_all();
@@ -111,6 +147,11 @@ impl Watch {
     pub fn report(&self, link: Link) -> Result<LinkReport, String> {
         let state = self.shared.lock();
         state.trouble.clone().map_or(Ok(state.links[link.index()]), Err)
+    }
+
+    /// Why a link is dark that should run.
+    pub fn dark(&self, link: Link) -> Option<String> {
+        self.shared.lock().dark[link.index()].clone()
     }
 
     /// Waits for a reading that began after the call.
@@ -174,6 +215,10 @@ impl GmslLink for PlacedLink {
 
     fn report(&self) -> Result<LinkReport, String> {
         self.watch.as_ref().map_err(Clone::clone)?.report(self.place.link)
+    }
+
+    fn dark(&self) -> Option<String> {
+        self.watch.as_ref().ok()?.dark(self.place.link)
     }
 }
 
