@@ -9,7 +9,7 @@
 //! the arrivals and not one that was set, and is caught up with piece by piece.
 //!
 //! Invariants:
-//! 1. The first unit of a source is placed at its arrival.
+//! 1. The first unit of a source is placed at its arrival, or where [`Timeline::anchor`] says.
 //! 2. Units of one track that are ordered in media time are ordered in the result, across corrections, and units on both
 //!    sides of a jump are ordered as they came.
 //! 3. Media time is shrunk by at most [`CATCH_UP`] and stretched by at most [`DRIFT`], unless units come from the future by
@@ -104,6 +104,16 @@ impl Timeline {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Anchors `track`, of which nothing was placed yet: its media time `media`, that arrived at `arrival`, is `at`.
+    pub fn anchor(&mut self, track: usize, media: i64, at: Mono, arrival: Mono) {
+        if self.tracks.len() <= track {
+            self.tracks.resize_with(track + 1, || None);
+        }
+        let clock = Ok(Clock::anchored(media, at.0));
+        let late = arrival.since(at);
+        self.tracks[track].get_or_insert(Track { clock, media, placed: i64::MIN, late, jumped: None });
     }
 
     /// Places a unit of `track` with media time `media` (ns, any origin) that arrived at `arrival`.

@@ -2,7 +2,7 @@
 //! camera goes on, and the troubled one is recorded again when it can be.
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mos_tests::camera::Camera;
 use mos_tests::daemon::{Daemon, Setup, span};
@@ -90,4 +90,23 @@ fn a_silent_camera_is_given_up_and_asked_again() {
     camera.go_on();
     wait_for("footage after the silence", LONG, || (footage(&daemon, "road") > stalled + 1.0).then_some(()));
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+}
+
+#[test]
+fn what_a_slow_server_gathered_is_recorded_at_the_time_of_its_capture() {
+    let stream = Stream::get(Kind::H264B3);
+    let gathered = Duration::from_secs(4);
+    let camera = Camera::slow(std::slice::from_ref(&stream), gathered);
+    let setup = Setup::new().storage("segment_seconds", "2").camera("road", &camera.url(0));
+    let daemon = setup.start();
+    let segments = daemon.await_closed("road", 2, LONG);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
+    let ahead = wall - mos_tests::monotonic_ns() as i64 / 1000;
+    let first = segments.first().unwrap();
+    let number = u64::from(assert_pictures(&daemon.file(first), &stream)[0]);
+    let sent = camera.sent(0).into_iter().find(|s| s.number % u64::from(stream.frames) == number).unwrap();
+    // It would be as late as the server was slow, if its arrival counted.
+    let late = first["start_ts"].as_i64().unwrap() - (sent.capture_ns as i64 / 1000 + ahead);
+    assert!(late.abs() < gathered.as_micros() as i64 / 2, "recorded {} ms late", late / 1000);
+    assert_tiled(&segments, &daemon.gaps("road"), 0.05);
 }

@@ -1,8 +1,9 @@
 //! A test camera over RTSP: starts the `rtsp_camera` program and reads what it says it sent.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use crate::proc::Process;
 use crate::streams::Stream;
@@ -43,6 +44,12 @@ impl Camera {
         Self::start(paths(streams), false, 0)
     }
 
+    /// The same, but it thinks about each request to play for `slow`, and then sends what it gathered meanwhile.
+    #[must_use]
+    pub fn slow(streams: &[Stream], slow: Duration) -> Self {
+        Self::start_with(paths(streams), false, 0, slow)
+    }
+
     /// A camera without password that serves these MP4 files.
     #[must_use]
     pub fn of_files(files: &[PathBuf]) -> Self {
@@ -56,10 +63,17 @@ impl Camera {
     }
 
     fn start(files: Vec<PathBuf>, login: bool, port: u16) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_with(files, login, port, Duration::ZERO)
+    }
+
+    fn start_with(files: Vec<PathBuf>, login: bool, port: u16, slow: Duration) -> Self {
+        // In memory where possible: a camera does not wait for the disk that the recorder under test keeps busy.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let log = folder.path().join("sent");
         let mut command = Command::new(crate::binary("rtsp_camera"));
         command.arg("--log").arg(&log).args(["--port", &port.to_string()]);
+        command.args(["--slow", &slow.as_millis().to_string()]);
         if login {
             command.args(["--user", USER, "--password", PASSWORD]);
         }

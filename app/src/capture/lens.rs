@@ -234,6 +234,7 @@ impl Lens {
 
     fn connect(&mut self, openers: &Openers, now: Mono) {
         self.opened += 1;
+        self.intake.opened(now);
         let tally = Arc::clone(&self.tally);
         let sink =
             Arc::new(LensSink::new(Arc::clone(&self.intake), tally, Arc::clone(&self.clock), Arc::clone(&self.bell)));

@@ -258,7 +258,8 @@ fn k3_a_source_that_breaks_off_says_so_in_order_and_nothing_follows_it() {
     rig.unit(0);
     let mut items = VecDeque::new();
     rig.intakes[0].take(&mut items);
-    assert_eq!(items.len(), 11);
+    assert_eq!(items.len(), 12);
+    assert!(matches!(items.front(), Some(Item::Opened(_))));
     assert!(matches!(items.back(), Some(Item::Down { cause: GapCause::CameraBrokeOff, .. })));
     rig.service.step();
     assert_eq!(rig.state(0), CaptureState::BackingOff);

@@ -2,7 +2,8 @@
 //!
 //! Promises (A1) that covered spans and emitted gaps follow one another without hole or overlap from the start of the run
 //! to its last moment accounted for, and (A2) that a long absence is put on record in pieces while it lasts, so that a
-//! power cut in the middle of it does not turn a dead camera into a power loss. Pure: times in, gaps out.
+//! power cut in the middle of it does not turn a dead camera into a power loss. While a source is being opened nothing is
+//! added, for what it delivers first may have been captured since. Pure: times in, gaps out.
 
 use mos_hal::clock::Mono;
 
@@ -12,6 +13,8 @@ use crate::archive::gaps::{Gap, GapCause};
 /// record ends that much before now.
 const LATE_UP: i64 = 2_000_000_000;
 const LATE_DOWN: i64 = 250_000_000;
+/// What a source delivers at first may have been captured since it was opened; later than this it does not begin.
+const OPENING: i64 = 12_000_000_000;
 /// No frame is captured so much before another that is decoded before it.
 const REORDERED: i64 = 1_000_000_000;
 /// Longest piece of an absence put on record while it lasts.
@@ -27,14 +30,23 @@ pub struct Absence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Covered { until: Mono },
-    Absent { begun: Mono, since: Mono, cause: GapCause, down: bool },
+    Absent { begun: Mono, since: Mono, cause: GapCause, source: Source },
+}
+
+/// What is known of the source of an absent lens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Up,
+    Down,
+    /// It is being opened since then.
+    Opened(Mono),
 }
 
 impl Absence {
     /// A lens without footage since `start`, because it is starting.
     #[must_use]
     pub fn starting(start: Mono) -> Self {
-        let state = State::Absent { begun: start, since: start, cause: GapCause::Starting, down: false };
+        let state = State::Absent { begun: start, since: start, cause: GapCause::Starting, source: Source::Up };
         Self { state, gaps: Vec::new() }
     }
 
@@ -59,7 +71,7 @@ impl Absence {
     pub fn hole(&mut self, from: Option<Mono>, cause: GapCause) {
         if let State::Covered { until } = self.state {
             let since = from.map_or(until, |f| f.min(until).max(Mono(until.0.saturating_sub(REORDERED))));
-            self.state = State::Absent { begun: since, since, cause, down: false };
+            self.state = State::Absent { begun: since, since, cause, source: Source::Up };
         }
     }
 
@@ -71,7 +83,7 @@ impl Absence {
         }
         match self.state {
             State::Absent { since, .. } if since <= from => {}
-            _ => self.state = State::Absent { begun: from, since: from, cause, down: false },
+            _ => self.state = State::Absent { begun: from, since: from, cause, source: Source::Up },
         }
     }
 
@@ -85,32 +97,43 @@ impl Absence {
     pub fn down(&mut self, at: Mono, cause: GapCause) {
         match self.state {
             State::Covered { until } => {
-                self.state = State::Absent { begun: until, since: until, cause, down: true };
+                self.state = State::Absent { begun: until, since: until, cause, source: Source::Down };
             }
             State::Absent { begun, since, cause: old, .. } => {
                 let at = if old == cause { since } else { at.max(since) };
                 self.emit(since, at, old);
-                self.state = State::Absent { begun, since: at, cause, down: true };
+                self.state = State::Absent { begun, since: at, cause, source: Source::Down };
             }
+        }
+    }
+
+    /// A source is being opened from `at` on; nothing that it delivers was captured before.
+    pub fn opened(&mut self, at: Mono) {
+        if let State::Absent { source, .. } = &mut self.state {
+            *source = Source::Opened(at);
         }
     }
 
     /// Puts a piece of a lasting absence on record if one is due.
     pub fn keep_record(&mut self, now: Mono) {
-        let State::Absent { begun, since, cause, down } = self.state else { return };
-        let end = Mono(now.0 - if down { LATE_DOWN } else { LATE_UP });
+        let State::Absent { begun, since, cause, source } = self.state else { return };
+        let end = match source {
+            Source::Opened(at) if now.since(at) <= OPENING => at.min(Mono(now.0 - LATE_DOWN)),
+            Source::Up | Source::Opened(_) => Mono(now.0 - LATE_UP),
+            Source::Down => Mono(now.0 - LATE_DOWN),
+        };
         let due = (end.since(begun) / 8).clamp(1, PIECE_MAX);
         if end.since(since) >= due {
             self.emit(since, end, cause);
-            self.state = State::Absent { begun, since: end, cause, down };
+            self.state = State::Absent { begun, since: end, cause, source };
         }
     }
 
     /// The run ends at `at`: whatever is open is put on record.
     pub fn finish(&mut self, at: Mono) {
-        if let State::Absent { begun, since, cause, down } = self.state {
+        if let State::Absent { begun, since, cause, source } = self.state {
             self.emit(since, at, cause);
-            self.state = State::Absent { begun, since: at.max(since), cause, down };
+            self.state = State::Absent { begun, since: at.max(since), cause, source };
         }
     }
 
@@ -190,6 +213,23 @@ mod tests {
                 (18, 25, GapCause::PacketLoss)
             ]
         );
+    }
+
+    #[test]
+    fn a1_what_an_opened_source_captured_first_is_in_no_gap() {
+        let mut a = Absence::starting(Mono(0));
+        a.footage_from(Mono(0));
+        a.footage_to(Mono(S));
+        a.down(Mono(2 * S), GapCause::CameraBrokeOff);
+        a.keep_record(Mono(30 * S));
+        a.opened(Mono(30 * S));
+        for half in 60..80 {
+            a.keep_record(Mono(half * S / 2));
+        }
+        // The server took its time, and all that was captured since the connection comes at once.
+        a.footage_from(Mono(31 * S));
+        let got: Vec<_> = a.take().iter().map(|g| (g.start.0, g.end.0)).collect();
+        assert_eq!(got, [(S, 31 * S)]);
     }
 
     #[test]

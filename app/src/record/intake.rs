@@ -34,6 +34,8 @@ pub enum Item {
         /// Since when that reason holds.
         at: Mono,
     },
+    /// A source is being opened since then; nothing that it delivers was captured before.
+    Opened(Mono),
     /// Units were dropped here because the writer was too slow; what follows starts at an entry point.
     Dropped {
         /// How many.
@@ -114,10 +116,14 @@ impl Intake {
     pub fn down(&self, cause: GapCause, at: Mono) {
         let mut s = self.lock();
         let repeated = matches!(s.queue.back(), Some(Item::Down { cause: c, .. }) if *c == cause);
-        let markers = s.queue.iter().rev().take_while(|i| !matches!(i, Item::Unit(_))).count();
-        if !s.closed && !repeated && markers < MARKER_LIMIT {
-            s.queue.push_back(Item::Down { cause, at });
+        if !repeated {
+            s.mark(Item::Down { cause, at });
         }
+    }
+
+    /// Notes that a source is being opened.
+    pub fn opened(&self, at: Mono) {
+        self.lock().mark(Item::Opened(at));
     }
 
     /// Notes pictures that the source left out; they count as captured. May come before units that were captured earlier.
@@ -183,6 +189,13 @@ fn cost(unit: &AccessUnit) -> usize {
 }
 
 impl State {
+    fn mark(&mut self, item: Item) {
+        let markers = self.queue.iter().rev().take_while(|i| !matches!(i, Item::Unit(_))).count();
+        if !self.closed && markers < MARKER_LIMIT {
+            self.queue.push_back(item);
+        }
+    }
+
     fn admit(&mut self, unit: AccessUnit, limit: usize) {
         let need = cost(&unit);
         if self.awaiting_entry && !is_entry(unit.kind) {
@@ -239,7 +252,7 @@ impl State {
                     self.counters.dropped += left_out.pictures;
                     note_dropped(&mut kept, Some(left_out.from), left_out.pictures);
                 }
-                down @ Item::Down { .. } => kept.push_back(down),
+                mark @ (Item::Down { .. } | Item::Opened(_)) => kept.push_back(mark),
             }
         }
         for item in kept.into_iter().rev() {
@@ -305,6 +318,7 @@ mod tests {
             .map(|i| match i {
                 Item::Unit(u) => format!("{:?}{}", u.kind, u.pts.unwrap().0 / 40_000_000),
                 Item::Down { cause, .. } => format!("{cause:?}"),
+                Item::Opened(at) => format!("+{}", at.0),
                 Item::Dropped { units, from } => format!("-{units}@{}", from.unwrap().0 / 40_000_000),
                 Item::LeftOut(l) => format!("!{}@{}", l.pictures, l.from.0 / 40_000_000),
             })
@@ -420,7 +434,7 @@ mod tests {
                         units += 1;
                     }
                     Item::Dropped { units, .. } => { lost += *units; must_enter = true; }
-                    Item::Down { .. } | Item::LeftOut(_) => {}
+                    Item::Down { .. } | Item::Opened(_) | Item::LeftOut(_) => {}
                 }
             }
             prop_assert_eq!(units + lost, plan.len() as u64);

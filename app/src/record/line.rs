@@ -153,6 +153,7 @@ impl Line {
                     self.audio_times.source_changed();
                     self.await_entry();
                 }
+                Item::Opened(at) => self.absence.opened(at),
                 Item::Dropped { units, from } => {
                     self.dropped_before += units;
                     self.release_held();

@@ -15,12 +15,14 @@ use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParameters, Vide
 use tokio_stream::StreamExt;
 use url::Url;
 
+use self::opening::{Opening, PROBE, Raw};
 use super::outlet::Outlet;
 use crate::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
 use crate::source::{Credentials, LensSource, SourceError};
 use crate::timeline::Timeline;
 
+mod opening;
 mod reactor;
 
 /// How long a camera may take from the connection attempt to its agreement to play.
@@ -80,6 +82,7 @@ impl Camera {
     /// Runs one session to its end and says why it ended. `busy` keeps the thread from resting.
     async fn run(&self, busy: reactor::Busy) -> SourceError {
         let mut busy = Some(busy);
+        let opened = self.outlet.clock.mono();
         let mut described = pin!(tokio::time::timeout(HANDSHAKE, self.set_up()));
         let described = if let Ok(described) = tokio::time::timeout(PROMPT, &mut described).await {
             described
@@ -102,14 +105,32 @@ impl Camera {
             Ok(frames) => frames,
             Err(e) => return self.outlet.unsupported(self.words(&e)),
         };
-        let mut receiver =
-            Receiver { outlet: &self.outlet, timeline: Timeline::new(), video: None, audio: None, damaged: false };
+        let mut receiver = Receiver {
+            outlet: &self.outlet,
+            opening: Some(Opening::new(opened)),
+            timeline: Timeline::new(),
+            video: None,
+            audio: None,
+            damaged: false,
+        };
         let mut errors = 0;
-        while let Some(item) = frames.next().await {
+        loop {
+            if receiver.opening.is_none() {
+                busy = None;
+            }
+            let next = if receiver.is_opening() {
+                tokio::time::timeout(PROBE, frames.next()).await
+            } else {
+                Ok(frames.next().await)
+            };
+            let Ok(next) = next else {
+                receiver.settle();
+                continue;
+            };
+            let Some(item) = next else { break };
             match item {
                 Ok(CodecItem::VideoFrame(frame)) if frame.stream_id() == tracks.video => {
                     errors = 0;
-                    busy = None;
                     receiver.video(frame, &frames.streams()[tracks.video]);
                 }
                 Ok(CodecItem::AudioFrame(frame)) if Some(frame.stream_id()) == tracks.audio => {
@@ -125,11 +146,13 @@ impl Camera {
                         log::debug!("{}: {}", self.outlet.what, self.words(&e));
                     }
                     if errors >= HOPELESS {
+                        receiver.settle();
                         return self.outlet.broken(self.words(&e));
                     }
                 }
             }
         }
+        receiver.settle();
         drop(busy);
         self.outlet.broken("the camera closed the connection")
     }
@@ -213,6 +236,8 @@ struct Tracks {
 /// Turns frames into access units.
 struct Receiver<'a> {
     outlet: &'a Outlet,
+    /// Until the media clock is anchored.
+    opening: Option<Opening>,
     timeline: Timeline,
     video: Option<Video>,
     audio: Option<Arc<TrackFormat>>,
@@ -239,12 +264,36 @@ impl Receiver<'_> {
         // Without parameter sets nothing can be decoded; they come with a keyframe.
         let Some(Video { codec, format }) = &self.video else { return };
         let (arrival, time) = (self.outlet.clock.mono(), frame.timestamp());
-        let pts = self.timeline.place(frame.stream_id(), nanos(time), arrival);
+        let track = frame.stream_id();
         let data = Bytes::from(frame.into_data());
         let kind = nal::classify(*codec, &data);
         let discontinuity = std::mem::take(&mut self.damaged);
         let format = Arc::clone(format);
-        self.outlet.unit(AccessUnit { format, kind, pts: Some(pts), duration: None, arrival, discontinuity, data });
+        let unit = AccessUnit { format, kind, pts: None, duration: None, arrival, discontinuity, data };
+        self.pass(Raw { track, media: nanos(time), unit });
+    }
+
+    /// Units are held.
+    fn is_opening(&self) -> bool {
+        self.opening.as_ref().is_some_and(|opening| !opening.is_empty())
+    }
+
+    fn pass(&mut self, raw: Raw) {
+        if let Some(opening) = &mut self.opening {
+            if opening.take(raw) {
+                self.settle();
+            }
+        } else {
+            let pts = self.timeline.place(raw.track, raw.media, raw.unit.arrival);
+            self.outlet.unit(AccessUnit { pts: Some(pts), ..raw.unit });
+        }
+    }
+
+    /// The opening is over.
+    fn settle(&mut self) {
+        if let Some(opening) = self.opening.take() {
+            opening.place(&mut self.timeline).for_each(|unit| self.outlet.unit(unit));
+        }
     }
 
     fn audio(&mut self, frame: &retina::codec::AudioFrame, stream: &Stream) {
@@ -258,15 +307,16 @@ impl Receiver<'_> {
         };
         let rate = i64::from(frame.timestamp().clock_rate().get());
         let duration = i64::from(frame.frame_length().get()) * 1_000_000_000 / rate;
-        self.outlet.unit(AccessUnit {
+        let unit = AccessUnit {
             format,
             kind: FrameKind::Audio,
-            pts: Some(self.timeline.place(frame.stream_id(), nanos(frame.timestamp()), arrival)),
+            pts: None,
             duration: u64::try_from(duration).ok(),
             arrival,
             discontinuity: frame.loss() > 0,
             data: Bytes::copy_from_slice(frame.data()),
-        });
+        };
+        self.pass(Raw { track: frame.stream_id(), media: nanos(frame.timestamp()), unit });
     }
 }
 

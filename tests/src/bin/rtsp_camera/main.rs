@@ -1,10 +1,10 @@
 //! A test camera: gst-rtsp-server that loops coded files with continuous timestamps, at the pace of a real camera.
 //!
-//! `rtsp_camera [--port N] [--user U --password P] [--log FILE] FILE…` serves each FILE as `/0`, `/1`… on loopback, with
+//! `rtsp_camera [--port N] [--user U --password P] [--log FILE] [--slow MS] FILE…` serves each FILE as `/0`, `/1`… on loopback, with
 //! Digest authentication if a user is given, and prints `port N` when it listens. The camera's time begins when the program
 //! starts and goes on whether anybody watches or not, so a client joins wherever the picture happens to be. Each access
 //! unit that was sent is appended to the log as `mount number capture_ns bytes` (`number` counts displayed frames since the start
-//! of the camera, `capture_ns` is CLOCK_MONOTONIC). Standard input takes `stall` and `go`; at its end the camera dies.
+//! of the camera, `capture_ns` is CLOCK_MONOTONIC). With `--slow` it takes its time over PLAY while pictures gather. Standard input takes `stall` and `go`; at its end the camera dies.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test rig fails by panicking")]
 
@@ -15,6 +15,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use gstreamer as gst;
 
@@ -23,11 +24,12 @@ struct Wanted {
     port: u16,
     login: Option<(String, String)>,
     log: Option<PathBuf>,
+    slow: Duration,
     files: Vec<PathBuf>,
 }
 
 fn wanted() -> Wanted {
-    let mut wanted = Wanted { port: 0, login: None, log: None, files: Vec::new() };
+    let mut wanted = Wanted { port: 0, login: None, log: None, slow: Duration::ZERO, files: Vec::new() };
     let (mut user, mut password) = (None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -36,6 +38,7 @@ fn wanted() -> Wanted {
             "--port" => wanted.port = value().parse().expect("--port wants a number"),
             "--user" => user = Some(value()),
             "--password" => password = Some(value()),
+            "--slow" => wanted.slow = Duration::from_millis(value().parse().expect("--slow wants milliseconds")),
             "--log" => wanted.log = Some(value().into()),
             _ => wanted.files.push(arg.into()),
         }
@@ -49,7 +52,7 @@ fn main() {
     let wanted = wanted();
     gst::init().expect("GStreamer starts");
     let footage: Vec<_> = wanted.files.iter().map(|file| Arc::new(footage::load(file))).collect();
-    let camera = Arc::new(serve::Camera::new(wanted.log.as_deref()));
+    let camera = Arc::new(serve::Camera::new(wanted.log.as_deref(), wanted.slow));
     let (main_loop, port) = serve::start(wanted.port, wanted.login.as_ref(), footage, &camera);
     println!("port {port}");
     std::io::stdout().flush().expect("the starter reads the port");

@@ -20,6 +20,8 @@ use crate::footage::{Footage, Track};
 /// What all mounts share.
 pub(crate) struct Camera {
     epoch: u64,
+    /// How long it thinks about a request to play, while pictures gather.
+    slow: Duration,
     log: Option<Mutex<File>>,
     /// While set, nothing is sent; connections stay open.
     pub(crate) stalled: AtomicBool,
@@ -27,9 +29,9 @@ pub(crate) struct Camera {
 
 impl Camera {
     /// A camera whose time begins now.
-    pub(crate) fn new(log: Option<&Path>) -> Self {
+    pub(crate) fn new(log: Option<&Path>, slow: Duration) -> Self {
         let log = log.map(|path| Mutex::new(File::create(path).expect("the log can be written")));
-        Self { epoch: mos_tests::monotonic_ns(), log, stalled: AtomicBool::new(false) }
+        Self { epoch: mos_tests::monotonic_ns(), slow, log, stalled: AtomicBool::new(false) }
     }
 
     fn sent(&self, mount: usize, number: u64, capture: u64, bytes: usize) {
@@ -61,6 +63,17 @@ pub(crate) fn start(
         auth.add_digest(user, password, &token);
         server.set_auth(Some(&auth));
     }
+    // Otherwise all clients wait while one media is prepared or torn down.
+    let threads = gst_rtsp_server::RTSPThreadPool::new();
+    threads.set_max_threads(-1);
+    server.set_thread_pool(Some(&threads));
+    let slow = camera.slow;
+    server.connect_client_connected(move |_, client| {
+        client.connect_pre_play_request(move |_, _| {
+            std::thread::sleep(slow);
+            gst_rtsp::RTSPStatusCode::Ok
+        });
+    });
     let main_loop = glib::MainLoop::new(None, false);
     // The source lives as long as the default main context.
     server.attach(None).expect("the port is free");
@@ -85,11 +98,18 @@ fn mount(i: usize, footage: Arc<Footage>, login: bool, camera: &Arc<Camera>) -> 
     let camera = camera.clone();
     factory.connect_media_configure(move |_, media| {
         let bin = media.element().downcast::<gst::Bin>().expect("media is a bin");
+        let gone = Arc::new(AtomicBool::new(false));
+        let going = gone.clone();
+        media.connect_unprepared(move |_| going.store(true, Ordering::SeqCst));
         for (t, track) in footage.tracks.iter().enumerate() {
             let source = bin.by_name(&format!("src{t}")).unwrap().downcast::<gst_app::AppSrc>().unwrap();
             source.set_caps(Some(&track.caps));
-            let (footage, camera) = (footage.clone(), camera.clone());
-            std::thread::spawn(move || feed(&source, &footage.tracks[t], footage.length, &camera, i));
+            let (footage, camera, gone) = (footage.clone(), camera.clone(), gone.clone());
+            std::thread::spawn(move || {
+                if let Some(base) = base_time(&source, &gone) {
+                    feed(&source, base, &footage.tracks[t], footage.length, &camera, i);
+                }
+            });
         }
     });
     factory
@@ -110,17 +130,20 @@ fn launch(footage: &Footage) -> String {
     format!("( {} )", branches.join(" "))
 }
 
-/// Sends the track from the camera's present on, until the media is torn down.
-fn feed(source: &gst_app::AppSrc, track: &Track, length: u64, camera: &Camera, mount: usize) {
-    // The media is live: it plays (and has a base time) before the first client asks for it to.
-    let (state, ..) = source.state(gst::ClockTime::from_seconds(10));
-    assert!(state.is_ok(), "the media does not start");
-    let base = loop {
+/// The base time of a media. It is live: it plays before the first client asks for it to. A client that is gone by then may
+/// take it along.
+fn base_time(source: &gst_app::AppSrc, gone: &AtomicBool) -> Option<u64> {
+    while !gone.load(Ordering::SeqCst) {
         match source.base_time() {
-            Some(base) if source.current_state() == gst::State::Playing => break base.nseconds(),
+            Some(base) if source.current_state() == gst::State::Playing => return Some(base.nseconds()),
             _ => std::thread::sleep(Duration::from_millis(2)),
         }
-    };
+    }
+    None
+}
+
+/// Sends the track from the camera's present on, until the media is torn down.
+fn feed(source: &gst_app::AppSrc, base: u64, track: &Track, length: u64, camera: &Camera, mount: usize) {
     let elapsed = mos_tests::monotonic_ns() - camera.epoch;
     let (mut turn, offset) = (elapsed / length, elapsed % length);
     let mut at = track.units.iter().position(|u| u.ready >= offset).unwrap_or(0);
