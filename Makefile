@@ -9,7 +9,8 @@ CUTS ?= 10000
 N ?= 1000
 SEED ?= 1
 ONLY ?=
-ENV ?= qemu-x86
+SOAK ?= 60
+RIG ?=
 MOS ?=
 SECONDS_PER_TARGET ?= 60
 # Everything but `libcamera`, which Debian 12 has too old a library for.
@@ -131,14 +132,14 @@ kernel-trees: ## Apply device-tree/'s overlays to the boards' whole trees of Deb
 	CARGO='$(CARGO)' FEATURES='$(FEATURES)' .ci/kernel-trees
 
 .PHONY: hil-images
-hil-images: ## Make what the virtual rigs of hil/ boot, under target/hil (as root); MOS=program to test
+hil-images: ## Make what the virtual rigs of hil/ boot, in ~/.cache/mos-hil (as root); RIG=one of them, MOS=program to test
 	$(call install_missing,$(HIL_DEPS))
-	MOS='$(MOS)' hil/images
+	MOS='$(MOS)' hil/images $(RIG)
 
 .PHONY: hil
-hil: ## Run the cases of hil/ on ENV=qemu-x86 or another environment of hil/environments; CUTS=power cuts (20), ONLY=case
+hil: ## Run the cases of hil/ on all virtual rigs or on RIG=environment; CUTS=power cuts (20), ONLY=case, SOAK=seconds (60)
 	$(call install_missing,$(HIL_DEPS))
-	MOS='$(MOS)' ENV='$(ENV)' ONLY='$(ONLY)' CUTS='$(if $(filter file,$(origin CUTS)),20,$(CUTS))' hil/run
+	MOS='$(MOS)' ONLY='$(ONLY)' SOAK='$(SOAK)' CUTS='$(if $(filter file,$(origin CUTS)),20,$(CUTS))' hil/run $(RIG)
 
 .PHONY: hil-check
 hil-check: ## Show hil/'s judges doctored archives, which they must find; needs no board

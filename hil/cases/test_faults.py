@@ -4,26 +4,12 @@ from pathlib import Path
 
 import pytest
 from mos_hil.counter import Digits
-from mos_hil.footage import frames, gaps
+from mos_hil.footage import frames, gaps, holes
 from mos_hil.judge import power_cut
 from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration, wait_for
 from mos_hil.vivid import INTERVAL, Vivid
 
 pytestmark = pytest.mark.lg_feature(["vivid", "ssh"])
-
-
-def _tiled(recorder: Recorder, lens: str) -> list[str]:
-    """Holes of more than two frames between segments and gaps in their order."""
-    spans = [(s["start_ts"], s["end_ts"], s["id"]) for s in recorder.segments(lens)]
-    spans += [(g["start_ts"], g["end_ts"], f"gap {g['cause']}") for g in recorder.gaps(lens)]
-    spans.sort()
-    holes, reached, before = [], spans[0][1], spans[0][2]
-    for start, end, name in spans[1:]:
-        if start - reached > 2 * INTERVAL * 1e6:
-            holes.append(f"{(start - reached) / 1e6:.3f} s between {before} and {name}")
-        if end > reached:
-            reached, before = end, name
-    return holes
 
 
 def test_a_driver_is_unbound_and_bound_again(recorder: Recorder, vivid: Vivid, figures: dict) -> None:
@@ -38,7 +24,7 @@ def test_a_driver_is_unbound_and_bound_again(recorder: Recorder, vivid: Vivid, f
     told = recorder.gaps("road")[before:]
     figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
     assert told and all(g["cause"] != "unknown" for g in told)
-    assert _tiled(recorder, "road") == []
+    assert holes(recorder, "road") == []
     recorder.stop()
     recorder.check(ARCHIVE)
 
@@ -56,7 +42,7 @@ def test_a_device_that_disconnects_is_told_and_comes_back(recorder: Recorder, vi
     told = recorder.gaps("road")[before:]
     figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
     assert told and all(g["cause"] != "unknown" for g in told)
-    assert _tiled(recorder, "road") == []
+    assert holes(recorder, "road") == []
 
 
 def test_a_link_without_signal_is_told(recorder: Recorder, vivid: Vivid, figures: dict) -> None:
@@ -106,7 +92,7 @@ def test_a_clock_that_steps_costs_nothing(
         figures.update(frames=len(found), missing=verdict.missing, removed=recorder.ask("status")["storage"]["removed_segments"])
         assert verdict.faults == []
         assert figures["removed"] == 0
-        assert _tiled(recorder, "road") == []
+        assert holes(recorder, "road") == []
         spread = max(f.at - f.number * INTERVAL for f in found) - min(f.at - f.number * INTERVAL for f in found)
         assert spread < 1, f"footage of one run lies {spread:.1f} s apart"
     finally:
@@ -128,7 +114,7 @@ def test_a_full_disk_stops_nothing_for_good(recorder: Recorder, vivid: Vivid, fi
         recorder.wait_stored("road", 60, 180)
         closed = [s for s in recorder.segments("road") if s["state"] == "closed"]
         figures.update(frames=len(frames(recorder, closed, digits, tmp_path)), gaps=[g["cause"] for g in recorder.gaps("road")])
-        assert _tiled(recorder, "road") == []
+        assert holes(recorder, "road") == []
         recorder.stop()
         figures["check"] = recorder.check(f"{small}/archive").splitlines()[0]
     finally:

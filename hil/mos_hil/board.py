@@ -37,28 +37,45 @@ class Board:
     def blank_data_disk(self) -> None:
         """A virtual board's data disk, made new. A real board keeps its own: cases clean up their folder instead."""
         disk = self.settings.get("data_disk")
-        if disk:
+        offset = self.settings.get("data_disk_offset")
+        if disk and offset:
+            # A partition: without its superblock the guest makes it anew.
+            with (self._base / disk).open("r+b") as file:
+                file.seek(offset)
+                file.write(bytes(1 << 20))
+        elif disk:
             path = self._base / disk
             path.unlink(missing_ok=True)
             with path.open("wb") as file:
                 file.truncate(int(self.settings["data_disk_bytes"]))
 
-    def boot(self, *boot_args: str) -> float:
-        """Power on and wait until commands run. Seconds that it took."""
+    @property
+    def host_address(self) -> str:
+        """The host as the board sees it."""
+        return "10.0.2.2" if self.virtual else str(self.settings["host_address"])
+
+    def network(self, on: bool) -> None:
+        """Pulls and plugs the network cable; connections know nothing of it. Needs the feature `network-switch`."""
+        assert self._qemu, "only a virtual board's cable can be pulled"
+        for link in self.settings["links"]:
+            self._qemu.monitor_command("set_link", {"name": link, "up": on})
+
+    def boot(self, *boot_args: str, machine_args: str = "") -> float:
+        """Power on and wait until commands run. Seconds that it took. `machine_args` are a virtual machine's."""
         began = time.monotonic()
         if self._qemu:
-            port = _free_port()
+            port = free_port()
             self.target.get_resource("NetworkService").port = port
-            usual = self._qemu.boot_args
-            self._qemu.boot_args = " ".join([usual, *boot_args])
+            usual = self._qemu.boot_args, self._qemu.extra_args
+            self._qemu.boot_args = " ".join([usual[0], *boot_args])
+            self._qemu.extra_args = f"{usual[1]} {machine_args}"
             self.target.activate(self._qemu)
-            self._qemu.boot_args = usual
+            self._qemu.boot_args, self._qemu.extra_args = usual
             self._qemu.on()
             self._qemu.monitor_command(
                 "human-monitor-command", {"command-line": f"hostfwd_add tcp:127.0.0.1:{port}-10.0.2.15:22"}
             )
-            # QEMU's network takes a connection before the guest can answer it, and it then hangs.
-            self._qemu.expect("rig: ready", timeout=180)
+            self.wait_ready()
         else:
             power = self.target.get_driver("PowerProtocol")
             power.on()
@@ -67,6 +84,12 @@ class Board:
             self.target.activate(self._files)
         self.on = True
         return time.monotonic() - began
+
+    def wait_ready(self) -> None:
+        """Waits for the rig's word on the console that SSH runs: QEMU's network takes a connection before the guest can
+        answer it, and it then hangs. After a reset that the board made by itself, too."""
+        assert self._qemu, "needs the rig's console"
+        self._qemu.expect("rig: ready", timeout=float(self.settings.get("ready_seconds", 240)))
 
     def cut_power(self) -> float:
         """Take the power away, now. The host's monotonic time of it, in seconds."""
@@ -85,10 +108,15 @@ class Board:
         return at
 
     def reset_connection(self) -> None:
-        """After the board went down by itself, e.g. by its watchdog."""
-        if self._qemu and self._qemu.status and self._qemu._child.poll() is not None:
-            self._qemu._child, self._qemu.status = None, 0
-        self._let_go()
+        """After the board has started anew by itself, e.g. by its watchdog: commands go to the new system."""
+        for driver in {self._files, self._shell} - {self._qemu}:
+            try:
+                self.target.deactivate(driver)
+            except (ExecutionError, subprocess.SubprocessError):
+                pass
+        self.target.activate(self._shell)
+        if self._files is not self._shell:
+            self.target.activate(self._files)
 
     def _let_go(self) -> None:
         self.on = False
@@ -131,7 +159,7 @@ def _has(target: Target, driver: type) -> bool:
     return any(isinstance(d, driver) for d in target.drivers)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]

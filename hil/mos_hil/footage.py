@@ -6,6 +6,7 @@ from . import film
 from .counter import Digits
 from .judge import Frame, Gap
 from .recorder import Recorder
+from .vivid import INTERVAL
 
 
 def frames(recorder: Recorder, segments: list[dict], digits: Digits, folder: Path) -> list[Frame]:
@@ -27,3 +28,17 @@ def gaps(recorder: Recorder, lens: str) -> list[Gap]:
 
 def of_run(segments: list[dict], run: int) -> list[dict]:
     return [s for s in segments if s["id"].rsplit("-", 2)[1] == str(run)]
+
+
+def holes(recorder: Recorder, lens: str) -> list[str]:
+    """Holes of more than two frames between segments and gaps in their order."""
+    spans = [(s["start_ts"], s["end_ts"], s["id"]) for s in recorder.segments(lens)]
+    spans += [(g["start_ts"], g["end_ts"], f"gap {g['cause']}") for g in recorder.gaps(lens)]
+    spans.sort()
+    holes, reached, before = [], spans[0][1], spans[0][2]
+    for start, end, name in spans[1:]:
+        if start - reached > 2 * INTERVAL * 1e6:
+            holes.append(f"{(start - reached) / 1e6:.3f} s between {before} and {name}")
+        if end > reached:
+            reached, before = end, name
+    return holes

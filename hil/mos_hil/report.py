@@ -1,8 +1,10 @@
 """The report of a run: every case with its verdict, the reason if it did not run, and what it measured."""
 
 import json
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 NOTES = [
     "Killing QEMU is a power cut for the guest's memory only: writes that QEMU already took are kept by the host. Lost writes of a"
@@ -46,3 +48,20 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(self.content(), indent=2) + "\n")
         (folder / "report.txt").write_text(self.text())
+
+
+def missing(why: str, folder: Path, environment: str) -> None:
+    """The report of a rig that could not be run at all, which is never a pass."""
+    report = Report(environment)
+    text = {**report.content(), "cases": [{"case": "the rig", "verdict": "missing", "seconds": 0.0, "why": why, "figures": {}}]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(text, indent=2) + "\n")
+    (folder / "junit.xml").write_text(
+        '<?xml version="1.0" encoding="utf-8"?>\n<testsuites><testsuite name="pytest" tests="1" errors="1" failures="0" skipped="0">'
+        f'<testcase classname="rig" name={quoteattr(environment)}><error message={quoteattr(why)}/></testcase></testsuite></testsuites>\n'
+    )
+
+
+if __name__ == "__main__":
+    # --missing WHY FOLDER ENVIRONMENT
+    missing(sys.argv[2], Path(sys.argv[3]), sys.argv[4])
