@@ -75,7 +75,7 @@ tree() {
         overlay=imx8mp-evk-mos-two-mipi
         ;;
     qemu-qcs6490)
-        "hil/bin/qemu-system-aarch64" -M virt,gic-version=3,dumpdtb="$home/virt.dtb" -cpu cortex-a53 -smp 2 -m 1024M -nodefaults -nographic
+        "hil/bin/qemu-system-aarch64" -M virt,gic-version=3,dumpdtb="$home/virt.dtb" -cpu cortex-a53 -smp 1 -m 1024M -nodefaults -nographic
         chroot "$root" dtc -q -I dtb -O dts -o /tmp/trees/virt.dts /tmp/trees/virt.dtb
         { cat "$home/virt.dts"; sed '/SPDX/d' "$home/qcs6490-rb3gen2.dtsi"; } > "$home/base.dts"
         chroot "$root" dtc -q -@ -I dts -O dtb -o /tmp/trees/base.dtb /tmp/trees/base.dts

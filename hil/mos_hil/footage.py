@@ -30,15 +30,16 @@ def of_run(segments: list[dict], run: int) -> list[dict]:
     return [s for s in segments if s["id"].rsplit("-", 2)[1] == str(run)]
 
 
-def holes(recorder: Recorder, lens: str) -> list[str]:
-    """Holes of more than two frames between segments and gaps in their order."""
+def holes(recorder: Recorder, lens: str, until: float | None = None) -> list[str]:
+    """Holes of more than two frames between segments and gaps in their order, up to a time if it is given: while a lens records,
+    what it tells of the last second is in motion."""
     spans = [(s["start_ts"], s["end_ts"], s["id"]) for s in recorder.segments(lens)]
     spans += [(g["start_ts"], g["end_ts"], f"gap {g['cause']}") for g in recorder.gaps(lens)]
-    spans.sort()
-    holes, reached, before = [], spans[0][1], spans[0][2]
+    spans = sorted(span for span in spans if until is None or span[0] / 1e6 <= until)
+    found, reached, before = [], spans[0][1], spans[0][2]
     for start, end, name in spans[1:]:
         if start - reached > 2 * INTERVAL * 1e6:
-            holes.append(f"{(start - reached) / 1e6:.3f} s between {before} and {name}")
+            found.append(f"{(start - reached) / 1e6:.3f} s between {before} and {name}")
         if end > reached:
             reached, before = end, name
-    return holes
+    return found
