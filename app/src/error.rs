@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Role;
+
 /// What went wrong, as a name to program against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -14,7 +16,7 @@ pub enum Kind {
     BadRequest,
     /// No token, or a wrong one.
     Unauthorized,
-    /// The Host or Origin of the request is not allowed, or a path lies outside the archive.
+    /// The caller's role is too low, the Host or Origin of the request is not allowed, or a path lies outside the archive.
     Forbidden,
     /// No such lens, segment, clip, upload or operation.
     NotFound,
@@ -92,6 +94,9 @@ pub struct ErrorDetail {
     /// With `format_change` only: where to split the span, in UTC microseconds, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub split_points: Vec<i64>,
+    /// With `forbidden` for want of a role only: the least role that is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed_role: Option<Role>,
 }
 
 #[cfg(test)]

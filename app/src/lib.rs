@@ -2,6 +2,7 @@
 //!
 //! The binary `mos` is a thin shell around this library. See ARCHITECTURE.md for the way of the data.
 
+pub mod access;
 pub mod alarms;
 pub mod archive;
 pub mod capture;

@@ -17,6 +17,7 @@ mod open_gops;
 mod probe;
 mod reduce;
 mod rigs;
+mod roles;
 mod secrets;
 mod settings;
 mod snapshots;

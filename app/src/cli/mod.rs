@@ -2,7 +2,7 @@
 //!
 //! Exit status: 0 done; 1 failed, with one line `error: …` on standard error; 2 wrong usage. Tables for people by default,
 //! JSON on standard output with `--json`. Never reads the archive's files itself (but
-//! `mos check`, which needs no daemon; nor do `mos reduce` and `mos probe`).
+//! `mos check`, which needs no daemon; nor do `mos reduce`, `mos probe` and `mos token`).
 
 mod capture;
 mod check;
@@ -23,6 +23,7 @@ mod segments;
 mod snapshot;
 mod status;
 mod times;
+mod token;
 mod upload;
 mod uploads;
 
@@ -88,6 +89,8 @@ enum Command {
     Reduce(reduce::ReduceArgs),
     /// Look through an archive that no daemon uses, and mend it with --repair
     Check(check::CheckArgs),
+    /// Make a token for the API over TCP, with a role
+    Token(token::TokenArgs),
     /// Tell what this machine is: board, cameras of its device tree, codec elements and why
     Probe(probe::ProbeArgs),
     /// What `ListDevices` runs in a process of its own
@@ -169,6 +172,7 @@ impl Cli {
             Command::Uploads(args) => asked(uploads::execute(&client()?, &args)),
             Command::Reduce(args) => reduce::execute(&args),
             Command::Check(args) => check::execute(&args),
+            Command::Token(args) => token::execute(&args),
             Command::Probe(args) => probe::execute(&args),
             #[cfg(feature = "libcamera")]
             Command::LibcameraSurvey => {

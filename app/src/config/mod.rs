@@ -6,7 +6,7 @@
 //!
 //! The variable of a key is `MOS_`, the section, `__`, the key: `MOS_STORAGE__ROOT`. A camera is meant by its place in the
 //! file or by its id: `MOS_CAMERA__0__SOURCE`, `MOS_CAMERA__ROAD__SOURCE`; the place after the last one adds a camera.
-//! Destinations likewise, by place or name.
+//! Destinations and tokens likewise, by place or name.
 //! Variables without `__` belong to the commands (`MOS_SOCKET`, `MOS_URL`, `MOS_TOKEN`) and are not settings.
 
 mod board;
@@ -14,12 +14,11 @@ mod destinations;
 mod entries;
 mod error;
 mod frames;
+mod http;
 mod schema;
 mod values;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use mos_hal::source::SourceSpec;
 
 pub use error::{ConfigError, Place};
 pub use frames::Frames;
+pub use http::{Http, Tcp};
 pub use schema::{KEYS, Section};
 
 use crate::capture::Isolation;
@@ -43,7 +43,7 @@ use values::Fields;
 pub struct Config {
     /// `[storage]`.
     pub storage: Storage,
-    /// `[http]`.
+    /// `[http]` and `[[token]]`.
     pub http: Http,
     /// `[log]`.
     pub log: Log,
@@ -105,37 +105,6 @@ impl Protection {
     }
 }
 
-/// `[http]`: where the API is served.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Http {
-    /// The Unix socket.
-    pub unix_socket: PathBuf,
-    /// A TCP address on loopback, if any, and the token that it asks for.
-    pub tcp: Option<Tcp>,
-}
-
-/// The API on TCP.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Tcp {
-    /// A loopback address; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// What the client must present as bearer token.
-    pub token: String,
-}
-
-impl fmt::Debug for Http {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listen = self.tcp.as_ref().map(|tcp| tcp.listen);
-        f.debug_struct("Http").field("unix_socket", &self.unix_socket).field("listen", &listen).finish()
-    }
-}
-
-impl fmt::Debug for Tcp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tcp({})", self.listen)
-    }
-}
-
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -184,7 +153,7 @@ pub fn parse(
 ) -> Result<Config, ConfigError> {
     let mut document = Document::read(file, text)?;
     document.overlay(variables)?;
-    let http = http(&document.section(Section::Http))?;
+    let http = http::read(&document)?;
     Ok(Config {
         storage: storage(&document.section(Section::Storage))?,
         frames: frames::read(&document.section(Section::Frames), &http.unix_socket)?,
@@ -233,45 +202,6 @@ fn protection(fields: &Fields<'_>, max_bytes: Option<u64>) -> Result<Option<Prot
         }
         (Some(protection), Some(alarm_bytes)) => Ok(Some(Protection { alarm_bytes, ..protection })),
         (protection, None) => Ok(protection),
-    }
-}
-
-fn http(fields: &Fields<'_>) -> Result<Http, ConfigError> {
-    // Linux takes 107 bytes and a NUL (`sockaddr_un`, unix(7)).
-    let unix_socket = match fields.absolute_path("unix_socket")? {
-        Some(path) if path.as_os_str().len() > 107 => {
-            return Err(fields.bad("unix_socket", "an absolute path of at most 107 bytes"));
-        }
-        Some(path) => path,
-        None => PathBuf::from(crate::cli::client::DEFAULT_SOCKET),
-    };
-    let token = token(fields)?;
-    let tcp = match fields.loopback("listen")? {
-        None => None,
-        Some(listen) => {
-            let accepted = "16 or more visible ASCII characters, or token_file; TCP always asks for a token";
-            let token = token.ok_or_else(|| fields.missing("token", accepted))?;
-            Some(Tcp { listen, token })
-        }
-    };
-    Ok(Http { unix_socket, tcp })
-}
-
-fn token(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
-    let (key, token) = match (fields.text("token")?, fields.absolute_path("token_file")?) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => return Err(fields.bad("token_file", "either token or token_file")),
-        (Some(token), None) => ("token", token.to_owned()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| fields.bad("token_file", &format!("a readable file, but {}: {e}", path.display())))?;
-            ("token_file", text.trim_end().to_owned())
-        }
-    };
-    if token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic()) {
-        Ok(Some(token))
-    } else {
-        Err(fields.bad(key, "a token of 16 or more visible ASCII characters"))
     }
 }
 

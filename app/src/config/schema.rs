@@ -9,6 +9,8 @@ pub enum Section {
     Storage,
     /// `[http]`.
     Http,
+    /// `[[token]]`, any number of times.
+    Token,
     /// `[log]`.
     Log,
     /// `[board]`.
@@ -44,7 +46,8 @@ pub const KEYS: &[(Section, &[&str])] = &[
             "buffer_bytes",
         ],
     ),
-    (Section::Http, &["unix_socket", "listen", "token", "token_file"]),
+    (Section::Http, &["unix_socket", "admins", "operators", "viewers", "other_users", "listen", "token", "token_file"]),
+    (Section::Token, &["name", "role", "hash"]),
     (Section::Log, &["level"]),
     (
         Section::Board,
@@ -92,6 +95,7 @@ impl Section {
         match self {
             Self::Storage => "storage",
             Self::Http => "http",
+            Self::Token => "token",
             Self::Log => "log",
             Self::Board => "board",
             Self::BoardLens => "board_lens",
@@ -135,7 +139,7 @@ impl Section {
     pub(super) fn id_key(self) -> Option<&'static str> {
         match self {
             Self::Camera => Some("id"),
-            Self::Destination | Self::BoardLens => Some("name"),
+            Self::Destination | Self::BoardLens | Self::Token => Some("name"),
             _ => None,
         }
     }
@@ -143,7 +147,7 @@ impl Section {
 
 /// Whether a value must never be shown.
 pub(super) fn is_secret(key: &str) -> bool {
-    matches!(key, "source" | "token")
+    matches!(key, "source" | "token" | "hash")
 }
 
 /// What may stand at the top of the file.

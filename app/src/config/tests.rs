@@ -5,6 +5,7 @@ use mos_hal::device_tree::LensOverride;
 use mos_hal::gmsl::bring_up::{Csi, SetUp};
 
 use super::*;
+use crate::access::{Role, Token, TokenHash};
 use crate::upload::named::CredentialSource;
 
 const SMALLEST: &str = r#"
@@ -100,7 +101,9 @@ fn the_example_parses_and_mentions_every_key() {
     read(text, &[]).unwrap();
     for (section, keys) in KEYS {
         let header = match section {
-            Section::Camera | Section::Destination | Section::BoardLens => format!("[[{}]]", section.name()),
+            Section::Camera | Section::Destination | Section::BoardLens | Section::Token => {
+                format!("[[{}]]", section.name())
+            }
             _ => format!("[{}]", section.name()),
         };
         let body = text.split(&header).nth(1).unwrap_or_else(|| panic!("no {header} in the example"));
@@ -123,9 +126,35 @@ fn the_example_is_valid_with_every_key_switched_on() {
         })
         .collect();
     let config = read(&on.join("\n"), &[]).unwrap();
-    assert!(config.http.tcp.is_some());
+    let names: Vec<_> = config.http.tcp.unwrap().tokens.iter().map(|token| token.name.to_string()).collect();
+    assert_eq!(names, ["http.token", "depot"]);
     assert_eq!(config.context["vehicle_id"], "bus-7");
     assert_eq!(config.destinations[0].uri(), "sftp://fleet@192.0.2.20/incoming/{vehicle_id}/{lens}/{start_ts}.mp4");
+}
+
+#[test]
+fn tokens_and_users_have_roles() {
+    let hash = TokenHash::of("secret").to_string();
+    let text =
+        format!("{SMALLEST}\n[http]\nlisten = \"127.0.0.1:0\"\noperators = \"1001 @root\"\nother_users = \"none\"\n");
+    let token = format!("[[token]]\nname = \"depot\"\nrole = \"viewer\"\nhash = \"{hash}\"\n");
+    let http = read(&format!("{text}{token}"), &[("MOS_TOKEN__DEPOT__ROLE", "operator")]).unwrap().http;
+    let tokens = http.tcp.unwrap().tokens;
+    assert_eq!(tokens, [Token { name: "depot".into(), role: Role::Operator, hash: TokenHash::of("secret") }]);
+    assert_eq!(http.users.role(4_000_000_000, &[0]), Some(Role::Operator));
+    assert_eq!(http.users.role(4_000_000_000, &[]), None);
+    assert!(refusal(&text, &[]).contains("http.token is missing"));
+    for (from, to, told) in [
+        ("viewer", "owner", "accepted: viewer, operator or admin"),
+        ("\"none\"", "\"some\"", "accepted: none, viewer"),
+        ("@root", "@nobody-has-this-name", "users and @groups"),
+        ("sha256:", "", "token 'depot'.hash is refused; accepted: sha256:"),
+        ("depot", "De pot", "token[0].name"),
+        ("[[token]]", &format!("{token}[[token]]"), "no other token has; mos.toml:"),
+    ] {
+        let why = refusal(&format!("{text}{token}").replacen(from, to, 1), &[]);
+        assert!(why.contains(told), "{why}");
+    }
 }
 
 const DEPOT: &str = r#"
@@ -248,7 +277,7 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [log], [board], [[board_lens]], [frames], [context], \
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [[token]], [log], [board], [[board_lens]], [frames], [context], \
          [[camera]], [[destination]]"
     );
     assert_eq!(
@@ -283,7 +312,7 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     assert_eq!(
         refusal(SMALLEST, &[("MOS_HTTP__LISTEN", "127.0.0.1:80")]),
         "environment variable MOS_HTTP__LISTEN: http.token is missing; accepted: 16 or more visible ASCII characters, or \
-         token_file; TCP always asks for a token"
+         token_file, or a [[token]]; TCP always asks for a token"
     );
 }
 

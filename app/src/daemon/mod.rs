@@ -117,7 +117,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         None => serve::bind_unix(&config.http.unix_socket)?,
     };
     let tcp = match &config.http.tcp {
-        Some(tcp) => Some((serve::bind_tcp(tcp.listen).await?, tcp.token.clone())),
+        Some(tcp) => Some((serve::bind_tcp(tcp.listen).await?, tcp.tokens.clone())),
         None => None,
     };
     let root = config.storage.root.clone();
@@ -156,10 +156,10 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         log::info!("the API is served on http://{address}");
     }
 
-    let local = serve::unix(&unix, http::local(&services));
+    let local = serve::unix(&unix, &config.http.users, http::local(&services));
     let remote = async {
         match tcp {
-            Some((listener, token)) => serve::tcp(&listener, http::remote(&services, &token)).await,
+            Some((listener, tokens)) => serve::tcp(&listener, http::remote(&services, &tokens)).await,
             None => std::future::pending().await,
         }
     };

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::access::Role;
 use crate::error::{ErrorBody, ErrorDetail, Kind};
 
 /// A failed operation, on its way to the client.
@@ -13,12 +14,19 @@ pub struct Fault(pub ErrorDetail);
 impl Fault {
     /// A failure of `kind`; `message` says what, where and what to do.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self(ErrorDetail { kind, message: message.into(), split_points: Vec::new() })
+        Self(ErrorDetail { kind, message: message.into(), split_points: Vec::new(), needed_role: None })
     }
 
     /// A value of the request is refused.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(Kind::BadRequest, message)
+    }
+
+    /// The caller's role is below `needed`.
+    pub fn below(needed: Role, message: impl Into<String>) -> Self {
+        let mut fault = Self::new(Kind::Forbidden, message);
+        fault.0.needed_role = Some(needed);
+        fault
     }
 
     /// No such thing.

@@ -1,7 +1,5 @@
-//! Who may use the API over TCP: a client that knows the token, and no page of another site in somebody's browser.
-//!
-//! The Unix socket is guarded by its file mode. Its peers can be told apart by `SO_PEERCRED`; roles (viewer, operator,
-//! admin) will be decided here, next to the token.
+//! Who may use the API over TCP: a client that has a token, and no page of another site in somebody's browser. What it may do
+//! there is decided by the token's role (`roles.rs`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,37 +10,21 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::fault::Fault;
+use crate::access::{self, Caller, Token, Who};
 use crate::error::Kind;
 
-/// The token of the TCP listener.
-#[derive(Clone)]
-pub(super) struct Token(Arc<str>);
-
-impl Token {
-    pub(super) fn new(token: &str) -> Self {
-        Self(token.into())
-    }
-
-    /// Takes the same time wherever the first difference is.
-    fn is(&self, offered: &str) -> bool {
-        let (ours, offered) = (self.0.as_bytes(), offered.as_bytes());
-        let mut different = u8::from(ours.len() != offered.len());
-        for (index, byte) in ours.iter().enumerate() {
-            different |= byte ^ offered.get(index).copied().unwrap_or(0);
-        }
-        std::hint::black_box(different) == 0
-    }
-}
-
 /// Lets a request over TCP pass, or answers it.
-pub(super) async fn tcp(State(token): State<Token>, request: Request, next: Next) -> Response {
-    match admitted(&token, request.headers()) {
-        Ok(()) => next.run(request).await,
+pub(super) async fn tcp(State(tokens): State<Arc<[Token]>>, mut request: Request, next: Next) -> Response {
+    match admitted(&tokens, request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(Arc::new(caller));
+            next.run(request).await
+        }
         Err(fault) => fault.into_response(),
     }
 }
 
-fn admitted(token: &Token, headers: &HeaderMap) -> Result<(), Fault> {
+fn admitted(tokens: &[Token], headers: &HeaderMap) -> Result<Caller, Fault> {
     // A foreign Host is a browser that was led here by DNS rebinding; a foreign Origin is a page of another site.
     let host = one(headers, &header::HOST)?.unwrap_or_default();
     if !is_loopback(host) {
@@ -54,11 +36,12 @@ fn admitted(token: &Token, headers: &HeaderMap) -> Result<(), Fault> {
         return Err(Fault::new(Kind::Forbidden, "requests of pages of another origin are refused"));
     }
     let offered = one(headers, &header::AUTHORIZATION)?.and_then(|value| value.strip_prefix("Bearer "));
-    match offered {
-        Some(offered) if token.is(offered) => Ok(()),
-        Some(_) => Err(Fault::new(Kind::Unauthorized, "the token is wrong")),
-        None => Err(Fault::new(Kind::Unauthorized, "TCP asks for a token: send `Authorization: Bearer TOKEN`")),
-    }
+    let Some(offered) = offered else {
+        return Err(Fault::new(Kind::Unauthorized, "TCP asks for a token: send `Authorization: Bearer TOKEN`"));
+    };
+    let token = access::owner(tokens, offered);
+    let token = token.ok_or_else(|| Fault::new(Kind::Unauthorized, "no such token is known; was it revoked?"))?;
+    Ok(Caller { who: Who::Token(token.name.clone()), role: Some(token.role) })
 }
 
 /// The one value of a header that must not be repeated.
@@ -85,13 +68,18 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::access::{Role, TokenHash};
+
+    fn token() -> Token {
+        Token { name: "road".into(), role: Role::Operator, hash: TokenHash::of("0123456789abcdef") }
+    }
 
     fn verdict(headers: &[(&'static str, &str)]) -> Option<Kind> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        admitted(&Token::new("0123456789abcdef"), &map).err().map(|fault| fault.0.kind)
+        admitted(&[token()], &map).err().map(|fault| fault.0.kind)
     }
 
     #[test]

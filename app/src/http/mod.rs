@@ -2,8 +2,8 @@
 //!
 //! Promises: each operation is in the OpenAPI document under the name of its service operation; every reply that is no
 //! success is `{"error":{"kind","message"}}`; all times are UTC microseconds; nothing that a client sends can hold up a
-//! camera. Whoever may connect to the Unix socket (mode 0660) may use all of it; TCP asks for a token. Roles by
-//! `SO_PEERCRED` are not there yet: [`Caller`] already tells who asks. Only this room knows status codes.
+//! camera. Every operation asks for its least role (`roles.rs`): users of this machine have it by `SO_PEERCRED`, others by their
+//! token over TCP. Only this room knows status codes.
 
 mod capture;
 mod capture_control;
@@ -20,6 +20,8 @@ mod guard;
 mod health;
 mod metrics;
 mod openapi;
+mod peer;
+mod roles;
 mod routes;
 mod segments;
 pub mod serve;
@@ -36,6 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
+use crate::access::Token;
 use crate::archive::Archive;
 use crate::capture::CaptureControlService;
 use crate::clip::Clips;
@@ -112,32 +115,14 @@ impl Services {
     }
 }
 
-/// Who asks. Handed to handlers as an extension of the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
-    /// A process of this machine, over the Unix socket, with its user id.
-    User(u32),
-    /// Somebody who knows the token, over TCP.
-    Token,
-}
-
-impl std::fmt::Display for Caller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::User(uid) => write!(f, "uid {uid}"),
-            Self::Token => f.write_str("token"),
-        }
-    }
-}
-
-/// The API for the Unix socket.
+/// The API for the Unix socket, whose listener says who asks.
 pub fn local(services: &Arc<Services>) -> Router {
     finish(all().into_router(), services)
 }
 
-/// The API for TCP: the same behind the token.
-pub fn remote(services: &Arc<Services>, token: &str) -> Router {
-    let guard = axum::middleware::from_fn_with_state(guard::Token::new(token), guard::tcp);
+/// The API for TCP: the same behind tokens.
+pub fn remote(services: &Arc<Services>, tokens: &[Token]) -> Router {
+    let guard = axum::middleware::from_fn_with_state(Arc::from(tokens), guard::tcp);
     finish(all().into_router(), services).layer(guard)
 }
 

@@ -1,8 +1,12 @@
 //! The OpenAPI document, made from the operations themselves.
 
 use axum::Json;
-use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
 
+use super::roles;
 use super::routes::Routes;
 
 #[derive(OpenApi)]
@@ -11,8 +15,11 @@ use super::routes::Routes;
         title = "MOS",
         description = "A camera recorder: what it recorded, clips, pictures, protection and uploads. Times are UTC \
                        microseconds (`_ts`), offsets are seconds. Errors are `{\"error\":{\"kind\",\"message\"}}` with \
-                       stable kinds."
+                       stable kinds. Every operation asks for a role (`x-least-role`): viewer, operator or admin, \
+                       each of which may do all that those before it may. Over the Unix socket the role is that of the \
+                       peer's user, over TCP that of the token."
     ),
+    modifiers(&Doors),
     paths(
         super::capture::list_devices,
         super::capture_control::get_status,
@@ -45,6 +52,38 @@ use super::routes::Routes;
     )
 )]
 struct Api;
+
+/// What every operation has in common: its least role, and what it says to those who are below it.
+struct Doors;
+
+impl Modify for Doors {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        for (role, _, method, path) in roles::OPERATIONS {
+            let item = document.paths.paths.get_mut(*path);
+            let slot = item.and_then(|item| match method.as_str() {
+                "GET" => item.get.as_mut(),
+                "POST" => item.post.as_mut(),
+                "PUT" => item.put.as_mut(),
+                "DELETE" => item.delete.as_mut(),
+                _ => None,
+            });
+            let Some(operation) = slot else { continue };
+            operation.extensions.get_or_insert_default().insert("x-least-role".into(), role.name().into());
+            operation.security = Some(vec![SecurityRequirement::new("token", [] as [&str; 0])]);
+            refusal(operation, "401", "Over TCP: no token, or one that is not known");
+            refusal(operation, "403", &format!("The caller is below the role {role}, or Host or Origin is refused"));
+        }
+    }
+}
+
+fn refusal(operation: &mut Operation, status: &str, why: &str) {
+    let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+    let response = ResponseBuilder::new().description(why).content("application/json", body).build();
+    operation.responses.responses.insert(status.to_owned(), RefOr::T(response));
+}
 
 /// The document.
 #[must_use]

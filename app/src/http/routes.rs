@@ -1,14 +1,17 @@
-//! The table of routes: what the router serves, as a list that can be compared with the OpenAPI document.
+//! The table of routes: what the router serves, as a list that can be compared with the OpenAPI document. Each stands behind
+//! the guard of its least role.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, on};
 
 use super::Services;
 use super::fault::Fault;
+use super::roles;
 use crate::error::Kind;
 
 /// Routes under construction.
@@ -42,8 +45,9 @@ impl Routes {
         path: &'static str,
         handler: impl Handler<T, Arc<Services>>,
     ) {
+        let guard = from_fn_with_state(roles::needs(&method, path), roles::guard);
         self.listed.push((method, path));
-        self.router = std::mem::take(&mut self.router).route(path, on(filter, handler));
+        self.router = std::mem::take(&mut self.router).route(path, on(filter, handler).layer(guard));
     }
 
     /// What is served: method and path of every operation.

@@ -10,10 +10,11 @@ use mos_hal::media::LensId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Services;
 use super::extract::{Body, Id, Params};
 use super::fault::Fault;
 use super::routes::Routes;
-use super::{Caller, Services};
+use crate::access::Caller;
 use crate::archive::ids::SegmentId;
 use crate::archive::{ArchiveError, GapRow, KeepNote, SegmentRow, Window};
 use crate::error::{ErrorBody, Kind};
@@ -205,7 +206,7 @@ fn page(
     responses((status = 200, body = ProtectionView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn protect(
     State(services): State<Arc<Services>>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<Arc<Caller>>,
     Id(id): Id,
     body: Option<Body<ProtectRequest>>,
 ) -> Result<Json<ProtectionView>, Fault> {

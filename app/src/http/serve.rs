@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Caller;
+use super::peer;
+use crate::access::{Caller, LocalUsers};
 
 /// Connections at a time on each listener; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -99,14 +100,14 @@ pub async fn bind_tcp(address: std::net::SocketAddr) -> Result<TcpListener, Serv
     TcpListener::bind(address).await.map_err(fail)
 }
 
-/// Serves until dropped.
-pub async fn unix(endpoint: &UnixEndpoint, api: Router) {
+/// Serves until dropped. What a peer may do is decided by what the kernel says of it.
+pub async fn unix(endpoint: &UnixEndpoint, users: &LocalUsers, api: Router) {
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Some(permit) = permit(&limit).await else { return };
         match endpoint.listener.accept().await {
-            Ok((stream, _)) => match stream.peer_cred() {
-                Ok(peer) => connection(stream, api.clone(), Caller::User(peer.uid()), permit),
+            Ok((stream, _)) => match peer::caller(&stream, users) {
+                Ok(caller) => connection(stream, api.clone(), Some(caller), permit),
                 Err(e) => log::warn!("a connection to the API does not say whose it is: {e}"),
             },
             Err(e) => refused(&e).await,
@@ -114,7 +115,7 @@ pub async fn unix(endpoint: &UnixEndpoint, api: Router) {
     }
 }
 
-/// Serves until dropped.
+/// Serves until dropped. The API must ask for tokens by itself.
 pub async fn tcp(listener: &TcpListener, api: Router) {
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -122,7 +123,7 @@ pub async fn tcp(listener: &TcpListener, api: Router) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let _ = stream.set_nodelay(true);
-                connection(stream, api.clone(), Caller::Token, permit);
+                connection(stream, api.clone(), None, permit);
             }
             Err(e) => refused(&e).await,
         }
@@ -139,13 +140,16 @@ async fn refused(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-fn connection<S>(stream: S, api: Router, caller: Caller, permit: OwnedSemaphorePermit)
+fn connection<S>(stream: S, api: Router, caller: Option<Caller>, permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let api = TowerToHyperService::new(api);
+    let caller = caller.map(Arc::new);
     let api = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(caller);
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
         api.call(request)
     });
     tokio::spawn(async move {

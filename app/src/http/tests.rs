@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::serve::{self, ServeError};
 use super::*;
+use crate::access::{LocalUsers, Role, TokenHash};
 use crate::archive::ArchiveOptions;
 use crate::archive::disk::RealDisk;
 use crate::capture::DropMode;
@@ -94,9 +95,10 @@ impl Rig {
     fn served<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
         runtime().block_on(async {
             let endpoint = serve::bind_unix(&self.socket()).unwrap();
+            let users = LocalUsers::default();
             let client = Client::new(Address::Unix(self.socket()), None);
             tokio::select! {
-                () = serve::unix(&endpoint, local(&self.services)) => unreachable!("serves until dropped"),
+                () = serve::unix(&endpoint, &users, local(&self.services)) => unreachable!("serves until dropped"),
                 result = work(client) => result,
             }
         })
@@ -367,11 +369,63 @@ fn a_socket_is_private_and_taken_from_nobody() {
 }
 
 #[test]
+fn r1_every_operation_asks_for_its_role_over_real_sockets() {
+    let rig = Rig::recorded(3);
+    let secret = |role: Role| format!("{role}-0123456789");
+    let all = [Role::Viewer, Role::Operator, Role::Admin];
+    let tokens = all.map(|role| Token { name: role.name().into(), role, hash: TokenHash::of(&secret(role)) });
+    runtime().block_on(async {
+        let listener = serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // The head and as much of the body as comes with it: streams of events do not end.
+        let ask = async |method: &str, path: &str, token: &str| {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let (mut answer, mut some) = (Vec::new(), [0; 4096]);
+            while !String::from_utf8_lossy(&answer).contains("\r\n\r\n") || answer.starts_with(b"HTTP/1.1 4") {
+                match stream.read(&mut some).await.unwrap() {
+                    0 => break,
+                    n => answer.extend(&some[..n]),
+                }
+            }
+            String::from_utf8(answer).unwrap()
+        };
+        let work = async {
+            for (least, name, method, path) in roles::OPERATIONS {
+                let path = path.replace("{id}", "road-9-9").replace("{lens}", "nobody");
+                let nobody = ask(method.as_str(), &path, "").await;
+                assert!(
+                    nobody.starts_with("HTTP/1.1 401") && nobody.contains("Authorization: Bearer"),
+                    "{name}: {nobody}"
+                );
+                for role in all {
+                    let token = format!("authorization: Bearer {}\r\n", secret(role));
+                    let answer = ask(method.as_str(), &path, &token).await;
+                    let refused = answer.starts_with("HTTP/1.1 403");
+                    assert_eq!(refused, role < *least, "{name} as {role}: {answer}");
+                    let told = answer.contains(&format!("\"needed_role\":\"{least}\"")) && answer.contains(*name);
+                    assert!(!refused || told, "{name} as {role}: {answer}");
+                    assert!(!answer.starts_with("HTTP/1.1 401"), "{name} as {role}: {answer}");
+                }
+            }
+        };
+        tokio::select! {
+            () = serve::tcp(&listener, remote(&rig.services, &tokens)) => unreachable!("serves until dropped"),
+            () = work => {}
+        }
+    });
+}
+
+#[test]
 fn tcp_asks_for_the_token_and_this_machine() {
     let rig = Rig::recorded(3);
     runtime().block_on(async {
         let listener = serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        let token = Token { name: "depot".into(), role: Role::Admin, hash: TokenHash::of(TOKEN) };
         let client = |token: Option<&str>| Client::new(Address::Tcp(address.clone()), token.map(str::to_owned));
         let work = async {
             assert_eq!(kind(client(None).get::<Value>("/v1/segments").await), Kind::Unauthorized);
@@ -385,7 +439,7 @@ fn tcp_asks_for_the_token_and_this_machine() {
             assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("forbidden"), "{answer}");
         };
         tokio::select! {
-            () = serve::tcp(&listener, remote(&rig.services, TOKEN)) => unreachable!("serves until dropped"),
+            () = serve::tcp(&listener, remote(&rig.services, &[token])) => unreachable!("serves until dropped"),
             () = work => {}
         }
     });

@@ -1,0 +1,129 @@
+//! `[http]` and `[[token]]`: where the API is served, and who may do what there.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use nix::unistd::{Group, User};
+
+use super::entries::Document;
+use super::error::{ConfigError, Place};
+use super::schema::Section;
+use super::values::Fields;
+use crate::access::{LocalUsers, Members, Role, Token, TokenHash};
+
+/// `[http]`: where the API is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// The Unix socket.
+    pub unix_socket: PathBuf,
+    /// What users of this machine may do there.
+    pub users: LocalUsers,
+    /// A TCP address, if any, and what it asks for.
+    pub tcp: Option<Tcp>,
+}
+
+/// The API on TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// A loopback address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The tokens that are accepted; at least one.
+    pub tokens: Vec<Token>,
+}
+
+pub(super) fn read(document: &Document) -> Result<Http, ConfigError> {
+    let fields = &document.section(Section::Http);
+    // Linux takes 107 bytes and a NUL (`sockaddr_un`, unix(7)).
+    let unix_socket = match fields.absolute_path("unix_socket")? {
+        Some(path) if path.as_os_str().len() > 107 => {
+            return Err(fields.bad("unix_socket", "an absolute path of at most 107 bytes"));
+        }
+        Some(path) => path,
+        None => PathBuf::from(crate::cli::client::DEFAULT_SOCKET),
+    };
+    let users = LocalUsers {
+        admins: members(fields, "admins")?,
+        operators: members(fields, "operators")?,
+        viewers: members(fields, "viewers")?,
+        others: match fields.text("other_users")? {
+            None => LocalUsers::default().others,
+            Some("none") => None,
+            Some(role) => {
+                let accepted = "none, viewer, operator or admin";
+                Some(role.parse().map_err(|_| fields.bad("other_users", accepted))?)
+            }
+        },
+    };
+    let tokens = tokens(document, fields)?;
+    let tcp = match fields.loopback("listen")? {
+        None => None,
+        Some(_) if tokens.is_empty() => {
+            let accepted =
+                "16 or more visible ASCII characters, or token_file, or a [[token]]; TCP always asks for a token";
+            return Err(fields.missing("token", accepted));
+        }
+        Some(listen) => Some(Tcp { listen, tokens }),
+    };
+    Ok(Http { unix_socket, users, tcp })
+}
+
+fn members(fields: &Fields<'_>, key: &str) -> Result<Members, ConfigError> {
+    let accepted = "users and @groups of this machine, by name or number, with spaces between";
+    let mut members = Members::default();
+    for name in fields.text(key)?.unwrap_or_default().split_whitespace() {
+        let (known, kind) = if let Some(name) = name.strip_prefix('@') {
+            let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+            (name.parse().ok().or_else(known), &mut members.groups)
+        } else {
+            let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+            (name.parse().ok().or_else(known), &mut members.users)
+        };
+        kind.push(known.ok_or_else(|| fields.bad(key, accepted))?);
+    }
+    Ok(members)
+}
+
+fn tokens(document: &Document, fields: &Fields<'_>) -> Result<Vec<Token>, ConfigError> {
+    let mut tokens = Vec::new();
+    if let Some(plain) = plain_token(fields)? {
+        tokens.push(Token { name: "http.token".into(), role: Role::Admin, hash: TokenHash::of(&plain) });
+    }
+    let mut places: HashMap<String, Place> = HashMap::new();
+    for fields in document.all(Section::Token) {
+        let text = |key: &str, accepted: &str| fields.text(key)?.ok_or_else(|| fields.missing(key, accepted));
+        let accepted = "1 to 32 of a-z, 0-9, _ and -";
+        let name = text("name", accepted)?;
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+        if !(1..=32).contains(&name.len()) || !name.bytes().all(plain) {
+            return Err(fields.bad("name", accepted));
+        }
+        if let Some(first) = places.insert(name.to_owned(), fields.place("name")) {
+            return Err(fields.bad("name", &format!("a name that no other token has; {first} has this one too")));
+        }
+        let accepted = "viewer, operator or admin";
+        let role = text("role", accepted)?.parse().map_err(|_| fields.bad("role", accepted))?;
+        let accepted = "sha256: and 64 hexadecimal digits, as `mos token` prints it";
+        let hash = text("hash", accepted)?.parse().map_err(|_| fields.bad("hash", accepted))?;
+        tokens.push(Token { name: name.into(), role, hash });
+    }
+    Ok(tokens)
+}
+
+fn plain_token(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
+    let (key, token) = match (fields.text("token")?, fields.absolute_path("token_file")?) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => return Err(fields.bad("token_file", "either token or token_file")),
+        (Some(token), None) => ("token", token.to_owned()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| fields.bad("token_file", &format!("a readable file, but {}: {e}", path.display())))?;
+            ("token_file", text.trim_end().to_owned())
+        }
+    };
+    if token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(Some(token))
+    } else {
+        Err(fields.bad(key, "a token of 16 or more visible ASCII characters"))
+    }
+}
