@@ -18,7 +18,7 @@ use tempfile::TempDir;
 const LONG: Duration = Duration::from_mins(2);
 
 /// A board with its software.
-struct Kind {
+pub(super) struct Kind {
     name: &'static str,
     tree: Board,
     /// Set of doubles.
@@ -30,7 +30,7 @@ struct Kind {
     /// Media controller devices.
     media: &'static [&'static str],
     /// Lenses of the tree that are recorded, each with the double's camera.
-    lenses: &'static [(&'static str, &'static str)],
+    pub(super) lenses: &'static [(&'static str, &'static str)],
     /// Elements that take part.
     elements: &'static [&'static str],
     /// The element that decodes for pictures.
@@ -74,7 +74,7 @@ const MAINLINE: Kind = Kind {
     ..VPU
 };
 
-const CAMX: Kind = Kind {
+pub(super) const CAMX: Kind = Kind {
     name: "qcs6490, CamX",
     tree: QCS6490,
     doubles: "qcs6490-camx",
@@ -99,14 +99,14 @@ const IRIS: Kind = Kind {
 };
 
 /// What surrounds the program on a board.
-struct Rig {
+pub(super) struct Rig {
     folder: TempDir,
     live: TempDir,
     kind: &'static Kind,
 }
 
 impl Rig {
-    fn new(kind: &'static Kind) -> Self {
+    pub(super) fn new(kind: &'static Kind) -> Self {
         let rig = Self { folder: TempDir::new().unwrap(), live: kind.tree.live(), kind };
         let put = |path: String, text: &str| {
             let file = rig.path("sys").join(path);
@@ -141,7 +141,7 @@ impl Rig {
     }
 
     /// The daemon's configuration; `board` is more of its table.
-    fn setup(&self, options: &str, board: &str) -> Setup {
+    pub(super) fn setup(&self, options: &str, board: &str) -> Setup {
         let (tree, sysfs) = (self.live.path().display(), self.path("sys"));
         let table = format!("[board]\ndevice_tree = \"{tree}\"\nsysfs = \"{}\"\n{board}\n", sysfs.display());
         let setup = Setup::new().storage("segment_seconds", "3").sections(&table);
@@ -156,7 +156,7 @@ impl Rig {
     }
 
     /// What the doubles wrote down of one kind.
-    fn events(&self, event: &str) -> Vec<Value> {
+    pub(super) fn events(&self, event: &str) -> Vec<Value> {
         let log = std::fs::read_to_string(self.path("doubles.log")).unwrap_or_default();
         let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter(|line| line["event"] == event).collect()

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 const ROAD: &str = "test:?width=320&height=240&fps=25&gop=25";
 
-fn reader_in_python() -> PathBuf {
+pub(super) fn reader_in_python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../hal/frame/examples/subscriber.py")
 }
 
@@ -34,7 +34,7 @@ fn launch(folder: &Path, pipeline: &str) -> Command {
     command
 }
 
-fn on_the_bus(daemon: &Daemon, lens: &str) -> Value {
+pub(super) fn on_the_bus(daemon: &Daemon, lens: &str) -> Value {
     let view = daemon.client.get("/v1/frames").ok();
     let lenses = view["lenses"].as_array().unwrap();
     lenses.iter().find(|view| view["lens"] == lens).unwrap_or_else(|| panic!("no {lens} in {view}")).clone()

@@ -20,6 +20,7 @@ mod rigs;
 mod roles;
 mod secrets;
 mod settings;
+mod siege;
 mod snapshots;
 mod stopping;
 mod strangers;

@@ -23,6 +23,9 @@ const ACCEPTS: usize = 8;
 /// Messages of one peer taken in at a time.
 const MESSAGES: usize = 16;
 
+/// Cuts are told of no more often, in ns.
+const SILENCE: u64 = 10_000_000_000;
+
 /// A frame whose copy was asked for.
 pub(super) struct Job<H> {
     pub(super) source: Source<H>,
@@ -85,7 +88,19 @@ pub(super) struct State<H> {
     pub(super) last: u64,
     pub(super) interval: u64,
     totals: Totals,
+    /// Cuts that were not told of yet, and when one was last.
+    untold: Option<Cuts>,
+    told: Option<u64>,
     events: sys::Events,
+}
+
+/// Peers that were cut for breaking a rule: the last of them, and how many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cuts {
+    pub(super) pid: i32,
+    pub(super) uid: u32,
+    pub(super) why: Farewell,
+    pub(super) count: u64,
 }
 
 impl<H: Lent> State<H> {
@@ -110,6 +125,8 @@ impl<H: Lent> State<H> {
             last: 0,
             interval: 0,
             totals: Totals::default(),
+            untold: None,
+            told: None,
             events: sys::events(),
         })
     }
@@ -401,9 +418,20 @@ impl<H: Lent> State<H> {
             part(link.socket.as_fd(), farewell);
             if matches!(farewell, Farewell::Violation | Farewell::Version | Farewell::Refused) {
                 self.totals.cut += 1;
-                log::warn!("frame bus: peer with pid {} of user {} was cut: {farewell:?}", link.pid, link.uid);
+                let count = self.untold.map_or(0, |cuts| cuts.count) + 1;
+                self.untold = Some(Cuts { pid: link.pid, uid: link.uid, why: farewell, count });
             }
         }
+    }
+
+    /// What is to be told of cuts, to be written without the lock: a peer that is cut for ever fills no log (B5).
+    pub(super) fn cuts(&mut self, now: u64) -> Option<Cuts> {
+        if self.told.is_some_and(|told| now.saturating_sub(told) < SILENCE) {
+            return None;
+        }
+        let cuts = self.untold.take()?;
+        self.told = Some(now);
+        Some(cuts)
     }
 
     /// Ends every connection; what peers held goes back.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::buffers::Copy;
-use super::state::{Copying, State};
+use super::state::{Copying, Cuts, State};
 use super::{Demand, Lent, Shared};
 use crate::sys;
 
@@ -32,7 +32,7 @@ pub(super) fn run<H: Lent>(shared: &Arc<Shared<H>>, demand: Option<Demand>) {
     while !shared.stop.load(Ordering::Relaxed) {
         shared.bell.hush();
         let now = sys::monotonic();
-        let (work, rest, subscribers) = {
+        let (work, rest, subscribers, cuts) = {
             let mut state = shared.lock();
             state.take_queued();
             if now.saturating_sub(served) >= GATHER {
@@ -40,8 +40,12 @@ pub(super) fn run<H: Lent>(shared: &Arc<Shared<H>>, demand: Option<Demand>) {
                 state.serve(now);
                 state.tidy(now);
             }
-            (state.take_job(), Rest::after(&state, now, served), state.subscribers())
+            (state.take_job(), Rest::after(&state, now, served), state.subscribers(), state.cuts(now))
         };
+        if let Some(Cuts { pid, uid, why, count }) = cuts {
+            let more = if count > 1 { format!(", and {} others lately", count - 1) } else { String::new() };
+            log::warn!("frame bus: peer with pid {pid} of user {uid} was cut: {why:?}{more}");
+        }
         shared.subscribers.store(subscribers, Ordering::Relaxed);
         if demanded != (subscribers > 0) {
             demanded = subscribers > 0;

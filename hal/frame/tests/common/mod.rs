@@ -2,6 +2,8 @@
 //! that sees two numbers has seen a torn frame.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test uses its part")]
 
+pub mod hostile;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
