@@ -25,8 +25,12 @@ fn await_state(daemon: &Daemon, state: &str) -> Value {
 }
 
 fn await_gap(daemon: &Daemon, cause: &str) {
+    await_gap_of(daemon, "road", cause);
+}
+
+fn await_gap_of(daemon: &Daemon, lens: &str, cause: &str) {
     wait_for(&format!("a gap by {cause}"), LONG, || {
-        daemon.gaps("road").iter().any(|g| g["cause"] == cause).then_some(())
+        daemon.gaps(lens).iter().any(|g| g["cause"] == cause).then_some(())
     });
 }
 
@@ -129,7 +133,8 @@ fn what_was_configured_survives_restarts_and_a_broken_file_costs_nothing() {
     assert!(health.contains("the settings in capture beside the archive cannot be read"), "{health}");
     let _ = daemon.client.post("/v1/capture/lenses/road/configure", &json!({"frame_rate": 5})).ok();
     assert!(setup.archive().join("capture.broken").exists(), "what cannot be read is not overwritten");
-    assert_eq!(daemon.client.get("/v1/health").ok()["problems"], json!([]));
+    let health = daemon.client.get("/v1/health").ok()["problems"].to_string();
+    assert!(!health.contains("beside the archive"), "{health}");
     let path = "/v1/capture/lenses/road/configure?from_file=true";
     assert_eq!(daemon.client.post(path, &json!({})).ok()["target"]["frame_rate"], 10);
     daemon.stop();
@@ -157,6 +162,67 @@ fn what_is_absent_is_captured_as_soon_as_it_comes() {
     daemon.stop();
     let daemon = setup.start();
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+}
+
+#[test]
+fn a_lens_is_added_and_taken_out_at_run_time_and_its_footage_stays() {
+    let setup = Setup::new().camera("road", SCENE);
+    let daemon = setup.start();
+    let states = |daemon: &Daemon| {
+        let lenses = daemon.client.get("/v1/capture/status").ok()["lenses"].as_array().unwrap().clone();
+        lenses.iter().map(|l| (l["lens"].as_str().unwrap().to_owned(), l["added"] == true)).collect::<Vec<_>>()
+    };
+    let path = "/v1/capture/lenses/door/configure";
+    assert_eq!(daemon.client.post(path, &json!({})).error(404), "not_found");
+    let nowhere = daemon.client.post(&format!("{path}?device=usb-nowhere"), &json!({}));
+    assert!(nowhere.text().contains("ListDevices has none of that id"), "{}", nowhere.text());
+    let secret = daemon.client.post(&format!("{path}?device=rtsp://user:hunter2@192.0.2.1/s"), &json!({}));
+    assert!(!secret.text().contains("hunter2") && secret.text().contains("configuration file"), "{}", secret.text());
+
+    let added =
+        daemon.mos.run(&["capture", "configure", "door", "--device", SCENE, "--frame-rate", "5", "--json"]).json();
+    assert_eq!((&added["added"], &added["target"]["frame_rate"]), (&json!(true), &json!(5)));
+    let _ = daemon.await_open("door", 1.0, LONG);
+    let other = daemon.client.post("/v1/capture/lenses/road/configure?device=test:", &json!({}));
+    assert_eq!(other.error(409), "conflict");
+    let configured = daemon.mos.run(&["capture", "remove", "road"]).error();
+    assert!(configured.contains("configuration file"), "{configured}");
+
+    // Taken out and added again within one run: what lies between is a gap with its cause.
+    let removed = daemon.mos.run(&["capture", "remove", "door"]);
+    assert!(removed.out.contains("door is gone"), "{removed:?}");
+    assert_eq!(states(&daemon), [("road".to_owned(), false)]);
+    assert_eq!(daemon.client.request("POST", "/v1/capture/lenses/door/stop", None).error(404), "not_found");
+    let first = daemon.await_closed("door", 1, LONG);
+    let kept = |daemon: &Daemon| {
+        wait_for("the first footage", LONG, || {
+            Some(daemon.segments("door")).filter(|segments| segments.iter().any(|s| s["id"] == first[0]["id"]))
+        })
+    };
+    let _ = daemon.mos.run(&["capture", "configure", "door", "--device", SCENE]);
+    wait_for("footage after the return", LONG, || {
+        daemon.segments("door").iter().any(|s| s["state"] == "open" && span(s) > 1.0).then_some(())
+    });
+    await_gap_of(&daemon, "door", "capture_stopped");
+    daemon.kill();
+
+    let daemon = setup.start();
+    assert_eq!(states(&daemon), [("road".to_owned(), false), ("door".to_owned(), true)]);
+    let _ = daemon.await_open("door", 1.0, LONG);
+    let _ = daemon.client.request("POST", "/v1/capture/lenses/door/stop", None).ok();
+    daemon.stop();
+    let daemon = setup.start();
+    let door = daemon.client.get("/v1/capture/status").ok()["lenses"][1].clone();
+    assert_eq!((&door["state"], &door["cause"]), (&json!("idle"), &json!("capture_stopped")), "over restarts");
+    await_gap_of(&daemon, "door", "recorder_killed");
+    assert_tiled(&kept(&daemon), &daemon.gaps("door"), 0.05);
+    let _ = daemon.client.request("DELETE", "/v1/capture/lenses/door", None).ok();
+    daemon.stop();
+    let daemon = setup.start();
+    assert_eq!(states(&daemon), [("road".to_owned(), false)]);
+    let kept = kept(&daemon);
+    assert!(kept.iter().all(|s| daemon.file(s).exists()));
+    assert_tiled(&kept, &daemon.gaps("door"), 0.05);
 }
 
 /// The workers of a daemon, by their process ids, also those that nobody has reaped.

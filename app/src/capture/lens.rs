@@ -41,7 +41,7 @@ const SILENT: Duration = Duration::from_secs(3);
 pub(crate) const PROVEN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Lens {
-    /// As in the configuration file.
+    /// As in the configuration file, or as it was added.
     base: LensConfig,
     /// What was configured since.
     settings: StreamSettings,
@@ -56,6 +56,8 @@ pub(crate) struct Lens {
     state: CaptureState,
     since: Mono,
     cause: Option<GapCause>,
+    /// Added at run time.
+    added: bool,
     /// To be started by the next look.
     begins: bool,
     open: Option<Open>,
@@ -109,6 +111,7 @@ impl Lens {
             state: CaptureState::Idle,
             since,
             cause: Some(GapCause::Starting),
+            added: false,
             begins: true,
             open: None,
             due: since,
@@ -127,6 +130,11 @@ impl Lens {
 
     pub(crate) fn base(&self) -> &LensConfig {
         &self.base
+    }
+
+    /// Notes that it is none of the configuration file.
+    pub(crate) fn is_added(&mut self) {
+        self.added = true;
     }
 
     pub(crate) fn settings(&self) -> &StreamSettings {
@@ -204,6 +212,7 @@ impl Lens {
         LensStatus {
             lens: self.config.id.clone(),
             source: self.config.source.to_string(),
+            added: self.added,
             isolation: self.config.isolation,
             state: self.state,
             since: self.since,

@@ -11,7 +11,7 @@
 //! - K5: the breaker is as [`breaker`] promises: five failures in a row, a minute of rest, trial runs, two successes.
 //! - K6: ten seconds after its last unit at the latest, a lens that is to deliver is neither streaming nor stalled: the
 //!   change is told, its cause is in the intake, and it is in the status that metrics are made of.
-//! - K7: a lens that was stopped stays idle until it is started, whatever its source does.
+//! - K7: a lens that was stopped stays idle until it is started, whatever its source does and however often the recorder does.
 //! - K8: when devices come or go, what is absent and may be opened now is tried at once, and what is captured from a device
 //!   that is gone is absent at once, whatever its source says or fails to say.
 //!
@@ -24,6 +24,7 @@ mod lens;
 mod machine;
 mod operations;
 mod rate;
+mod roster;
 mod settings;
 mod sink;
 mod status;
@@ -31,7 +32,7 @@ mod store;
 pub mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use mos_hal::clock::Clock;
@@ -51,6 +52,7 @@ pub use self::breaker::{Breaker, BreakerState};
 use self::lens::Lens;
 pub use self::machine::CaptureState;
 pub use self::operations::CaptureError;
+pub use self::roster::LensHost;
 pub use self::settings::{StreamSettings, Target};
 pub use self::status::{LensChange, LensStatus, News};
 use self::store::Store;
@@ -131,16 +133,32 @@ pub(crate) struct Openers {
 
 struct Shared {
     openers: Openers,
-    lenses: Vec<Mutex<Lens>>,
-    frames: Vec<(LensId, Arc<LensFrames>)>,
+    parts: Parts,
+    lenses: RwLock<Vec<Arc<Mutex<Lens>>>>,
+    frames: RwLock<Vec<(LensId, Arc<LensFrames>)>>,
     bell: Arc<Bell>,
-    changes: broadcast::Sender<News>,
     store: Mutex<Store>,
-    clock: Arc<dyn Clock>,
+    /// What lenses need that are added later.
+    host: OnceLock<Arc<dyn LensHost>>,
     /// Devices came or went, and nobody was told yet.
     devices_untold: AtomicBool,
     /// How often they did.
     device_changes: AtomicU64,
+}
+
+/// What every lens is made of.
+struct Parts {
+    clock: Arc<dyn Clock>,
+    bell: Arc<Bell>,
+    changes: broadcast::Sender<News>,
+    drop_mode: DropMode,
+}
+
+impl Parts {
+    fn lens(&self, config: LensConfig, intake: Arc<Intake>) -> Lens {
+        let (clock, bell) = (Arc::clone(&self.clock), Arc::clone(&self.bell));
+        Lens::new(config, intake, clock, bell, self.changes.clone(), self.drop_mode)
+    }
 }
 
 impl CaptureControlService {
@@ -158,20 +176,18 @@ impl CaptureControlService {
         let changes = broadcast::channel(BACKLOG).0;
         let published = |(config, _): &(LensConfig, _)| Some((config.id.clone(), Arc::clone(config.frames.as_ref()?)));
         let frames = lenses.iter().filter_map(published).collect();
-        let make = |(config, intake)| {
-            let (clock, bell) = (Arc::clone(clock), Arc::clone(&bell));
-            Mutex::new(Lens::new(config, intake, clock, bell, changes.clone(), drop_mode))
-        };
-        let lenses = lenses.into_iter().map(make).collect();
+        let parts = Parts { clock: Arc::clone(clock), bell: Arc::clone(&bell), changes, drop_mode };
+        let make = |(config, intake)| Arc::new(Mutex::new(parts.lens(config, intake)));
+        let lenses = RwLock::new(lenses.into_iter().map(make).collect());
         Self {
             shared: Arc::new(Shared {
                 openers: Openers { platform, workers },
+                parts,
                 lenses,
-                frames,
+                frames: RwLock::new(frames),
                 bell,
-                changes,
                 store: Mutex::default(),
-                clock: Arc::clone(clock),
+                host: OnceLock::new(),
                 devices_untold: AtomicBool::new(false),
                 device_changes: AtomicU64::new(0),
             }),
@@ -191,12 +207,21 @@ impl CaptureControlService {
         })
     }
 
-    /// Takes over what earlier lives were told by ConfigureStream and keeps what this one is told. To be called before
-    /// [`CaptureControlService::spawn`].
-    pub fn remember(&self, archive: &Archive) {
+    /// Takes over what earlier lives were told (lenses that were added, what was configured, which were stopped) and keeps what
+    /// this one is told. Lenses can be added with `host` only. To be called before [`CaptureControlService::spawn`].
+    pub fn remember(&self, archive: &Archive, host: Option<Arc<dyn LensHost>>) {
         let mut store = Store::read(archive);
-        for lens in &self.shared.lenses {
-            let mut lens = lock(lens);
+        if let Some(host) = host {
+            // The first one stays.
+            let _ = self.shared.host.set(host);
+        }
+        self.restore(&mut store);
+        for lens in self.lenses() {
+            let mut lens = lock(&lens);
+            if store.is_stopped(lens.id()) {
+                // It has not begun, so that this is possible.
+                let _ = lens.stop();
+            }
             let settings = store.of(lens.id());
             if settings == StreamSettings::default() {
                 continue;
@@ -205,13 +230,11 @@ impl CaptureControlService {
                 Ok(config) => {
                     lens.set(config, settings);
                 }
-                Err(why) => store.unusable(
-                    lens.id(),
-                    format!(
-                        "lens {}: what was configured for it no longer fits, the configuration file holds: {why}",
-                        lens.id()
-                    ),
-                ),
+                Err(why) => {
+                    let id = lens.id();
+                    let why = format!("lens {id}: what was configured for it no longer fits and is not used: {why}");
+                    store.unusable(id, why);
+                }
             }
         }
         for problem in &store.problems() {
@@ -229,8 +252,8 @@ impl CaptureControlService {
     /// Looks at every lens once: opens what is due, gives up what is stalled.
     pub fn step(&self) {
         let devices = self.shared.bell.take_devices();
-        for lens in &self.shared.lenses {
-            let mut lens = lock(lens);
+        for lens in self.lenses() {
+            let mut lens = lock(&lens);
             if devices {
                 lens.devices_changed(&self.shared.openers);
             }
@@ -246,7 +269,7 @@ impl CaptureControlService {
             self.shared.devices_untold.store(true, Ordering::Relaxed);
         } else if self.shared.devices_untold.swap(false, Ordering::Relaxed) {
             // Nobody may be listening.
-            let _ = self.shared.changes.send(News::Devices(self.shared.clock.mono()));
+            let _ = self.shared.parts.changes.send(News::Devices(self.shared.parts.clock.mono()));
         }
     }
 
@@ -263,33 +286,42 @@ impl CaptureControlService {
 
     /// Drops all sources; returns when they are gone.
     pub fn stop(&self) {
-        for lens in &self.shared.lenses {
-            lock(lens).close();
+        for lens in self.lenses() {
+            lock(&lens).close();
         }
-        for lens in &self.shared.lenses {
-            lock(lens).join();
+        for lens in self.lenses() {
+            lock(&lens).join();
         }
         // Last: the kernel ends workers together with the thread that started them.
         self.shared.bell.stop();
     }
 
-    /// Every lens in the order of the configuration.
+    /// Every lens in the order of the configuration, then those that were added.
     #[must_use]
     pub fn status(&self) -> Vec<LensStatus> {
-        self.shared.lenses.iter().map(|l| lock(l).status()).collect()
+        self.lenses().iter().map(|l| lock(l).status()).collect()
+    }
+
+    /// The lenses at this moment.
+    fn lenses(&self) -> Vec<Arc<Mutex<Lens>>> {
+        self.shared.lenses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lens(&self, id: &LensId) -> Option<Arc<Mutex<Lens>>> {
+        self.lenses().into_iter().find(|lens| lock(lens).id() == id)
     }
 
     /// Every lens, and every change from now on.
     #[must_use]
     pub fn follow(&self) -> (Vec<LensStatus>, broadcast::Receiver<News>) {
-        let changes = self.shared.changes.subscribe();
+        let changes = self.shared.parts.changes.subscribe();
         (self.status(), changes)
     }
 
     /// The lenses whose raw frames are published.
     #[must_use]
-    pub fn frames(&self) -> &[(LensId, Arc<LensFrames>)] {
-        &self.shared.frames
+    pub fn frames(&self) -> Vec<(LensId, Arc<LensFrames>)> {
+        self.shared.frames.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Devices present now (ListDevices).

@@ -13,8 +13,22 @@ use super::{CaptureControlService, CaptureState, LensStatus, lock};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaptureError {
     /// No lens of that name is configured.
-    #[error("there is no lens '{0}'")]
+    #[error("there is no lens '{0}'; configure it with a device to add it")]
     NoLens(LensId),
+    /// What a lens shall be added with is not there or cannot be used.
+    #[error("no such device: {0}")]
+    NoDevice(String),
+    /// Another lens captures from it, or the lens from something else.
+    #[error("{device} is captured by lens {by} already")]
+    Taken {
+        /// What.
+        device: String,
+        /// By whom.
+        by: LensId,
+    },
+    /// It stands in the configuration file.
+    #[error("lens {0} stands in the configuration file and goes when it is taken out there")]
+    InFile(LensId),
     /// The lens is in a state in which this cannot be done.
     #[error("lens {lens} is {}: {advice}", state.name())]
     NotNow {
@@ -41,12 +55,19 @@ pub enum CaptureError {
 impl CaptureControlService {
     /// Starts an idle lens (StartCapture).
     pub fn start_capture(&self, lens: &LensId) -> Result<LensStatus, CaptureError> {
-        self.ask(lens, "it is started already; reset it to start it anew", Lens::start)
+        let mut store = lock(&self.shared.store);
+        let status = self.ask(lens, "it is started already; reset it to start it anew", Lens::start)?;
+        store.stopped(lens, false);
+        Ok(status)
     }
 
-    /// Stops a lens until it is started again; what is missing meanwhile is a gap `capture_stopped` (StopCapture).
+    /// Stops a lens until it is started again, over restarts; what is missing meanwhile is a gap `capture_stopped`
+    /// (StopCapture).
     pub fn stop_capture(&self, lens: &LensId) -> Result<LensStatus, CaptureError> {
-        self.ask(lens, "it is stopped already", Lens::stop)
+        let mut store = lock(&self.shared.store);
+        let status = self.ask(lens, "it is stopped already", Lens::stop)?;
+        store.stopped(lens, true);
+        Ok(status)
     }
 
     /// Drops source, circuit breaker and back-off of a lens and starts it anew (ResetCapture).
@@ -56,28 +77,35 @@ impl CaptureControlService {
 
     /// Changes what is asked of a lens, after checking that camera and encoder can do it, and keeps it over restarts. What
     /// `settings` leaves out stays, or with `anew` becomes what the configuration file says. A lens that is not idle is
-    /// started anew with a gap `capture_reset` (ConfigureStream).
+    /// started anew with a gap `capture_reset`. A lens that is not there yet is added, if a device is named (ConfigureStream).
     pub fn configure_stream(
         &self,
         id: &LensId,
         settings: &StreamSettings,
         anew: bool,
+        device: Option<&str>,
     ) -> Result<LensStatus, CaptureError> {
         let refused = |why| CaptureError::Settings { lens: id.clone(), why };
         // Held throughout: one configuration after another.
         let mut store = lock(&self.shared.store);
-        let lens = self.shared.lenses.iter().find(|lens| lock(lens).id() == id);
-        let lens = lens.ok_or_else(|| CaptureError::NoLens(id.clone()))?;
+        let (lens, device) = match (self.lens(id), device) {
+            (Some(lens), device) => (lens, device),
+            (None, Some(device)) => return self.add(&mut store, id, device, settings),
+            (None, None) => return Err(CaptureError::NoLens(id.clone())),
+        };
         let (base, before) = {
-            let lens = lock(lens);
+            let lens = lock(&lens);
             (lens.base().clone(), lens.settings().clone())
         };
+        if device.is_some_and(|device| !self.is_from(&base.source, device)) {
+            return Err(CaptureError::Taken { device: base.source.to_string(), by: id.clone() });
+        }
         let settings = if anew { settings.clone() } else { settings.over(&before) };
         let config = settings.apply(&base).map_err(refused)?;
         // May ask devices, so without holding up the lens.
         check(&config.source, &*self.shared.openers.platform).map_err(refused)?;
         store.keep(id, &settings).map_err(|e| CaptureError::NotDurable(e.to_string()))?;
-        let mut lens = lock(lens);
+        let mut lens = lock(&lens);
         if lens.set(config, settings) {
             // Refused only of an idle lens, which takes the new settings when it is started.
             let _ = lens.reset();
@@ -92,20 +120,11 @@ impl CaptureControlService {
         advice: &'static str,
         operation: impl FnOnce(&mut Lens) -> Result<(), NotNow>,
     ) -> Result<LensStatus, CaptureError> {
-        for lens in &self.shared.lenses {
-            let mut lens = lock(lens);
-            if lens.id() != id {
-                continue;
-            }
-            let NotNow(state) = match operation(&mut lens) {
-                Ok(()) => {
-                    self.shared.bell.ring();
-                    return Ok(lens.status());
-                }
-                Err(not_now) => not_now,
-            };
-            return Err(CaptureError::NotNow { lens: id.clone(), state, advice });
-        }
-        Err(CaptureError::NoLens(id.clone()))
+        let lens = self.lens(id).ok_or_else(|| CaptureError::NoLens(id.clone()))?;
+        let mut lens = lock(&lens);
+        let done = operation(&mut lens);
+        done.map_err(|NotNow(state)| CaptureError::NotNow { lens: id.clone(), state, advice })?;
+        self.shared.bell.ring();
+        Ok(lens.status())
     }
 }

@@ -6,11 +6,12 @@
 use mos_hal::codecs::choice::Choice;
 use mos_hal::codecs::families::Task;
 use mos_hal::media::VideoCodec;
-use mos_hal::platform::{Device, DeviceMode, Platform};
+use mos_hal::platform::{DeviceMode, Platform};
 use mos_hal::source::SourceSpec;
 use serde::{Deserialize, Serialize};
 
 use super::LensConfig;
+use super::roster::is_of;
 
 /// Settings of a stream. What is left out stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -160,15 +161,10 @@ impl StreamSettings {
 /// Whether device and encoder of `source` can do what it asks for; or what they can.
 pub(crate) fn check(source: &SourceSpec, platform: &dyn Platform) -> Result<(), String> {
     let target = Target::of(source);
-    let known = |device: &Device| match source {
-        SourceSpec::V4l2 { device: node, .. } => device.node.as_ref() == Some(node),
-        SourceSpec::Libcamera { camera, .. } => device.id == *camera,
-        _ => false,
-    };
     match source {
         SourceSpec::V4l2 { .. } | SourceSpec::Libcamera { .. } => {
             // One that is absent cannot be asked; it is when it comes.
-            platform.devices().iter().find(|d| known(d)).map_or(Ok(()), |d| fits_device(target, &d.modes))?;
+            platform.devices().iter().find(|d| is_of(source, d)).map_or(Ok(()), |d| fits_device(target, &d.modes))?;
         }
         SourceSpec::Board { .. } | SourceSpec::Qmmf { .. } => {}
         // The scene is encoded by the CPU, which knows no limits; what others made cannot be asked for.

@@ -19,6 +19,8 @@ pub struct LensStatus {
     pub lens: LensId,
     /// Its source without credentials.
     pub source: String,
+    /// It was added by ConfigureStream, and is not in the configuration file.
+    pub added: bool,
     /// Where its source runs.
     pub isolation: Isolation,
     /// Where it stands.
@@ -66,6 +68,13 @@ pub struct LensStatus {
 pub enum News {
     /// A lens went from one state to another.
     Lens(LensChange),
+    /// A lens that was added has been taken out.
+    Removed {
+        /// The lens.
+        lens: LensId,
+        /// When.
+        at: Mono,
+    },
     /// Devices came or went: another ListDevices tells which.
     Devices(Mono),
 }

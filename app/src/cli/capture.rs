@@ -20,14 +20,16 @@ enum Command {
     List(devices::DevicesArgs),
     /// Tell how each lens is captured
     Status(StatusArgs),
-    /// Change what is asked of a lens; kept over restarts
+    /// Change what is asked of a lens, or add one; kept over restarts
     Configure(ConfigureArgs),
     /// Start a lens that is idle
     Start(LensArgs),
-    /// Stop a lens until it is started, or the daemon is
+    /// Stop a lens until it is started, over restarts
     Stop(LensArgs),
     /// Drop source, circuit breaker and delays of a lens and start it anew
     Reset(LensArgs),
+    /// Take out a lens that was added; its footage stays
+    Remove(LensArgs),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +74,9 @@ struct ConfigureArgs {
     /// What is not given becomes what the configuration file says
     #[arg(long)]
     from_file: bool,
+    /// Add the lens: an id of `mos capture list`, or a source as in the configuration file, without a password
+    #[arg(long)]
+    device: Option<String>,
     #[command(flatten)]
     report: Report,
 }
@@ -89,6 +94,7 @@ pub(super) async fn execute(client: &Client, args: &CaptureArgs) -> Outcome {
         Command::Start(args) => ask(client, args, "start").await,
         Command::Stop(args) => ask(client, args, "stop").await,
         Command::Reset(args) => ask(client, args, "reset").await,
+        Command::Remove(args) => remove(client, args).await,
     }
 }
 
@@ -143,10 +149,15 @@ async fn configure(client: &Client, args: &ConfigureArgs) -> Outcome {
         rotation: args.rotation,
         audio: args.audio,
     };
-    if settings == StreamSettings::default() && !args.from_file {
+    if settings == StreamSettings::default() && !args.from_file && args.device.is_none() {
         return Err(Failure::Usage("nothing is asked for; see --help".to_owned()));
     }
-    let path = format!("{}?from_file={}", path(&args.lens, "configure")?, args.from_file);
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("from_file", &args.from_file.to_string());
+    if let Some(device) = &args.device {
+        query.append_pair("device", device);
+    }
+    let path = format!("{}?{}", path(&args.lens, "configure")?, query.finish());
     tell(&client.post(&path, &settings).await?, args.report)
 }
 
@@ -154,10 +165,19 @@ async fn ask(client: &Client, args: &LensArgs, operation: &str) -> Outcome {
     tell(&client.post(&path(&args.lens, operation)?, &()).await?, args.report)
 }
 
+async fn remove(client: &Client, args: &LensArgs) -> Outcome {
+    let lens: CaptureView = client.delete(&path(&args.lens, "")?).await?;
+    if args.report.json {
+        return print::json(&lens);
+    }
+    print::line(&format!("{} is gone; its footage stays", lens.lens))
+}
+
 /// The API's path of an operation; a text that is no lens never gets into a path.
 fn path(lens: &str, operation: &str) -> Result<String, Failure> {
     let lens = mos_hal::media::LensId::new(lens).map_err(|e| Failure::Usage(e.to_string()))?;
-    Ok(format!("/v1/capture/lenses/{lens}/{operation}"))
+    let separator = if operation.is_empty() { "" } else { "/" };
+    Ok(format!("/v1/capture/lenses/{lens}{separator}{operation}"))
 }
 
 fn tell(lens: &CaptureView, report: Report) -> Outcome {

@@ -28,13 +28,13 @@ use crate::alarms::AlarmKind;
 use crate::archive::disk::{Disk, RealDisk};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
 use crate::capture::worker::Workers;
-use crate::capture::{CaptureControlService, DropMode, Isolation, LensConfig};
+use crate::capture::{CaptureControlService, DropMode, Isolation, LensConfig, LensHost};
 use crate::clip::Clips;
 use crate::config::{Config, Frames, Log, Protection, Storage};
 use crate::http::serve::{self, ServeError};
 use crate::http::{self, Loading, Services};
 use crate::pins::{BoxPins, Shown};
-use crate::record::{Recorder, RecorderOptions};
+use crate::record::{Intake, Recorder, RecorderOptions};
 use crate::retention::{self, Retention};
 use crate::snapshot::Snapshots;
 use crate::upload::queue::{Roads, Settings, Uploads};
@@ -265,12 +265,33 @@ fn record(
         let lens = LensConfig { id, source, audio: camera.audio, frames, isolation };
         Some((lens, recorder.intake(&camera.id)?))
     });
+    let host = Host { recorder: recorder.clone(), frames: config.frames.clone() };
     let workers = Some(Workers::of_this_program(config.board.clone()));
     let capture = CaptureControlService::new(platform, workers, clock, lenses.collect(), DropMode::Thread);
-    capture.remember(archive);
+    capture.remember(archive, Some(Arc::new(host)));
     let cameras = capture.spawn().map_err(system("start the cameras"))?;
     let writer = recorder.spawn().map_err(system("start the recorder"))?;
     Ok((Recording { recorder, writer, cameras }, capture))
+}
+
+/// What lenses that are added at run time need.
+struct Host {
+    recorder: Recorder,
+    frames: Option<Frames>,
+}
+
+impl LensHost for Host {
+    fn take_in(&self, lens: &LensId) -> Option<Arc<Intake>> {
+        self.recorder.add(lens)
+    }
+
+    fn let_go(&self, lens: &LensId) {
+        self.recorder.remove(lens);
+    }
+
+    fn frames(&self, lens: &LensId) -> Option<Arc<LensFrames>> {
+        published(self.frames.as_ref(), lens)
+    }
 }
 
 /// Opens a lens on the frame bus. Recording goes on without.

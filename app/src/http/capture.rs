@@ -39,6 +39,9 @@ pub struct DeviceView {
     pub name: String,
     /// `v4l2`, `libcamera`, `rtsp`, `file` or `test`.
     pub transport: String,
+    /// The lens that captures from it; absent if none does. ConfigureStream with the device's id adds one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lens: Option<String>,
     /// Its node, if it has one.
     pub node: Option<String>,
     /// What it can deliver.
@@ -91,7 +94,11 @@ pub(super) fn routes(routes: &mut Routes) {
 pub(super) async fn list_devices(State(services): State<Arc<Services>>) -> Result<Json<DeviceList>, Fault> {
     let list = blocking(move || {
         let (platform, evidence) = services.capture.platform();
-        let devices = services.capture.devices().into_iter().map(DeviceView::from).collect();
+        let view = |device: Device| {
+            let lens = services.capture.lens_of(&device).map(|lens| lens.to_string());
+            DeviceView { lens, ..DeviceView::from(device) }
+        };
+        let devices = services.capture.devices().into_iter().map(view).collect();
         let gmsl = gmsl::views(&services.capture.gmsl());
         DeviceList { platform: platform.to_owned(), evidence, devices, gmsl }
     });
@@ -119,6 +126,7 @@ impl From<Device> for DeviceView {
             id: device.id,
             name: device.name,
             transport: transport.to_owned(),
+            lens: None,
             node: device.node.map(|node| node.display().to_string()),
             modes: modes.collect(),
             properties: device.properties.into_iter().collect(),

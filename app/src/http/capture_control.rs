@@ -1,4 +1,4 @@
-//! Control of the lenses: GetStatus, ConfigureStream, StartCapture, StopCapture, ResetCapture.
+//! Control of the lenses: GetStatus, ConfigureStream, StartCapture, StopCapture, ResetCapture, RemoveLens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::record::LensRecording;
 /// All lenses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CaptureStatusView {
-    /// In the order of the configuration.
+    /// In the order of the configuration, then those that were added.
     pub lenses: Vec<CaptureView>,
 }
 
@@ -34,6 +34,8 @@ pub struct CaptureView {
     pub lens: String,
     /// Its source without credentials.
     pub source: String,
+    /// It was added by ConfigureStream and can be taken out by RemoveLens; it is not in the configuration file.
+    pub added: bool,
     /// Where its source runs: `none` in the recorder's process, `process` in one of its own.
     pub isolation: String,
     /// `absent`, `idle`, `connecting`, `streaming`, `stalled`, `backing_off`, `circuit_open` or `failed`.
@@ -128,6 +130,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.post("/v1/capture/lenses/{lens}/start", start_capture);
     routes.post("/v1/capture/lenses/{lens}/stop", stop_capture);
     routes.post("/v1/capture/lenses/{lens}/reset", reset_capture);
+    routes.delete("/v1/capture/lenses/{lens}", remove_lens);
 }
 
 /// How every lens is captured.
@@ -140,15 +143,20 @@ pub(super) async fn get_status(State(services): State<Arc<Services>>) -> Result<
 }
 
 /// How a configuration is meant.
-#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct How {
     /// What the body leaves out becomes what the configuration file says, instead of staying as it is.
     #[serde(default)]
     from_file: bool,
+    /// For a lens that is not there yet: what it shall capture from, the id of a device of ListDevices or a source as in the
+    /// configuration file, without a password. It is added, kept over restarts, and records at once.
+    device: Option<String>,
 }
 
 /// Changes what is asked of a lens and keeps it over restarts. Checked against the modes of its device and the limits of its
-/// encoder; the error says what would be accepted. A lens that is not idle is started anew with a gap `capture_reset`.
+/// encoder; the error says what would be accepted. A lens that is not idle is started anew with a gap `capture_reset`. A lens
+/// that does not exist is added if `device` says what it captures from.
 #[utoipa::path(post, path = "/v1/capture/lenses/{lens}/configure", operation_id = "ConfigureStream", tag = "capture",
     params(("lens" = String, Path, description = "The lens"), How), request_body = StreamSettings,
     responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
@@ -158,7 +166,10 @@ pub(super) async fn configure_stream(
     Params(how): Params<How>,
     Body(settings): Body<StreamSettings>,
 ) -> Result<Json<CaptureView>, Fault> {
-    ask(services, lens, move |capture, lens| capture.configure_stream(lens, &settings, how.from_file)).await
+    ask(services, lens, move |capture, lens| {
+        capture.configure_stream(lens, &settings, how.from_file, how.device.as_deref())
+    })
+    .await
 }
 
 /// Starts a lens that is idle; of any other it is refused with its state.
@@ -172,7 +183,7 @@ pub(super) async fn start_capture(
     ask(services, lens, CaptureControlService::start_capture).await
 }
 
-/// Stops a lens until StartCapture or the next start of the daemon. What is missing is a gap `capture_stopped`.
+/// Stops a lens until StartCapture, over restarts. What is missing is a gap `capture_stopped`.
 #[utoipa::path(post, path = "/v1/capture/lenses/{lens}/stop", operation_id = "StopCapture", tag = "capture",
     params(("lens" = String, Path, description = "The lens")),
     responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
@@ -193,6 +204,18 @@ pub(super) async fn reset_capture(
     Id(lens): Id,
 ) -> Result<Json<CaptureView>, Fault> {
     ask(services, lens, CaptureControlService::reset_capture).await
+}
+
+/// Takes out a lens that was added by ConfigureStream. What it delivered is kept; its footage is never touched. Refused of a
+/// lens that stands in the configuration file. Answers with its last state.
+#[utoipa::path(delete, path = "/v1/capture/lenses/{lens}", operation_id = "RemoveLens", tag = "capture",
+    params(("lens" = String, Path, description = "The lens")),
+    responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn remove_lens(
+    State(services): State<Arc<Services>>,
+    Id(lens): Id,
+) -> Result<Json<CaptureView>, Fault> {
+    ask(services, lens, CaptureControlService::remove_lens).await
 }
 
 async fn ask(
@@ -221,6 +244,7 @@ impl CaptureView {
         Self {
             lens: capture.lens.to_string(),
             source: capture.source.clone(),
+            added: capture.added,
             isolation: capture.isolation.name().to_owned(),
             state: capture.state.name().to_owned(),
             since_ts: utc(capture.since),
@@ -267,8 +291,8 @@ impl From<Target> for TargetView {
 impl From<CaptureError> for Fault {
     fn from(error: CaptureError) -> Self {
         let kind = match &error {
-            CaptureError::NoLens(_) => Kind::NotFound,
-            CaptureError::NotNow { .. } => Kind::Conflict,
+            CaptureError::NoLens(_) | CaptureError::NoDevice(_) => Kind::NotFound,
+            CaptureError::NotNow { .. } | CaptureError::Taken { .. } | CaptureError::InFile(_) => Kind::Conflict,
             CaptureError::Settings { .. } => Kind::BadRequest,
             CaptureError::NotDurable(_) => Kind::Storage,
         };

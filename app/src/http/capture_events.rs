@@ -42,6 +42,15 @@ pub struct CaptureChange {
     pub at_ts: i64,
 }
 
+/// A lens was taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LensRemoved {
+    /// The lens.
+    pub lens: String,
+    /// When, UTC microseconds.
+    pub at_ts: i64,
+}
+
 /// Devices came or went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DevicesChange {
@@ -54,8 +63,8 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 /// Follows the lenses: server-sent events named `lens`. First the present state of each, then every change. Whoever is too
-/// slow to hear all is told the present states again. An event `devices` says that devices came or went; ListDevices tells
-/// which.
+/// slow to hear all is told the present states again. An event `removed` says that a lens which had been added was taken out,
+/// `devices` that devices came or went; ListDevices tells which.
 #[utoipa::path(get, path = "/v1/capture/events", operation_id = "GetCaptureEvents", tag = "capture",
     responses((status = 200, content_type = "text/event-stream", body = CaptureChange), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_capture_events(
@@ -106,6 +115,9 @@ fn event(name: &str, data: &impl Serialize) -> Event {
 fn told_as(news: &News, mapping: &Mapping) -> Event {
     match news {
         News::Lens(change) => event("lens", &CaptureChange::of(change, mapping)),
+        News::Removed { lens, at } => {
+            event("removed", &LensRemoved { lens: lens.to_string(), at_ts: mapping.utc_of(*at).0 })
+        }
         News::Devices(at) => event("devices", &DevicesChange { at_ts: mapping.utc_of(*at).0 }),
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn routes(routes: &mut Routes) {
 #[utoipa::path(get, path = "/v1/frames", operation_id = "GetFrames", tag = "capture",
     responses((status = 200, body = FramesView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn get_frames(State(services): State<Arc<Services>>) -> Result<Json<FramesView>, Fault> {
-    Ok(Json(FramesView { lenses: views(services.capture.frames()) }))
+    Ok(Json(FramesView { lenses: views(&services.capture.frames()) }))
 }
 
 /// All published lenses.

@@ -45,7 +45,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
         capture: services.capture.status(),
         device_changes: services.capture.device_changes(),
         gmsl: gmsl::views(&services.capture.gmsl()),
-        frames: frames::views(services.capture.frames()),
+        frames: frames::views(&services.capture.frames()),
         woken: services.pins.woken(),
         recorder: services.recorder.status(),
         space: services.archive.space().ok(),

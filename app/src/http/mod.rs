@@ -51,7 +51,7 @@ use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
 pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, TargetView};
-pub use capture_events::{CaptureChange, DevicesChange};
+pub use capture_events::{CaptureChange, DevicesChange, LensRemoved};
 pub use clips::{ClipView, SpanView};
 pub use frames::{FramesView, LensFramesView, SubscriberView};
 pub(crate) use gmsl::alarm as dark_links;

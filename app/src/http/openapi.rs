@@ -27,6 +27,7 @@ use super::routes::Routes;
         super::capture_control::start_capture,
         super::capture_control::stop_capture,
         super::capture_control::reset_capture,
+        super::capture_control::remove_lens,
         super::capture_events::get_capture_events,
         super::clips::extract_clip,
         super::clips::extract_clip_of_lens,

@@ -136,6 +136,10 @@ impl Line {
         }
     }
 
+    pub(crate) fn lens(&self) -> &LensId {
+        &self.lens
+    }
+
     /// Takes what the intake has and writes it. Nothing is durable before the group commit that follows.
     pub(crate) fn tick(&mut self, now: Mono) {
         self.now = now;

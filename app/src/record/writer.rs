@@ -11,6 +11,7 @@ use mos_hal::clock::{Clock, Mono};
 use mos_hal::media::LensId;
 
 use crate::archive::Archive;
+use crate::archive::gaps::GapCause;
 use crate::wall_clock::WallClock;
 
 use super::intake::Intake;
@@ -52,7 +53,8 @@ struct Shared {
     archive: Archive,
     clock: Arc<dyn Clock>,
     wall: WallClock,
-    intakes: BTreeMap<LensId, Arc<Intake>>,
+    options: RecorderOptions,
+    intakes: Mutex<BTreeMap<LensId, Arc<Intake>>>,
     writer: Mutex<Writer>,
     status: Mutex<RecorderStatus>,
     stopping: Mutex<bool>,
@@ -61,7 +63,10 @@ struct Shared {
 
 struct Writer {
     lines: Vec<Line>,
-    lens_order: Vec<LensId>,
+    /// Of lenses that were taken out, until their segments are closed.
+    parting: Vec<Line>,
+    /// Lenses that were taken out of this run, and when.
+    left: BTreeMap<LensId, Mono>,
     fast_syncs: u32,
     stopped: Option<StopReport>,
     log: LogLimit<&'static str>,
@@ -79,7 +84,8 @@ impl Recorder {
         };
         let writer = Writer {
             lines: intakes.iter().map(line).collect(),
-            lens_order: intakes.keys().cloned().collect(),
+            parting: Vec::new(),
+            left: BTreeMap::new(),
             fast_syncs: 0,
             stopped: None,
             log: LogLimit::new(Duration::from_mins(1)),
@@ -88,7 +94,8 @@ impl Recorder {
             wall: WallClock::new(Arc::clone(&clock)),
             archive,
             clock,
-            intakes,
+            options: options.clone(),
+            intakes: Mutex::new(intakes),
             writer: Mutex::new(writer),
             status: Mutex::default(),
             stopping: Mutex::new(false),
@@ -100,7 +107,56 @@ impl Recorder {
     /// Where the source of a lens delivers.
     #[must_use]
     pub fn intake(&self, lens: &LensId) -> Option<Arc<Intake>> {
-        self.shared.intakes.get(lens).cloned()
+        lock(&self.shared.intakes).get(lens).cloned()
+    }
+
+    /// Records one more lens from now on; gives where its source delivers. What is missing since it was taken out of this run
+    /// is a gap `capture_stopped`. `None` once the recording has stopped.
+    #[must_use]
+    pub fn add(&self, lens: &LensId) -> Option<Arc<Intake>> {
+        let shared = &*self.shared;
+        let mut writer = lock(&shared.writer);
+        if writer.stopped.is_some() || self.is_stopping() {
+            return None;
+        }
+        if let Some(intake) = self.intake(lens) {
+            return Some(intake);
+        }
+        let intake = Arc::new(Intake::new(shared.options.intake_bytes));
+        let now = shared.clock.mono();
+        let since = writer.left.remove(lens);
+        if let Some(since) = since {
+            intake.down(GapCause::CaptureStopped, since);
+            intake.down(GapCause::Starting, now);
+        }
+        let (archive, length) = (shared.archive.clone(), shared.options.segment_length);
+        writer.lines.push(Line::new(lens.clone(), Arc::clone(&intake), archive, length, since.unwrap_or(now)));
+        lock(&shared.intakes).insert(lens.clone(), Arc::clone(&intake));
+        Some(intake)
+    }
+
+    /// Takes a lens out: what it has delivered is durable on return, as far as the disk lets it, and its segment is closed by
+    /// the next ticks. Its footage stays.
+    pub fn remove(&self, lens: &LensId) {
+        let shared = &*self.shared;
+        let mut writer = lock(&shared.writer);
+        let Some(at) = writer.lines.iter().position(|line| line.lens() == lens) else { return };
+        if writer.stopped.is_some() {
+            return;
+        }
+        if let Some(intake) = lock(&shared.intakes).remove(lens) {
+            intake.close();
+        }
+        let now = shared.clock.mono();
+        let mut line = writer.lines.remove(at);
+        line.finish(now);
+        writer.parting.push(line);
+        self.commit(&mut writer, now);
+        if let Some(line) = writer.parting.last_mut() {
+            line.note_stop(now);
+        }
+        writer.left.insert(lens.clone(), now);
+        lock(&shared.status).lenses.remove(lens);
     }
 
     /// Starts the writer's thread; it ends after [`Recorder::stop`].
@@ -121,7 +177,11 @@ impl Recorder {
         for line in &mut writer.lines {
             line.tick(now);
         }
+        for line in &mut writer.parting {
+            line.close_tick(now);
+        }
         self.commit(&mut writer, now);
+        writer.parting.retain(|line| !line.is_closed());
     }
 
     /// Stops intake, writes and closes everything, and notes the stop. Blocks until that is durable or has failed.
@@ -129,7 +189,7 @@ impl Recorder {
     pub fn stop(&self) -> StopReport {
         let shared = &*self.shared;
         let begin = shared.clock.mono();
-        for intake in shared.intakes.values() {
+        for intake in lock(&shared.intakes).values() {
             intake.close();
         }
         *lock(&shared.stopping) = true;
@@ -142,21 +202,22 @@ impl Recorder {
         for line in &mut writer.lines {
             line.finish(now);
         }
-        let under_way: usize = writer.lines.iter().map(Line::open_closes).sum();
+        let under_way: usize = writer.lines.iter().chain(&writer.parting).map(Line::open_closes).sum();
         self.commit(&mut writer, now);
         for line in &mut writer.lines {
             line.note_stop(now);
         }
         for _ in 1..STOP_TICKS {
             self.commit(&mut writer, shared.clock.mono());
-            if writer.lines.iter().all(Line::is_closed) {
+            if writer.lines.iter().chain(&writer.parting).all(Line::is_closed) {
                 break;
             }
-            for line in &mut writer.lines {
+            let Writer { lines, parting, .. } = &mut *writer;
+            for line in lines.iter_mut().chain(parting) {
                 line.close_tick(now);
             }
         }
-        let left_open = writer.lines.iter().map(Line::open_closes).sum();
+        let left_open = writer.lines.iter().chain(&writer.parting).map(Line::open_closes).sum();
         let took = Duration::from_nanos(u64::try_from(shared.clock.mono().since(begin)).unwrap_or(0));
         let report = StopReport { took, closed: under_way - left_open, left_open };
         writer.stopped = Some(report);
@@ -208,7 +269,8 @@ impl Recorder {
     fn commit(&self, writer: &mut Writer, begun: Mono) {
         let report = self.shared.archive.commit();
         let now = self.shared.clock.mono();
-        for line in &mut writer.lines {
+        let Writer { lines, parting, .. } = writer;
+        for line in lines.iter_mut().chain(parting) {
             line.after_commit(&report, now);
         }
         for (path, error) in report.failures() {
@@ -237,8 +299,8 @@ impl Recorder {
         status.slow_syncs += u64::from(slow);
         status.durability_degraded = slow || (status.durability_degraded && writer.fast_syncs < RECOVERED_AFTER);
         status.ticks += 1;
-        for (lens, line) in writer.lens_order.iter().zip(&writer.lines) {
-            status.lenses.insert(lens.clone(), line.status());
+        for line in &writer.lines {
+            status.lenses.insert(line.lens().clone(), line.status());
         }
     }
 }

@@ -81,6 +81,8 @@ impl Cold {
             }
             GapRecord::Gap { gap, .. } => {
                 self.changed = true;
+                // Behind a stop this is the lens's return: it was taken out and added again within the run.
+                known.stopped &= gap.cause != GapCause::CaptureStopped;
                 let at = known.gaps.partition_point(|g| g.start < gap.start);
                 // The recorder writes a long absence in pieces, and retention goes through a run from its start: such gaps
                 // grow together instead of growing in number. What is known already adds nothing.
