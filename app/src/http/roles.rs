@@ -23,6 +23,7 @@ pub(super) const OPERATIONS: &[(Role, &str, Method, &str)] = &[
     (Role::Operator, "StopCapture", Method::POST, "/v1/capture/lenses/{lens}/stop"),
     (Role::Operator, "ResetCapture", Method::POST, "/v1/capture/lenses/{lens}/reset"),
     (Role::Admin, "ConfigureStream", Method::POST, "/v1/capture/lenses/{lens}/configure"),
+    (Role::Admin, "RemoveLens", Method::DELETE, "/v1/capture/lenses/{lens}"),
     (Role::Operator, "ExtractClip", Method::POST, "/v1/segments/{id}/clip"),
     (Role::Operator, "ExtractClipOfLens", Method::POST, "/v1/lenses/{lens}/clip"),
     (Role::Viewer, "GetClip", Method::GET, "/v1/clips/{id}"),
