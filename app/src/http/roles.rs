@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn whatever_destroys_or_decides_is_for_admins() {
         for (role, name, method, _) in OPERATIONS {
-            let decides = ["Remove", "Unprotect", "ConfigureStream"].contains(name);
+            let decides = ["Remove", "RemoveLens", "Unprotect", "ConfigureStream"].contains(name);
             assert_eq!(*role == Role::Admin, decides, "{name}");
             assert!(*role != Role::Viewer || method == Method::GET, "{name} changes something");
         }
