@@ -4,6 +4,13 @@
 //! are installed, by libcamera where the kernel drives the cameras (`qcom-camss`). GMSL cameras come through CamX only: it sets
 //! the links up itself, and writing registers beside it would race it \[I\]. Facts with grades: S read in source, P vendor's
 //! page, I inferred, G common knowledge; none was tried on a board.
+//!
+//! Snapshots come from the stored keyframe by `qtic2vdec`, not from the camera service's image pad (`capture-image`), on purpose:
+//! - a snapshot shows a moment of the footage, with its segment and time; a still is another exposure, later by a time that no
+//!   source states, and in no segment;
+//! - streams are created from READY to PAUSED with fixed caps and deleted on the way back \[P\], so that an image stream would have
+//!   to run beside the video of every recording, for a picture now and then; added later it would interrupt the recording;
+//! - what it costs the sensor's frame rate and the service's memory is in no source that was read, and footage comes first.
 
 use crate::board::{Soc, libcamera};
 use crate::codecs::families as f;

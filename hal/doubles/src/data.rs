@@ -104,6 +104,8 @@ pub struct Property {
     /// Whether it can only be read.
     #[serde(default)]
     pub read_only: bool,
+    /// Another property, and the values of it without which setting this one is an error.
+    pub only_with: Option<(String, Vec<i64>)>,
     /// Tag of the source.
     pub from: String,
 }

@@ -221,7 +221,19 @@ impl Values {
     /// What was wrong with a value that somebody set, if anything; forgotten once said.
     pub(crate) fn verdict(&self) -> Option<String> {
         let mine = self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
-        mine.or_else(|| refused(self.properties))
+        mine.or_else(|| refused(self.properties)).or_else(|| self.unaccompanied())
+    }
+
+    /// A property that was set although another one does not have the value that it needs.
+    fn unaccompanied(&self) -> Option<String> {
+        let needs = self.properties.iter().filter_map(|p| Some((p, p.only_with.as_ref()?)));
+        let (property, (other, values)) = needs.into_iter().find(|(p, (other, values))| {
+            let set = self.lock().contains_key(&p.name);
+            set && self.setting(other).is_none_or(|n| !values.contains(&n))
+        })?;
+        let what = format!("{} is taken only where {other} is one of {values:?}", property.name);
+        events::fault(self.element, self.element, &what);
+        Some(what)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Stored>> {

@@ -166,6 +166,20 @@ fn values_out_of_range_and_unknown_controls_fail() {
 }
 
 #[test]
+fn b_frames_need_a_variable_rate() {
+    let rig = |rate: &str| {
+        let rig = Rig::new("qcs6490-camx");
+        let source = "videotestsrc num-buffers=5 ! video/x-raw,format=NV12,width=320,height=240";
+        (rig, format!("{source} ! qtic2venc {rate} b-frames=1 ! video/x-h264 ! fakesink"))
+    };
+    let (vbr, pipeline) = rig("control-rate=VBR-CFR");
+    vbr.works(&pipeline);
+    let (cbr, pipeline) = rig("control-rate=constant");
+    let said = cbr.fails(&pipeline);
+    assert!(said.contains("b-frames is taken only where control-rate is one of [3, 4]"), "{said}");
+}
+
+#[test]
 fn sizes_beyond_the_encoder_do_not_negotiate() {
     let rig = Rig::new("imx8mp-vpu");
     let said = rig

@@ -99,6 +99,26 @@ pub const MACHINES: &[Machine] = &[
             },
         ],
     },
+    // A USB camera that gives JPEG only, and the hardware that decodes it, which one catalogue lists for this chip.
+    Machine {
+        name: "imx8mp_with_jpeg_hardware",
+        tree: IMX8MP,
+        platform: "imx8mp",
+        stack: "nxp-bsp",
+        doubles: "imx8mp-bsp,v4l2jpegdec,imxvideoconvert_g2d",
+        cameras: "/dev/video82=uvc,/dev/video83",
+        cards: &[(80, "vsi_v4l2enc"), (81, "vsi_v4l2dec"), (82, "USB camera"), (83, "VIV"), (84, "mxc-jpeg")],
+        media: &[],
+        encoder: "v4l2h264enc",
+        dmabuf: true,
+        sources: &[Source {
+            spec: "v4l2:/dev/video82?width=640&height=480&fps=30&gop=30&bitrate=1000000",
+            camera: Some("/dev/video82"),
+            gop: Some(30),
+            absent: Some(("v4l2:/dev/video99", GONE)),
+            unsupported: Some("v4l2:/dev/video82?width=2560&height=1440"),
+        }],
+    },
     Machine {
         name: "imx8mp_on_vpu_wrapper",
         tree: IMX8MP,
