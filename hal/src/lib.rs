@@ -21,6 +21,7 @@ pub mod libcamera;
 mod machine;
 pub mod media;
 pub mod nal;
+pub mod onvif;
 pub mod pins;
 pub mod platform;
 pub mod porting;

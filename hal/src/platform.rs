@@ -26,6 +26,8 @@ pub enum Transport {
     Rtsp,
     /// A file played in real time.
     File,
+    /// The network, by what the camera says of itself.
+    Onvif,
     /// The synthetic scene.
     Test,
 }

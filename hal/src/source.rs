@@ -16,6 +16,7 @@ mod spec;
 
 pub use raw::RawOptions;
 pub use spec::{BadSource, Credentials, SourceSpec, TestPattern};
+pub(crate) use spec::{percent_decoded, redacted};
 
 /// Why a source ended or could not start. Texts never hold credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

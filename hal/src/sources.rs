@@ -12,6 +12,7 @@ pub(crate) mod encoder;
 mod file;
 mod leaks;
 mod live;
+mod onvif;
 pub(crate) mod outlet;
 mod rtsp;
 mod samples;
@@ -35,6 +36,7 @@ pub(crate) fn open(
         SourceSpec::Test(pattern) => Ok(Box::new(test_pattern::open(pattern, audio, &outlet(clock, sink))?)),
         SourceSpec::File { path, looped } => Ok(Box::new(file::open(path, *looped, audio, &outlet(clock, sink))?)),
         SourceSpec::Rtsp { url, credentials } => rtsp::open(url, credentials.as_ref(), audio, &outlet(clock, sink)),
+        SourceSpec::Onvif { url, credentials } => onvif::open(url, credentials.as_ref(), audio, &outlet(clock, sink)),
         SourceSpec::V4l2 { .. } | SourceSpec::Board { .. } | SourceSpec::Libcamera { .. } | SourceSpec::Qmmf { .. } => {
             Ok(Box::new(camera::open(spec, machine, clock, sink)?))
         }

@@ -13,6 +13,7 @@ mod frames;
 mod full_disk;
 mod kills;
 mod layers;
+mod onvif;
 mod open_gops;
 mod probe;
 mod reduce;

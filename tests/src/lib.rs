@@ -15,6 +15,7 @@ pub mod client;
 pub mod daemon;
 pub mod disk;
 pub mod judge;
+pub mod onvif;
 pub mod picture;
 pub mod proc;
 pub mod road;

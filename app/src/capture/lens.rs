@@ -387,7 +387,7 @@ impl Lens {
 
 /// Whether the source hangs on this machine, so that its absence is a plain fact and no failure of it.
 fn is_attached(source: &SourceSpec) -> bool {
-    !matches!(source, SourceSpec::Rtsp { .. })
+    !matches!(source, SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. })
 }
 
 fn panicked(config: &LensConfig) -> SourceError {

@@ -94,9 +94,11 @@ impl Isolation {
     pub fn of(source: &SourceSpec) -> Self {
         match source {
             SourceSpec::Board { .. } | SourceSpec::Libcamera { .. } | SourceSpec::Qmmf { .. } => Self::Process,
-            SourceSpec::Test(_) | SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::V4l2 { .. } => {
-                Self::None
-            }
+            SourceSpec::Test(_)
+            | SourceSpec::File { .. }
+            | SourceSpec::Rtsp { .. }
+            | SourceSpec::Onvif { .. }
+            | SourceSpec::V4l2 { .. } => Self::None,
         }
     }
 
@@ -328,6 +330,13 @@ impl CaptureControlService {
     #[must_use]
     pub fn devices(&self) -> Vec<Device> {
         self.shared.openers.platform.devices()
+    }
+
+    /// Network cameras that answer a search within `wait`, and the configured ones that can say what they are.
+    #[must_use]
+    pub fn network_devices(&self, wait: Duration) -> Vec<Device> {
+        let configured: Vec<SourceSpec> = self.lenses().iter().map(|l| lock(l).base().source.clone()).collect();
+        mos_hal::onvif::survey(&configured, wait)
     }
 
     /// The GMSL links of the board, watched from the first call on.

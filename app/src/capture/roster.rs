@@ -174,9 +174,10 @@ fn find(text: &str, platform: &dyn Platform) -> Result<Found, CaptureError> {
         None => text.to_owned(),
     };
     match SourceSpec::parse(&source) {
-        Ok(SourceSpec::Rtsp { credentials: Some(_), .. }) => Err(CaptureError::NoDevice(
-            "a camera with a password belongs in the configuration file, which the daemon alone can read".to_owned(),
-        )),
+        Ok(SourceSpec::Rtsp { credentials: Some(_), .. } | SourceSpec::Onvif { credentials: Some(_), .. }) => {
+            let why = "a camera with a password belongs in the configuration file, which the daemon alone can read";
+            Err(CaptureError::NoDevice(why.to_owned()))
+        }
         Ok(spec) => Ok(Found { text: source, source: spec }),
         Err(e) => Err(CaptureError::NoDevice(format!("ListDevices has none of that id, and as a source: {e}"))),
     }
@@ -191,6 +192,7 @@ fn named(device: &Device) -> Option<String> {
             path.map(|path| format!("v4l2:{}", path.display()))
         }
         Transport::Libcamera => Some(format!("libcamera:{}", device.id.replace('%', "%25").replace('?', "%3F"))),
+        Transport::Onvif => device.properties.iter().find(|(name, _)| name == "source").map(|(_, text)| text.clone()),
         Transport::Rtsp | Transport::File | Transport::Test => None,
     }
 }
@@ -200,6 +202,7 @@ pub(super) fn is_of(source: &SourceSpec, device: &Device) -> bool {
     match source {
         SourceSpec::V4l2 { device: node, .. } => device.node.as_ref().is_some_and(|other| real(node) == real(other)),
         SourceSpec::Libcamera { camera, .. } => device.id == *camera,
+        SourceSpec::Onvif { .. } => device.transport == Transport::Onvif && device.id == source.to_string(),
         _ => false,
     }
 }

@@ -79,7 +79,7 @@ impl Target {
                 bitrate: options.bitrate,
                 gop: options.gop,
             },
-            SourceSpec::File { .. } | SourceSpec::Rtsp { .. } => Self::default(),
+            SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } => Self::default(),
         }
     }
 }
@@ -121,7 +121,7 @@ impl StreamSettings {
                     *options = asked;
                 }
             }
-            source @ (SourceSpec::File { .. } | SourceSpec::Rtsp { .. }) => {
+            source @ (SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. }) => {
                 let video = Self { audio: None, rotation: None, ..self.clone() };
                 if video != Self::default() {
                     return Err(format!("{source} is recorded as it comes, coded by others; accepted: audio"));
@@ -168,7 +168,9 @@ pub(crate) fn check(source: &SourceSpec, platform: &dyn Platform) -> Result<(), 
         }
         SourceSpec::Board { .. } | SourceSpec::Qmmf { .. } => {}
         // The scene is encoded by the CPU, which knows no limits; what others made cannot be asked for.
-        SourceSpec::Test(_) | SourceSpec::File { .. } | SourceSpec::Rtsp { .. } => return Ok(()),
+        SourceSpec::Test(_) | SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } => {
+            return Ok(());
+        }
     }
     // A camera that codes by itself needs an encoder only if one of these is asked for.
     if target.codec.is_some() || target.bitrate.is_some() || target.gop.is_some() {

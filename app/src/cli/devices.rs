@@ -9,12 +9,16 @@ use crate::http::DeviceList;
 
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {
+    /// Search for network cameras, too, and ask those that are configured as onvif:// what they offer.
+    #[arg(long)]
+    network: bool,
     #[command(flatten)]
     report: Report,
 }
 
 pub(super) async fn execute(client: &Client, args: &DevicesArgs) -> Outcome {
-    let list: DeviceList = client.get("/v1/capture/devices").await?;
+    let path = if args.network { "/v1/capture/devices?network=true" } else { "/v1/capture/devices" };
+    let list: DeviceList = client.get(path).await?;
     if args.report.json {
         return print::json(&list);
     }
@@ -33,6 +37,13 @@ pub(super) async fn execute(client: &Client, args: &DevicesArgs) -> Outcome {
         print::line("no capture devices are attached")?;
     } else {
         table.print()?;
+    }
+    // What a network camera says of itself does not fit into a line.
+    for device in list.devices.iter().filter(|device| device.transport == "onvif") {
+        print::line(&format!("onvif {}", device.id))?;
+        for (name, value) in &device.properties {
+            print::line(&format!("  {name}: {value}"))?;
+        }
     }
     for link in &list.gmsl {
         let state = match (&link.state, &link.problem) {

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use mos_hal::platform::{Control, Device, Transport};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Services;
+use super::extract::Params;
 use super::fault::Fault;
 use super::gmsl::{self, GmslLinkView};
 use super::routes::Routes;
@@ -37,7 +39,7 @@ pub struct DeviceView {
     pub id: String,
     /// What it calls itself.
     pub name: String,
-    /// `v4l2`, `libcamera`, `rtsp`, `file` or `test`.
+    /// `v4l2`, `libcamera`, `rtsp`, `onvif`, `file` or `test`.
     pub transport: String,
     /// The lens that captures from it; absent if none does. ConfigureStream with the device's id adds one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,17 +90,36 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.get("/v1/capture/devices", list_devices);
 }
 
+/// How long network cameras may take to answer a search.
+const SEARCH: Duration = Duration::from_millis(1500);
+
+/// Which devices are listed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+pub(super) struct Which {
+    /// Network cameras too: a search by WS-Discovery is sent to the networks of this machine, and cameras that are
+    /// configured as `onvif://` are asked for model, profiles and addresses. Takes 1.5 s and more.
+    #[serde(default)]
+    network: bool,
+}
+
 /// The capture devices that are present now.
 #[utoipa::path(get, path = "/v1/capture/devices", operation_id = "ListDevices", tag = "capture",
-    responses((status = 200, body = DeviceList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
-pub(super) async fn list_devices(State(services): State<Arc<Services>>) -> Result<Json<DeviceList>, Fault> {
+    params(Which), responses((status = 200, body = DeviceList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn list_devices(
+    State(services): State<Arc<Services>>,
+    Params(which): Params<Which>,
+) -> Result<Json<DeviceList>, Fault> {
     let list = blocking(move || {
         let (platform, evidence) = services.capture.platform();
+        let mut devices = services.capture.devices();
+        if which.network {
+            devices.extend(services.capture.network_devices(SEARCH));
+        }
         let view = |device: Device| {
             let lens = services.capture.lens_of(&device).map(|lens| lens.to_string());
             DeviceView { lens, ..DeviceView::from(device) }
         };
-        let devices = services.capture.devices().into_iter().map(view).collect();
+        let devices = devices.into_iter().map(view).collect();
         let gmsl = gmsl::views(&services.capture.gmsl());
         DeviceList { platform: platform.to_owned(), evidence, devices, gmsl }
     });
@@ -111,6 +132,7 @@ impl From<Device> for DeviceView {
             Transport::V4l2 => "v4l2",
             Transport::Libcamera => "libcamera",
             Transport::Rtsp => "rtsp",
+            Transport::Onvif => "onvif",
             Transport::File => "file",
             Transport::Test => "test",
         };

@@ -30,6 +30,14 @@ pub enum SourceSpec {
         /// User name and password, percent-decoded.
         credentials: Option<Credentials>,
     },
+    /// `onvif://[user:password@]host[:port][/profile]`: asked at each start where it streams. A UUID instead of the host is
+    /// the camera's endpoint reference and is looked for on the network.
+    Onvif {
+        /// The URL without user information; its path is the profile's token or name.
+        url: Url,
+        /// User name and password, percent-decoded; for the stream as well.
+        credentials: Option<Credentials>,
+    },
     /// `v4l2:/dev/videoN`.
     V4l2 {
         /// The device node.
@@ -105,7 +113,7 @@ impl Default for TestPattern {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSource {
     /// No scheme that MOS knows.
-    #[error("a source starts with board:, rtsp://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:")]
+    #[error("a source starts with board:, rtsp://, onvif://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:")]
     Scheme,
     /// An option that this kind of source does not have.
     #[error("{kind} sources have no option {option}; accepted: {accepted}")]
@@ -141,9 +149,9 @@ pub enum BadSource {
         /// What would be accepted.
         accepted: &'static str,
     },
-    /// The URL after `rtsp:`.
+    /// The URL after `rtsp:` or another scheme of the network.
     #[error(
-        "not a usable RTSP URL: {0}; it looks like rtsp://user:password@host:554/path, with @ : / ? # % in user and password written as %40 %3A %2F %3F %23 %25"
+        "not a usable URL: {0}; it looks like rtsp://user:password@host:554/path, with @ : / ? # % in user and password written as %40 %3A %2F %3F %23 %25"
     )]
     Url(String),
 }
@@ -162,7 +170,11 @@ impl SourceSpec {
             return read;
         }
         if text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("rtsp:")) {
-            return parse_rtsp(text);
+            let (url, credentials) = parse_url(text)?;
+            return Ok(Self::Rtsp { url, credentials });
+        }
+        if text.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("onvif:")) {
+            return parse_onvif(text);
         }
         Err(BadSource::Scheme)
     }
@@ -203,7 +215,7 @@ impl fmt::Display for SourceSpec {
             Self::File { path, looped } => {
                 write!(f, "file:{}{}", path.display(), if *looped { "?loop=true" } else { "" })
             }
-            Self::Rtsp { url, .. } => f.write_str(&redacted(url)),
+            Self::Rtsp { url, .. } | Self::Onvif { url, .. } => f.write_str(&redacted(url)),
             Self::V4l2 { device, .. } => write!(f, "v4l2:{}", device.display()),
             Self::Board { lens, .. } => write!(f, "board:{lens}"),
             Self::Libcamera { camera, .. } => write!(f, "libcamera:{camera}"),
@@ -220,7 +232,7 @@ impl fmt::Debug for SourceSpec {
 
 /// The URL for people: host, port and path. Cameras of some makers take the password in path or query, so a query never
 /// shows and neither does a path that looks like it.
-fn redacted(url: &Url) -> String {
+pub(crate) fn redacted(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
     let lower = url.path().to_ascii_lowercase();
@@ -278,7 +290,22 @@ fn parse_file(rest: &str) -> Result<SourceSpec, BadSource> {
     Ok(SourceSpec::File { path: path.into(), looped })
 }
 
-fn parse_rtsp(text: &str) -> Result<SourceSpec, BadSource> {
+fn parse_onvif(text: &str) -> Result<SourceSpec, BadSource> {
+    let (url, credentials) = parse_url(text)?;
+    let bad = |why: &str| Err(BadSource::Url(why.to_owned()));
+    if url.query().is_some() {
+        return bad("onvif:// has no options");
+    }
+    match percent_decoded(url.path().trim_matches('/')) {
+        Some(profile) if profile.len() <= 64 && !profile.chars().any(char::is_control) => {
+            Ok(SourceSpec::Onvif { url, credentials })
+        }
+        _ => bad("behind the host of onvif:// stands nothing or the profile's token or name, of at most 64 bytes"),
+    }
+}
+
+/// A URL of the network without its user information, and that.
+fn parse_url(text: &str) -> Result<(Url, Option<Credentials>), BadSource> {
     let bad = |why: &str| BadSource::Url(why.to_owned());
     // The parser's errors are fixed texts without the input.
     let mut url = Url::parse(text).map_err(|e| BadSource::Url(e.to_string()))?;
@@ -297,7 +324,7 @@ fn parse_rtsp(text: &str) -> Result<SourceSpec, BadSource> {
     if !cleared || url.port() == Some(0) {
         return Err(bad("host or port"));
     }
-    Ok(SourceSpec::Rtsp { url, credentials })
+    Ok((url, credentials))
 }
 
 pub(super) fn split_query(text: &str) -> (&str, &str) {
@@ -345,7 +372,7 @@ fn boolean(option: &'static str, text: &str) -> Result<bool, BadSource> {
 }
 
 /// Undoes percent-encoding (RFC 3986 section 2.1); a lone `%` stands for itself. `None` if the result is not UTF-8.
-pub(super) fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let digit = |i: usize| bytes.get(i).and_then(|b| char::from(*b).to_digit(16));
     let mut out = Vec::with_capacity(bytes.len());
@@ -434,6 +461,9 @@ mod tests {
             "rtsp://admin:hunter2@ho st/",
             "rtsp:admin:hunter2",
             "rtsps://admin:hunter2@host/",
+            "onvif://admin:hunter2@host/x?admin",
+            "onvif://admin:hunter2@/x",
+            "onvif:admin:hunter2",
             "http://admin:hunter2@host/",
             "test:?admin:hunter2@host",
             "file:admin:hunter2@host",
@@ -462,7 +492,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC*") {
-            for prefix in ["", "test:?", "file:", "v4l2:", "board:", "libcamera:", "qmmf:", "qmmf:1?", "rtsp://", "rtsp://user:pass@host/"] {
+            for prefix in ["", "test:?", "file:", "v4l2:", "board:", "libcamera:", "qmmf:", "qmmf:1?", "onvif://", "rtsp://", "rtsp://user:pass@host/"] {
                 let _ = SourceSpec::parse(&format!("{prefix}{text}"));
                 let _ = SourceSpec::for_input(&format!("{prefix}{text}"));
             }
@@ -481,7 +511,12 @@ mod tests {
 
     #[test]
     fn display_can_be_parsed_again() {
-        for text in ["test:?width=320&height=240", "file:/a.mp4?loop=true", "rtsp://host/path"] {
+        for text in [
+            "test:?width=320&height=240",
+            "file:/a.mp4?loop=true",
+            "rtsp://host/path",
+            "onvif://host:8000/Main%20stream",
+        ] {
             let spec = SourceSpec::parse(text).unwrap();
             assert_eq!(SourceSpec::parse(&spec.to_string()), Ok(spec));
         }

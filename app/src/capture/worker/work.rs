@@ -86,7 +86,7 @@ fn text(source: &SourceSpec) -> String {
         SourceSpec::File { path, looped } => {
             format!("file:{}?loop={looped}", escaped(&path.to_string_lossy()))
         }
-        SourceSpec::Rtsp { url, credentials } => {
+        SourceSpec::Rtsp { url, credentials } | SourceSpec::Onvif { url, credentials } => {
             let mut url = url.clone();
             if let Some(credentials) = credentials {
                 // Both fail only for URLs without a host, which no source has.

@@ -1,0 +1,65 @@
+//! ONVIF: what network cameras say of themselves over SOAP, and where their streams are.
+//!
+//! Promises:
+//! - N1: a password is sent only as a digest (HTTP Digest or WS-UsernameToken), and no error and no log holds it, a user name
+//!   or what a camera put into an address.
+//! - N2: everything is asked of the host that the configuration names. What a camera says of hosts is not believed: cameras
+//!   behind a translated address name the wrong one, and nobody shall lead a password elsewhere.
+//! - N3: an answer is bounded in size, depth of trust and time; what makes no sense is an error and never a panic.
+//! - N4: a camera's clock may be wrong by any amount; tokens carry the camera's own time.
+//!
+//! Facts: ONVIF Core, Media, Media2 and Event service specifications (onvif.org/profiles/specifications), WS-Discovery 1.0
+//! (schemas.xmlsoap.org/ws/2005/04/discovery), WS-UsernameToken profile 1.1 (OASIS). Plain HTTP only; cameras that insist on
+//! TLS are refused with that reason. Used by the source of `onvif://` and by lists of devices.
+
+mod client;
+mod discovery;
+mod http;
+mod runtime;
+mod security;
+mod soap;
+mod survey;
+
+pub use client::{Encoding, Information, Profile};
+pub use discovery::Found;
+pub use survey::survey;
+
+pub(crate) use client::resolve;
+pub(crate) use runtime::{Task, spawn};
+
+/// Why a camera could not be asked. Texts hold no credentials (N1).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OnvifError {
+    /// Nobody answers there.
+    #[error("no answer: {0}")]
+    Unreachable(String),
+    /// It wants other credentials, or any.
+    #[error("{0}")]
+    Refused(String),
+    /// It answered with a fault.
+    #[error("{operation} failed: {reason}")]
+    Fault {
+        /// What was asked.
+        operation: &'static str,
+        /// Its words, or the HTTP status.
+        reason: String,
+    },
+    /// It answered something that this protocol does not have.
+    #[error("{operation} was answered with nonsense: {reason}")]
+    Nonsense {
+        /// What was asked.
+        operation: &'static str,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// It has no stream of the wanted kind.
+    #[error("{0}")]
+    NoStream(String),
+}
+
+/// A text of a camera as it may be shown: one line, at most 120 characters, nothing that could drive a terminal.
+fn shown(text: &str) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let plain: String = plain.take(120).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}

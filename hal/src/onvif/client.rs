@@ -1,0 +1,463 @@
+//! One camera: its clock, its services, its profiles, and where they stream.
+//!
+//! Media2 is asked where the camera has it (H.265 has no place in Media), else Media.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use roxmltree::Node;
+use url::Url;
+
+use super::http::{self, Endpoint, Login};
+use super::security::{self, ClockOffset};
+use super::soap::{self, child, children, escaped, text};
+use super::{OnvifError, discovery, shown};
+use crate::source::Credentials;
+
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(4);
+/// Most profiles that are looked at.
+const MAX_PROFILES: usize = 256;
+
+const DEVICE: &str = "http://www.onvif.org/ver10/device/wsdl";
+const MEDIA: &str = "http://www.onvif.org/ver10/media/wsdl";
+const MEDIA2: &str = "http://www.onvif.org/ver20/media/wsdl";
+
+/// What a camera says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Information {
+    /// Who made it.
+    pub manufacturer: String,
+    /// Its model.
+    pub model: String,
+    /// Version of its firmware.
+    pub firmware: String,
+    /// Its serial number.
+    pub serial: String,
+}
+
+/// How a profile is coded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// H.264.
+    H264,
+    /// H.265.
+    H265,
+    /// Something that MOS does not record, in the camera's word.
+    Other(String),
+}
+
+impl Encoding {
+    fn read(text: &str) -> Self {
+        match text.to_ascii_uppercase().as_str() {
+            "H264" => Self::H264,
+            // The Media service has no word for it; cameras write both.
+            "H265" | "HEVC" => Self::H265,
+            _ => Self::Other(shown(text).to_ascii_lowercase()),
+        }
+    }
+
+    /// `h264`, `h265` or the camera's word.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::H264 => "h264",
+            Self::H265 => "h265",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+/// A stream that a camera offers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// What names it in requests and in the path of an `onvif://` source.
+    pub token: String,
+    /// Its name for people; accepted in a source as well.
+    pub name: String,
+    /// How its pictures are coded; `None` if it has none.
+    pub encoding: Option<Encoding>,
+    /// Width and height in pixels; 0 where it does not say.
+    pub size: (u32, u32),
+    /// Most frames per second; 0 where it does not say.
+    pub fps: f32,
+}
+
+impl Profile {
+    fn read(node: Node<'_, '_>) -> Option<Self> {
+        // Media: tt:VideoEncoderConfiguration; Media2: tr2:Configurations/tr2:VideoEncoder.
+        let encoder =
+            child(node, "VideoEncoderConfiguration").or_else(|| soap::at(node, &["Configurations", "VideoEncoder"]));
+        let number = |path: [&str; 2]| encoder.and_then(|e| text(e, &path)?.parse::<f32>().ok()).unwrap_or(0.0);
+        let pixels = |name| number(["Resolution", name]) as u32;
+        Some(Self {
+            token: node.attribute("token").filter(|t| !t.is_empty())?.to_owned(),
+            name: text(node, &["Name"]).map(shown).unwrap_or_default(),
+            encoding: encoder.and_then(|e| text(e, &["Encoding"])).map(Encoding::read),
+            size: (pixels("Width"), pixels("Height")),
+            fps: number(["RateControl", "FrameRateLimit"]),
+        })
+    }
+
+    fn is_recordable(&self) -> bool {
+        matches!(self.encoding, Some(Encoding::H264 | Encoding::H265))
+    }
+}
+
+/// A camera that answers.
+pub(super) struct Camera {
+    device: Endpoint,
+    media: Option<Endpoint>,
+    media2: Option<Endpoint>,
+    credentials: Option<Credentials>,
+    login: Login,
+    offset: ClockOffset,
+}
+
+impl Camera {
+    /// Reads clock and services of the camera that `url` names: a host, or an endpoint that is looked for.
+    pub(super) async fn meet(url: &Url, credentials: Option<&Credentials>) -> Result<Self, OnvifError> {
+        let device = match endpoint_reference(url) {
+            Some(uuid) => discovery::find(&uuid).await?,
+            None => entry(url)?,
+        };
+        let credentials = credentials.cloned();
+        let (login, offset) = (Login::default(), ClockOffset::default());
+        let mut camera = Self { device, media: None, media2: None, credentials, login, offset };
+        camera.read_clock().await?;
+        camera.read_services().await?;
+        Ok(camera)
+    }
+
+    /// Where it was met.
+    pub(super) fn host(&self) -> (&str, u16) {
+        (&self.device.host, self.device.port)
+    }
+
+    async fn read_clock(&mut self) -> Result<(), OnvifError> {
+        let operation = "GetSystemDateAndTime";
+        let request = soap::envelope("", &format!("<GetSystemDateAndTime xmlns=\"{DEVICE}\"/>"));
+        // Everybody may ask for it (ONVIF Core, access class PRE_AUTH); who refuses gets tokens in our time.
+        let answer = match http::post(&self.device, &request, None, &mut Login::default(), REQUEST).await {
+            Ok(answer) => answer,
+            Err(OnvifError::Refused(_)) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let now = Timestamp::now();
+        let Ok(document) = soap::read(operation, &answer.text) else {
+            let reason = format!("HTTP status {}, no ONVIF camera", answer.status.as_u16());
+            return Err(OnvifError::Nonsense { operation, reason });
+        };
+        let offset = soap::body(operation, &document).ok().and_then(|body| ClockOffset::of(body, now));
+        self.offset = offset.unwrap_or_default();
+        if self.offset.matters() {
+            let (host, seconds) = (&self.device.host, self.offset.seconds());
+            log::debug!("onvif {host}: its clock differs by {seconds} s");
+        }
+        Ok(())
+    }
+
+    async fn read_services(&mut self) -> Result<(), OnvifError> {
+        let services =
+            format!("<GetServices xmlns=\"{DEVICE}\"><IncludeCapability>false</IncludeCapability></GetServices>");
+        let at = self.device.clone();
+        let found = self.ask(&at, "GetServices", &services, |body| {
+            let service = |s| Some((text(s, &["Namespace"])?.to_owned(), text(s, &["XAddr"])?.to_owned()));
+            Ok(children(body, "Service").filter_map(service).collect::<Vec<_>>())
+        });
+        match found.await {
+            Ok(found) => {
+                let of = |namespace: &str| found.iter().find(|s| s.0 == namespace).and_then(|s| self.reached(&s.1));
+                (self.media, self.media2) = (of(MEDIA), of(MEDIA2));
+            }
+            // Cameras before ONVIF 2.1 have GetCapabilities only.
+            Err(OnvifError::Fault { .. } | OnvifError::Nonsense { .. }) => {
+                let capabilities =
+                    format!("<GetCapabilities xmlns=\"{DEVICE}\"><Category>All</Category></GetCapabilities>");
+                let media = self.ask(&at, "GetCapabilities", &capabilities, |body| {
+                    Ok(text(body, &["Capabilities", "Media", "XAddr"]).map(str::to_owned))
+                });
+                let media = media.await?;
+                self.media = media.and_then(|xaddr| self.reached(&xaddr));
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// A service at the host that we talk to, whatever host the camera names (N2). Its port counts only together with a
+    /// host that is ours: behind a translated address it is another one.
+    fn reached(&self, xaddr: &str) -> Option<Endpoint> {
+        let url = Url::parse(xaddr).ok().filter(|url| url.scheme() == "http")?;
+        let same = url.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == self.device.host);
+        let port = if same { url.port_or_known_default()? } else { self.device.port };
+        Some(Endpoint { host: self.device.host.clone(), port, path: path_and_query(&url) })
+    }
+
+    /// Asks once, with whatever login the camera takes.
+    async fn ask<T>(
+        &mut self,
+        at: &Endpoint,
+        operation: &'static str,
+        body: &str,
+        read: impl FnOnce(Node<'_, '_>) -> Result<T, OnvifError>,
+    ) -> Result<T, OnvifError> {
+        let header = match &self.credentials {
+            Some(login) => security::header(login, self.offset).map_err(OnvifError::Unreachable)?,
+            None => String::new(),
+        };
+        let request = soap::envelope(&header, body);
+        let answer = http::post(at, &request, self.credentials.as_ref(), &mut self.login, REQUEST).await;
+        let answer = answer.map_err(|e| self.clean(e))?;
+        let read_answer = || {
+            let document = soap::read(operation, &answer.text)?;
+            read(soap::body(operation, &document)?)
+        };
+        read_answer().map_err(|e| match e {
+            // Not SOAP, but a status that says enough.
+            OnvifError::Nonsense { .. } if !answer.status.is_success() => {
+                OnvifError::Fault { operation, reason: format!("HTTP status {}", answer.status.as_u16()) }
+            }
+            OnvifError::Refused(_) if self.credentials.is_none() => {
+                OnvifError::Refused(format!("it wants a user name and password for {operation}"))
+            }
+            e => self.clean(e),
+        })
+    }
+
+    /// A camera may repeat what it was sent.
+    fn clean(&self, e: OnvifError) -> OnvifError {
+        let text = e.to_string();
+        let secrets = self.credentials.iter().flat_map(|c| [&c.user, &c.password]);
+        let tells = secrets.filter(|s| s.len() > 3).any(|s| text.contains(s.as_str()));
+        match e {
+            OnvifError::Fault { operation, .. } if tells => {
+                OnvifError::Fault { operation, reason: "its reason repeats the login".into() }
+            }
+            OnvifError::Nonsense { operation, .. } if tells => {
+                OnvifError::Nonsense { operation, reason: "it repeats the login".into() }
+            }
+            e => e,
+        }
+    }
+
+    /// Maker, model, firmware and serial number.
+    pub(super) async fn information(&mut self) -> Result<Information, OnvifError> {
+        let at = self.device.clone();
+        let body = format!("<GetDeviceInformation xmlns=\"{DEVICE}\"/>");
+        let read = |body: Node<'_, '_>| {
+            let of = |name| text(body, &[name]).map(shown).unwrap_or_default();
+            Ok(Information {
+                manufacturer: of("Manufacturer"),
+                model: of("Model"),
+                firmware: of("FirmwareVersion"),
+                serial: of("SerialNumber"),
+            })
+        };
+        self.ask(&at, "GetDeviceInformation", &body, read).await
+    }
+
+    /// What it offers, in its order.
+    pub(super) async fn profiles(&mut self) -> Result<Vec<Profile>, OnvifError> {
+        let read = |body: Node<'_, '_>| {
+            Ok(children(body, "Profiles").take(MAX_PROFILES).filter_map(Profile::read).collect::<Vec<_>>())
+        };
+        if let Some(at) = self.media2.clone() {
+            let body = format!("<GetProfiles xmlns=\"{MEDIA2}\"><Type>VideoEncoder</Type></GetProfiles>");
+            match self.ask(&at, "GetProfiles", &body, read).await {
+                Ok(profiles) if profiles.iter().any(Profile::is_recordable) => return Ok(profiles),
+                Err(e @ (OnvifError::Refused(_) | OnvifError::Unreachable(_))) => return Err(e),
+                // Media2 of this firmware is of no use; its tokens are not those of Media.
+                _ => self.media2 = None,
+            }
+        }
+        let at = self.media.clone().ok_or_else(|| OnvifError::NoStream("it has no media service".into()))?;
+        self.ask(&at, "GetProfiles", &format!("<GetProfiles xmlns=\"{MEDIA}\"/>"), read).await
+    }
+
+    /// Where a profile streams over RTSP and TCP, at the host that we talk to.
+    pub(super) async fn stream_uri(&mut self, token: &str) -> Result<Url, OnvifError> {
+        let operation = "GetStreamUri";
+        let token = escaped(token);
+        let uri = if let Some(at) = self.media2.clone() {
+            let body = format!(
+                "<GetStreamUri xmlns=\"{MEDIA2}\"><Protocol>RTSP</Protocol><ProfileToken>{token}</ProfileToken></GetStreamUri>"
+            );
+            self.ask(&at, operation, &body, |body| Ok(text(body, &["Uri"]).map(str::to_owned))).await?
+        } else {
+            let at = self.media.clone().ok_or_else(|| OnvifError::NoStream("it has no media service".into()))?;
+            let body = format!(
+                "<GetStreamUri xmlns=\"{MEDIA}\"><StreamSetup><tt:Stream>RTP-Unicast</tt:Stream><tt:Transport>\
+                 <tt:Protocol>RTSP</tt:Protocol></tt:Transport></StreamSetup><ProfileToken>{token}</ProfileToken></GetStreamUri>"
+            );
+            self.ask(&at, operation, &body, |body| Ok(text(body, &["MediaUri", "Uri"]).map(str::to_owned))).await?
+        };
+        self.own(operation, uri.as_deref(), &["rtsp"])
+    }
+
+    /// Where a profile's picture is, if it has one.
+    pub(super) async fn snapshot_uri(&mut self, token: &str) -> Result<Url, OnvifError> {
+        let operation = "GetSnapshotUri";
+        let token = escaped(token);
+        let (at, namespace) = match (&self.media2, &self.media) {
+            (Some(at), _) => (at.clone(), MEDIA2),
+            (None, Some(at)) => (at.clone(), MEDIA),
+            (None, None) => return Err(OnvifError::NoStream("it has no media service".into())),
+        };
+        let body =
+            format!("<GetSnapshotUri xmlns=\"{namespace}\"><ProfileToken>{token}</ProfileToken></GetSnapshotUri>");
+        let read = |body: Node<'_, '_>| {
+            Ok(text(body, &["MediaUri", "Uri"]).or_else(|| text(body, &["Uri"])).map(str::to_owned))
+        };
+        let uri = self.ask(&at, operation, &body, read).await?;
+        self.own(operation, uri.as_deref(), &["http", "https"])
+    }
+
+    /// An address of the camera's with the host that we talk to and without a login (N1, N2).
+    fn own(&self, operation: &'static str, uri: Option<&str>, schemes: &[&str]) -> Result<Url, OnvifError> {
+        let nonsense = |reason: &str| OnvifError::Nonsense { operation, reason: reason.into() };
+        let mut url = uri.and_then(|uri| Url::parse(uri).ok()).ok_or_else(|| nonsense("no address"))?;
+        if !schemes.contains(&url.scheme()) {
+            let scheme = shown(url.scheme());
+            return Err(OnvifError::NoStream(format!("its address is {scheme}, accepted: {}", schemes.join(", "))));
+        }
+        let host = &self.device.host;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let ours = url.set_host(Some(&host)).is_ok() && url.set_username("").is_ok() && url.set_password(None).is_ok();
+        if ours { Ok(url) } else { Err(nonsense("an address without a host")) }
+    }
+}
+
+/// The stream that an `onvif://` source means: the named profile, else the one with the largest picture. Gives its profile and
+/// address.
+pub(crate) async fn resolve(url: &Url, credentials: Option<&Credentials>) -> Result<(Profile, Url), OnvifError> {
+    let mut camera = Camera::meet(url, credentials).await?;
+    let profiles = camera.profiles().await?;
+    let profile = choose(&profiles, &asked_profile(url))?.clone();
+    let uri = camera.stream_uri(&profile.token).await?;
+    Ok((profile, uri))
+}
+
+fn choose<'a>(profiles: &'a [Profile], asked: &str) -> Result<&'a Profile, OnvifError> {
+    let offered = || {
+        let shown: Vec<String> = profiles.iter().take(16).map(describe).collect();
+        if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
+    };
+    if asked.is_empty() {
+        let pixels = |p: &Profile| u64::from(p.size.0) * u64::from(p.size.1);
+        // The first of the largest: cameras list their main stream first.
+        let largest = profiles.iter().filter(|p| p.is_recordable()).rev().max_by_key(|p| pixels(p));
+        return largest
+            .ok_or_else(|| OnvifError::NoStream(format!("it offers no H.264 and no H.265, but {}", offered())));
+    }
+    let named = profiles.iter().find(|p| p.token == asked).or_else(|| profiles.iter().find(|p| p.name == asked));
+    match named {
+        Some(profile) if profile.is_recordable() || profile.encoding.is_none() => Ok(profile),
+        Some(profile) => {
+            Err(OnvifError::NoStream(format!("its profile {} is neither H.264 nor H.265", describe(profile))))
+        }
+        None => Err(OnvifError::NoStream(format!("it has no such profile; it offers {}", offered()))),
+    }
+}
+
+fn describe(profile: &Profile) -> String {
+    let codec = profile.encoding.as_ref().map_or("no video", Encoding::name);
+    format!("{} ({codec} {}x{})", shown(&profile.token), profile.size.0, profile.size.1)
+}
+
+/// The profile in a source's path, percent-decoded by the source's parser when it was read.
+fn asked_profile(url: &Url) -> String {
+    let path = url.path().trim_matches('/');
+    crate::source::percent_decoded(path).unwrap_or_default()
+}
+
+/// The UUID that a source names instead of a host.
+fn endpoint_reference(url: &Url) -> Option<String> {
+    let host = url.host_str()?.to_ascii_lowercase();
+    let shape = |(i, b): (usize, u8)| if matches!(i, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() };
+    (host.len() == 36 && host.bytes().enumerate().all(shape)).then_some(host)
+}
+
+/// The device service of a host; its path is fixed (ONVIF Core, section 5.1).
+fn entry(url: &Url) -> Result<Endpoint, OnvifError> {
+    let host = url.host_str().ok_or_else(|| OnvifError::Unreachable("no host".into()))?;
+    let host = host.trim_matches(['[', ']']).to_owned();
+    Ok(Endpoint { host, port: url.port().unwrap_or(80), path: "/onvif/device_service".into() })
+}
+
+/// Of an address that a discovered camera named.
+pub(super) fn device_at(xaddr: &str) -> Option<Endpoint> {
+    let url = Url::parse(xaddr).ok().filter(|url| url.scheme() == "http")?;
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    Some(Endpoint { host, port: url.port_or_known_default()?, path: path_and_query(&url) })
+}
+
+fn path_and_query(url: &Url) -> String {
+    url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn profile(token: &str, name: &str, encoding: Encoding, size: (u32, u32)) -> Profile {
+        Profile { token: token.into(), name: name.into(), encoding: Some(encoding), size, fps: 25.0 }
+    }
+
+    #[test]
+    fn the_largest_recordable_profile_is_taken_unless_one_is_named() {
+        let profiles = [
+            profile("p0", "Foto", Encoding::Other("jpeg".into()), (3840, 2160)),
+            profile("p1", "Main", Encoding::H265, (1920, 1080)),
+            profile("p2", "Sub", Encoding::H264, (640, 360)),
+            profile("p3", "p2", Encoding::H264, (1920, 1080)),
+        ];
+        let token = |asked| choose(&profiles, asked).map(|p| p.token.as_str());
+        assert_eq!(token(""), Ok("p1"));
+        assert_eq!((token("p2"), token("Main")), (Ok("p2"), Ok("p1")), "a token goes before a name");
+        assert!(token("Foto").unwrap_err().to_string().contains("neither"));
+        assert!(token("x").unwrap_err().to_string().contains("p2 (h264 640x360)"));
+        assert!(choose(&profiles[..1], "").is_err());
+    }
+
+    #[test]
+    fn profiles_of_both_services_are_read() {
+        let old = "<r xmlns:t='u'><t:Profiles token='a'><t:Name>M</t:Name><t:VideoEncoderConfiguration><t:Encoding>H264</t:Encoding>\
+            <t:Resolution><t:Width>1280</t:Width><t:Height>720</t:Height></t:Resolution><t:RateControl><t:FrameRateLimit>15</t:FrameRateLimit>\
+            </t:RateControl></t:VideoEncoderConfiguration></t:Profiles></r>";
+        let new = "<r><Profiles token='a'><Name>M</Name><Configurations><VideoEncoder><Encoding>H264</Encoding><Resolution>\
+            <Width>1280</Width><Height>720</Height></Resolution><RateControl><FrameRateLimit>15.0</FrameRateLimit></RateControl>\
+            </VideoEncoder></Configurations></Profiles></r>";
+        let read = |text: &str| {
+            let document = soap::read("x", text).unwrap();
+            Profile::read(child(document.root_element(), "Profiles").unwrap()).unwrap()
+        };
+        assert_eq!(read(old), read(new));
+        assert_eq!((read(old).size, read(old).fps), ((1280, 720), 15.0));
+    }
+
+    #[test]
+    fn a_cameras_hosts_are_not_believed() {
+        let url = Url::parse("onvif://192.0.2.7:8000/x").unwrap();
+        let (login, offset) = (Login::default(), ClockOffset::default());
+        let device = entry(&url).unwrap();
+        let camera = Camera { device, media: None, media2: None, credentials: None, login, offset };
+        let uri = camera.own("x", Some("rtsp://a:b@10.0.0.1:8554/s?c=1"), &["rtsp"]).unwrap();
+        assert_eq!(uri.as_str(), "rtsp://192.0.2.7:8554/s?c=1");
+        assert_eq!(camera.reached("http://10.0.0.1:81/m?x").unwrap().port, 8000);
+        let same = camera.reached("http://192.0.2.7:81/m?x").unwrap();
+        assert_eq!((same.port, &*same.path), (81, "/m?x"));
+        assert!(camera.own("x", Some("http://h/"), &["rtsp"]).is_err() && camera.own("x", None, &["rtsp"]).is_err());
+        assert_eq!(entry(&Url::parse("onvif://[::1]/").unwrap()).unwrap().host, "::1");
+    }
+
+    #[test]
+    fn a_uuid_instead_of_a_host_is_looked_for() {
+        let of = |text: &str| endpoint_reference(&Url::parse(text).unwrap());
+        let uuid = "2419d68a-2dd2-21b2-a205-4c3e5a1b0c7d";
+        assert_eq!(of(&format!("onvif://{uuid}/main")).as_deref(), Some(uuid));
+        assert_eq!(of("onvif://2419d68a-2dd2-21b2-a205-4c3e5a1b0c7x/"), None);
+        assert_eq!(of("onvif://camera.local/"), None);
+    }
+}

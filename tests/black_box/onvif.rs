@@ -1,0 +1,144 @@
+//! Network cameras by ONVIF: where they stream is asked at each start, they are found, and no password leaves in clear.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mos_tests::camera::{Camera, PASSWORD, USER};
+use mos_tests::cli;
+use mos_tests::daemon::{Daemon, Setup};
+use mos_tests::judge::archive::{assert_pictures, assert_tiled};
+use mos_tests::onvif::{OnvifCamera, peers, python_with};
+use mos_tests::streams::{Kind, Stream};
+use mos_tests::wait_for;
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_mins(1);
+/// What judges our camera and stands for cameras of others.
+const PACKAGES: &str = "onvif-zeep==0.2.12 WSDiscovery==2.1.2";
+
+fn status_error(daemon: &Daemon, lens: &str) -> Option<String> {
+    let status = daemon.client.get("/v1/capture/status").json();
+    let lenses = status["lenses"].as_array().unwrap();
+    let view = lenses.iter().find(|view| view["lens"] == lens).unwrap();
+    view["last_error"].as_str().map(str::to_owned)
+}
+
+fn assert_no_leak(camera: &OnvifCamera) {
+    let requests = camera.requests();
+    assert!(!requests.is_empty());
+    for request in requests {
+        assert_eq!(request["leaks"], false, "the password went over the network: {request}");
+    }
+}
+
+/// Every way to log in, both media services, old and lying cameras, a wrong clock, a wrong password.
+#[test]
+fn cameras_say_where_they_stream() {
+    let stream = Stream::get(Kind::H264);
+    let locked = Camera::locked(std::slice::from_ref(&stream));
+    // The address names another host and holds a login, as some cameras do: neither is used.
+    let uri = locked.url(0).replace(&format!("{USER}:{PASSWORD}@127.0.0.1"), "other:login@192.0.2.1");
+    let digest = OnvifCamera::start("digest", &uri, &["--media2", "--lie", "192.0.2.1"]);
+    let token = OnvifCamera::start("token", &uri, &["--old", "--clock", "-863913600"]);
+    let refusing = OnvifCamera::start("token", &uri, &[]);
+    let setup = Setup::new()
+        .environment("MOS_LOG__LEVEL", "trace")
+        .storage("segment_seconds", "2")
+        .camera("digest", &digest.source("main"))
+        .camera("token", &token.source("Main%20stream"))
+        .camera("wrong", &refusing.source("").replace(PASSWORD, &format!("{PASSWORD}-wrong")))
+        .camera("nameless", &token.source("third"));
+    let daemon = setup.start();
+    for lens in ["digest", "token"] {
+        let segments = daemon.await_closed(lens, 2, LONG);
+        for segment in segments.iter().filter(|s| s["state"] != "open") {
+            let _ = assert_pictures(&daemon.file(segment), &stream);
+        }
+        assert_tiled(&segments, &daemon.gaps(lens), 0.05);
+    }
+    let wrong = wait_for("the refusal", LONG, || status_error(&daemon, "wrong"));
+    assert!(wrong.contains("refused") && wrong.contains("does not permit"), "{wrong}");
+    let nameless = wait_for("the profile's absence", LONG, || status_error(&daemon, "nameless"));
+    assert!(nameless.contains("no such profile") && nameless.contains("sub (h264 320x180)"), "{nameless}");
+    // A list of devices tells what the configured ones offer, and no login.
+    let listed = daemon.mos.run(&["devices", "--network"]);
+    assert_eq!(listed.code, 0, "{}", listed.err);
+    assert!(listed.out.contains("Example Dome <1>") && listed.out.contains("profile main: Main stream h265 640x360"));
+    let shown =
+        format!("{}{}{}{wrong}{nameless}", listed.out, daemon.client.get("/v1/capture/status").text(), daemon.log());
+    for secret in [PASSWORD, "other:login"] {
+        assert!(!shown.contains(secret), "{secret} shows up");
+    }
+    for camera in [&digest, &token, &refusing] {
+        assert_no_leak(camera);
+    }
+    assert!(digest.requests().iter().any(|r| r["path"] == "/onvif/media2" && r["allowed"] == true));
+    assert!(refusing.requests().iter().all(|r| r["operation"] == "GetSystemDateAndTime" || r["allowed"] == false));
+}
+
+#[test]
+fn another_address_of_the_stream_heals_by_itself() {
+    let streams = [Stream::get(Kind::H264)];
+    let mut before = Camera::open(&streams);
+    let mut camera = OnvifCamera::start("none", &before.url(0), &[]);
+    let setup = Setup::new().camera("road", &camera.source(""));
+    let daemon = setup.start();
+    let _ = daemon.await_open("road", 1.0, LONG);
+    let after = Camera::open(&streams);
+    camera.tell(&format!("uri {}", after.url(0)));
+    before.die();
+    let frames = || daemon.segments("road").iter().map(|s| s["frames"].as_u64().unwrap()).sum::<u64>();
+    let until = frames();
+    wait_for("frames from the new address", LONG, || (frames() > until + 50).then_some(()));
+    assert!(camera.answered("GetStreamUri") >= 2 && !after.sent(0).is_empty());
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+}
+
+fn network_devices(daemon: &Daemon) -> Vec<Value> {
+    daemon.client.get("/v1/capture/devices?network=true").json()["devices"].as_array().unwrap().clone()
+}
+
+/// Over real multicast. The camera is configured by its UUID, so that its address may change.
+#[test]
+fn a_camera_is_found_and_recorded_by_its_uuid() {
+    let stream = Stream::get(Kind::H264);
+    let streaming = Camera::open(std::slice::from_ref(&stream));
+    let uuid = "6f1d2c54-8a41-4c2e-9d6b-0a7c51e3f001";
+    let camera = OnvifCamera::start("none", &streaming.url(0), &["--discoverable", "--uuid", uuid]);
+    let setup = Setup::new().camera("road", &format!("onvif://{uuid}/main"));
+    let daemon = setup.start();
+    let _ = daemon.await_open("road", 1.0, LONG);
+    assert!(camera.answered("GetStreamUri") >= 1);
+    let device = wait_for("the camera in the list", LONG, || {
+        network_devices(&daemon).into_iter().find(|d| d.to_string().contains(uuid))
+    });
+    assert_eq!((&device["transport"], &device["name"]), (&"onvif".into(), &"Example Dome <1>".into()), "{device}");
+    assert!(device["properties"]["stream main"].as_str().unwrap().starts_with("rtsp://"), "{device}");
+}
+
+/// What our camera says is ONVIF by ONVIF's own WSDL files, and cameras that others publish are found.
+#[test]
+fn others_agree() {
+    let Some(python) = python_with("onvif", PACKAGES) else { return };
+    let camera = OnvifCamera::start("token", "rtsp://127.0.0.1:8554/main", &["--clock", "3600"]);
+    let port = camera.port().to_string();
+    let judged =
+        cli::tool(Command::new(&python).arg(peers().join("onvif_judge.py")).args(["127.0.0.1", &port, USER, PASSWORD]));
+    let judged: Value = serde_json::from_slice(&judged).unwrap();
+    assert_eq!((&judged["model"], &judged["widths"]["main"]), (&"Dome <1>".into(), &640.into()), "{judged}");
+    assert_eq!(judged["uris"]["main"], "rtsp://127.0.0.1:8554/main");
+
+    let address = format!("http://127.0.0.1:{port}/onvif/device_service");
+    let mut target = Command::new(&python);
+    target.arg(peers().join("ws_target.py")).arg(&address);
+    let mut target = target.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let device = wait_for("the camera that others publish", LONG, || {
+        network_devices(&daemon).into_iter().find(|d| d["name"] == "Elsewhere")
+    });
+    assert_eq!(device["properties"]["hardware"], "X2", "{device}");
+    assert!(device["properties"]["source"].as_str().unwrap().ends_with(&format!(":{port}")), "{device}");
+    target.kill().unwrap();
+    target.wait().unwrap();
+}

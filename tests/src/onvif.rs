@@ -1,0 +1,128 @@
+//! A test camera over ONVIF (`tests/peers/onvif_camera.py`), and the tools of others that judge it and MOS.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::camera::{PASSWORD, USER};
+
+/// A running ONVIF camera; it dies when dropped.
+#[derive(Debug)]
+pub struct OnvifCamera {
+    child: Child,
+    stdin: ChildStdin,
+    port: u16,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl OnvifCamera {
+    /// One that asks for a login by `login` (`none`, `digest` or `token`) and tells `uri` as its stream; `more` are options
+    /// of the program.
+    #[must_use]
+    pub fn start(login: &str, uri: &str, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("requests");
+        let mut command = Command::new("python3");
+        command.arg(peers().join("onvif_camera.py")).args(["--login", login, "--uri", uri, "--log"]).arg(&log);
+        command.args(["--user", USER, "--password", PASSWORD]).args(more);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 is installed");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().strip_prefix("port ").and_then(|p| p.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("the ONVIF camera said {line:?}"));
+        let stdin = child.stdin.take().unwrap();
+        Self { child, stdin, port, log, _folder: folder }
+    }
+
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The source of a profile; `""` leaves the choice to MOS.
+    #[must_use]
+    pub fn source(&self, profile: &str) -> String {
+        format!("onvif://{USER}:{PASSWORD}@127.0.0.1:{}/{profile}", self.port)
+    }
+
+    /// Tells the program something: `uri URL`, `event TOPIC true`, `end`.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").expect("the ONVIF camera listens");
+    }
+
+    /// All requests so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        // The last line may be half written.
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// How often an operation was asked for and let in.
+    #[must_use]
+    pub fn answered(&self, operation: &str) -> usize {
+        self.requests().iter().filter(|r| r["operation"] == operation && r["allowed"] == true).count()
+    }
+}
+
+impl Drop for OnvifCamera {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The folder of peers that are programs of their own.
+#[must_use]
+pub fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+}
+
+/// A Python with packages of PyPI from `requirements`, in an environment beside the build output; `None`, with the reason
+/// on standard error, where it cannot be made.
+#[must_use]
+pub fn python_with(name: &str, requirements: &str) -> Option<PathBuf> {
+    let folder = crate::binary_folder().parent()?.join(format!("{name}-venv"));
+    let python = folder.join("bin/python");
+    let marker = folder.join("requirements.txt");
+    if std::fs::read_to_string(&marker).is_ok_and(|text| text == requirements) {
+        return Some(python);
+    }
+    let run = |command: &mut Command| {
+        let done = command.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
+        if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+    };
+    let made = run(Command::new("python3").arg("-m").arg("venv").arg("--clear").arg(&folder)).and_then(|()| {
+        let mut pip = Command::new(&python);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--timeout",
+            "20",
+            "--retries",
+            "1",
+        ]);
+        run(pip.args(requirements.split_whitespace()))
+    });
+    match made {
+        Ok(()) => {
+            std::fs::write(marker, requirements).unwrap();
+            Some(python)
+        }
+        Err(why) => {
+            #[allow(clippy::print_stderr, reason = "shown by the test harness")]
+            {
+                eprintln!("skipped: {requirements} cannot be installed: {}", why.lines().last().unwrap_or_default());
+            }
+            None
+        }
+    }
+}
