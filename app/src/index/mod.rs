@@ -349,6 +349,12 @@ impl Index {
         self.spans.range((no, 0)..=(no, u32::MAX)).map(|((_, run), span)| (RunId(*run), *span))
     }
 
+    /// From the first to the last moment of a lens in a run.
+    #[must_use]
+    pub fn span(&self, lens: &LensId, run: RunId) -> Option<Span> {
+        self.spans.get(&(*self.lenses.get(lens)?, run.0)).copied()
+    }
+
     /// What is stored, added up.
     pub fn totals(&self) -> Totals {
         let mut all = Totals::default();

@@ -156,7 +156,7 @@ fn loss(n: usize, life: &Life, sent: &[Sent], found: &[Found], removed: &[(i64, 
     let last_removed = spans.map(|r| r.1.min(life.ended) - 40 * MS).max();
     let last = last_found.max(last_removed).unwrap_or(i64::MIN);
     // What a camera did not deliver in between cannot be lost.
-    let missing = sent.iter().filter(mine).map(|s| s.at).filter(|at| *at > last).min();
+    let missing = sent.iter().filter(mine).map(|s| s.at).filter(|at| *at > last.saturating_add(SEAM)).min();
     Some(missing.map_or(0, |first| newest - first + 40 * MS))
 }
 
@@ -226,6 +226,7 @@ fn accounts(
         windows.push(Window1 { lens: None, from: life.began, to: first, causes, must: false, ends: None });
     }
     join_windows_over_empty_lives(world, sent, found, &mut windows);
+    join_windows_of_one_camera(&mut windows);
     for (start, end, cause) in &gaps {
         if end < start {
             complaints.push(format!("{id}: a gap runs backwards, {}..{} {}", ms(*start), ms(*end), cause.name()));
@@ -289,16 +290,31 @@ fn lost_to_an_unknown_step(world: &World, from: i64, to: i64) -> bool {
     world.lives.iter().any(|l| stepped(l) && from <= l.ended && to >= l.ended && l.ended - from < 1200 * MS)
 }
 
-/// Lives that left no frame make one gap out of the two beside them.
+/// Lives that left no frame make one gap out of the two beside them; a first one is all one gap.
 fn join_windows_over_empty_lives(world: &World, sent: &[Sent], found: &[Found], windows: &mut Vec<Window1>) {
-    let lives = &world.lives;
-    for n in 1..lives.len() {
+    for (n, life) in world.lives.iter().enumerate() {
         let left = found.iter().any(|f| sent.iter().any(|s| s.at == f.at && s.life == n));
         let end_of = |life| windows.iter().rfind(|w| w.ends == Some(life)).cloned();
-        if !left && let (Some(before), Some(after)) = (end_of(n - 1), end_of(n)) {
-            let causes = before.causes.iter().chain(&after.causes).copied().collect();
-            let ends = Some(n);
-            windows.push(Window1 { lens: None, from: before.from, to: after.to, causes, must: false, ends });
+        if left || life.run == 0 {
+            continue;
+        }
+        let before = n.checked_sub(1).and_then(end_of);
+        let from = before.as_ref().map_or(life.began, |w| w.from);
+        if let Some(after) = end_of(n) {
+            let causes = before.iter().chain([&after]).flat_map(|w| &w.causes).copied().collect();
+            windows.push(Window1 { lens: None, from, to: after.to, causes, must: false, ends: Some(n) });
+        }
+    }
+}
+
+/// Of a camera that breaks off while it is silent already, or the other way round, all is one trouble.
+fn join_windows_of_one_camera(windows: &mut Vec<Window1>) {
+    let troubles: Vec<Window1> = windows.iter().filter(|w| w.lens.is_some() && w.ends.is_none()).cloned().collect();
+    for (n, one) in troubles.iter().enumerate() {
+        for other in troubles[n + 1..].iter().filter(|w| w.from < one.to && w.to > one.from) {
+            let causes = one.causes.iter().chain(&other.causes).copied().collect();
+            let (from, to) = (one.from.min(other.from), one.to.max(other.to));
+            windows.push(Window1 { lens: one.lens, from, to, causes, must: false, ends: None });
         }
     }
 }

@@ -244,8 +244,9 @@ impl World {
             }
         }
         if self.windows.iter().any(|w| w.from < life.ended && w.to > from) {
-            // How long an absence has lasted is put on record every now and then.
-            from -= 1200 * MS;
+            // How long an absence has lasted is put on record every now and then, and a camera may be silent for two seconds
+            // before that says anything.
+            from -= 2 * S;
         }
         let mut causes = vec![cause];
         if life.stopping {

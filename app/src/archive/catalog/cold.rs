@@ -11,6 +11,10 @@ use crate::archive::gaps::{Gap, GapCause, GapRecord, TOLERANCE_NS};
 use crate::archive::ids::{RunId, SegmentId};
 use crate::index::{Hole, Index};
 
+/// A lens whose footage ends this much before its run demonstrably did was silent: frames of a source that is up reach the
+/// disk within less.
+const SILENT_NS: i64 = 2_000_000_000;
+
 /// What is known of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RunInfo {
@@ -175,6 +179,7 @@ impl Cold {
     ///
     /// Between two runs lies a gap only where footage is missing: a recorder that is killed and records again before its
     /// last frame's time is over leaves none, as it has lost nothing. That there were two runs is told by the segments.
+    /// A camera that fell silent before the recorder ended was stalled for as long as others show that the run went on (G6).
     pub(crate) fn gaps(&self, lens: Option<&LensId>, window: Window, open: &[Row]) -> Vec<GapRow> {
         let mut rows = Vec::new();
         let mut runs: BTreeMap<&LensId, BTreeMap<RunId, (Mono, Mono)>> = BTreeMap::new();
@@ -188,7 +193,11 @@ impl Cold {
             for gap in &known.gaps {
                 covers(lens, *run, gap.start, gap.end);
                 let (start_ts, end_ts) = (mapping.utc_of(gap.start), mapping.utc_of(gap.end));
-                rows.push(GapRow { lens: lens.clone(), start_ts, end_ts, cause: gap.cause });
+                if start_ts < window.to && end_ts > window.from {
+                    let silent = self.silent_until(*run, gap.end, gap.cause).is_some();
+                    let cause = if silent { GapCause::CameraStalled } else { gap.cause };
+                    rows.push(GapRow { lens: lens.clone(), start_ts, end_ts, cause });
+                }
             }
         }
         for lens in self.index.lenses().filter(|l| wanted(l)) {
@@ -203,15 +212,49 @@ impl Cold {
             let mut before: Option<(RunId, Mono)> = None;
             for (run, (start, end)) in runs {
                 if let Some((last, last_end)) = before {
-                    let start_ts = self.mapping(last).utc_of(last_end);
                     let end_ts = self.mapping(run).utc_of(start);
-                    rows.push(GapRow { lens: lens.clone(), start_ts, end_ts, cause: self.end_of(lens, last) });
+                    self.between_runs(lens, (last, last_end), end_ts, window, &mut rows);
                 }
                 before = Some((run, end));
             }
         }
         rows.retain(|g| g.start_ts < g.end_ts && g.start_ts < window.to && g.end_ts > window.from);
         rows
+    }
+
+    /// What a lens is missing between the end of a run's footage and the next run, as far as it lies in the window.
+    fn between_runs(
+        &self,
+        lens: &LensId,
+        (run, end): (RunId, Mono),
+        end_ts: UtcMicros,
+        window: Window,
+        rows: &mut Vec<GapRow>,
+    ) {
+        let mapping = self.mapping(run);
+        let mut start_ts = mapping.utc_of(end);
+        if start_ts >= end_ts || start_ts >= window.to || end_ts <= window.from {
+            return;
+        }
+        let cause = self.end_of(lens, run);
+        if let Some(lived) = self.silent_until(run, end, cause) {
+            let lived = mapping.utc_of(lived).min(end_ts);
+            rows.push(GapRow { lens: lens.clone(), start_ts, end_ts: lived, cause: GapCause::CameraStalled });
+            start_ts = lived;
+        }
+        rows.push(GapRow { lens: lens.clone(), start_ts, end_ts, cause });
+    }
+
+    /// Where a run ended at the earliest, if a lens whose footage ends at `end` was silent by then and `cause` says only that
+    /// the recorder came to its end. So long it lived that any lens has footage or an account.
+    fn silent_until(&self, run: RunId, end: Mono, cause: GapCause) -> Option<Mono> {
+        if !matches!(cause, GapCause::RecorderKilled | GapCause::PowerLoss) {
+            return None;
+        }
+        let footage = self.index.lenses().filter_map(|lens| self.index.span(lens, run)).map(|span| span.end);
+        let accounts = self.gaps.iter().filter(|((_, of), _)| *of == run);
+        let lived = footage.chain(accounts.filter_map(|(_, known)| known.gaps.last()).map(|gap| gap.end)).max()?;
+        (lived.since(end) > SILENT_NS).then_some(lived)
     }
 
     /// Why a lens's footage of a run ended where it did.

@@ -180,6 +180,28 @@ fn g1_gaps_survive_and_those_between_runs_are_derived() {
 }
 
 #[test]
+fn g6_a_lens_that_fell_silent_before_the_recorder_ended_was_stalled() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let (road, cabin) = (lens("road"), lens("cabin"));
+    let start = now(&machine);
+    record(&archive, &road, start, 2);
+    record(&archive, &cabin, start, 10);
+    machine.clock.advance(10 * FRAGMENT);
+    machine.kill();
+    let archive = machine.start();
+    record(&archive, &road, now(&machine), 2);
+    record(&archive, &cabin, now(&machine), 2);
+    let catalog = archive.catalog();
+    let gaps = |lens| catalog.gaps(Some(lens), Window::ALL);
+    let seen = &catalog.segments(Some(&cabin), Window::ALL, 0, 1)[0];
+    let [silent, killed] = &gaps(&road)[..] else { panic!("{:?}", gaps(&road)) };
+    assert_eq!((silent.cause, killed.cause), (GapCause::CameraStalled, GapCause::RecorderKilled));
+    assert_eq!((silent.end_ts, killed.start_ts), (seen.end_ts, seen.end_ts));
+    assert!(gaps(&cabin).iter().all(|gap| gap.cause == GapCause::RecorderKilled));
+}
+
+#[test]
 fn g3_a_gap_log_whose_sync_failed_is_replaced() {
     let mut machine = Machine::new();
     let archive = machine.start();
