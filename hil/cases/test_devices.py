@@ -17,6 +17,10 @@ def _closed(recorder: Recorder, lens: str, seconds: float = 120) -> dict:
     return wait_for(f"a closed segment of {lens}", seconds, lambda: next((s for s in recorder.segments(lens) if s["state"] == "closed"), None))
 
 
+def _node(board: Board, name: str) -> str:
+    return board.run(f"for d in /sys/class/video4linux/video*; do [ \"$(cat $d/name)\" != '{name}' ] || echo /dev/${{d##*/}}; done").strip()
+
+
 def _seen(recorder: Recorder, lens: str, figures: dict, folder: Path) -> film.Film:
     """A segment, a clip of it and a picture of it, each decoded on the host."""
     segment = _closed(recorder, lens)
@@ -45,7 +49,9 @@ def test_vimc_records_clips_and_snapshots(recorder: Recorder, figures: dict, tmp
             '"Scaler":1[fmt:RGB888_1X24/320x240]',
         ):
             board.run(f"media-ctl -d platform:vimc -V '{pad}'")
-        node = board.run("for d in /sys/class/video4linux/video*; do [ \"$(cat $d/name)\" != 'RGB/YUV Capture' ] || echo /dev/${d##*/}; done").strip()
+        # The chain starts only if every capture node at it fits, this one of the sensor's raw pictures too.
+        board.run(f"v4l2-ctl -d {_node(board, 'Raw Capture 0')} -v {SIZE},pixelformat=BA81")
+        node = _node(board, "RGB/YUV Capture")
         board.run(f"v4l2-ctl -d {node} -v {SIZE},pixelformat=RGB3")
         recorder.start(configuration({"chain": f"v4l2:{node}?width=320&height=240"}))
         recorder.wait_stored("chain", 30, 120)

@@ -47,7 +47,8 @@ class Board:
             path = self._base / disk
             path.unlink(missing_ok=True)
             with path.open("wb") as file:
-                file.truncate(int(self.settings["data_disk_bytes"]))
+                # All of it now: a host that runs out of room would stop the machine in the middle of a case.
+                os.posix_fallocate(file.fileno(), 0, int(self.settings["data_disk_bytes"]))
 
     @property
     def host_address(self) -> str:

@@ -38,8 +38,9 @@ def configuration(cameras: dict[str, str], segment_seconds: int = 4, storage: st
 
 
 class Recorder:
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, socket: str = SOCKET) -> None:
         self.board = board
+        self._socket = socket
 
     def clean(self) -> None:
         self.board.run(f"rm -rf {HOME}")
@@ -50,7 +51,7 @@ class Recorder:
 
         def answers() -> bool:
             assert self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] == 0, f"mos has ended: {self.log()}"
-            return self.board.try_run(f"mos --socket {SOCKET} status --json")[2] == 0
+            return self.board.try_run(f"mos --socket {self._socket} status --json")[2] == 0
 
         wait_for("mos answers", 60, answers)
 
@@ -62,10 +63,10 @@ class Recorder:
         self.board.run(f"kill -{name} $(cat {HOME}/pid)")
 
     def ask(self, command: str):
-        return json.loads(self.board.run(f"mos --socket {SOCKET} {command} --json"))
+        return json.loads(self.board.run(f"mos --socket {self._socket} {command} --json"))
 
     def do(self, command: str) -> str:
-        return self.board.run(f"mos --socket {SOCKET} {command}")
+        return self.board.run(f"mos --socket {self._socket} {command}")
 
     def lens(self, lens: str) -> dict:
         return next(l for l in self.ask("status")["lenses"] if l["lens"] == lens)

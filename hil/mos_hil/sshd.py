@@ -1,6 +1,8 @@
 """OpenSSH's server on the host, with keys and a folder of its own, for uploads of a board."""
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -44,10 +46,12 @@ class Sshd:
 
     def cut_connections(self) -> None:
         """Ends the sessions, as a server does that has heard nothing for long; it goes on to listen."""
-        subprocess.run(["pkill", "-P", str(self._process.pid)], check=False)
+        for child in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGTERM)
 
     def end(self) -> None:
-        self.cut_connections()
+        if self._process.poll() is None:
+            self.cut_connections()
         self._process.terminate()
         self._process.wait()
         self._log.close()

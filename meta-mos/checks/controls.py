@@ -109,6 +109,7 @@ CONTROLS = [
     Control("local_files", removed(f"{MOS}/files/mos.tmpfiles"), "mos.tmpfiles is in none"),
     Control("local_files", renamed("meta-mos/files/kernel/mos.cfg", "moss.cfg"), r"bbappend.*mos.cfg is in none"),
     Control("features", replaced(RECIPE, '"--features demo,', '"--features demos,'), "no cargo feature demos"),
+    Control("features", replaced("app/Cargo.toml", "\nlibcamera = [", "\nlibcam = ["), "no cargo feature libcamera"),
     Control("features", replaced("app/Cargo.toml", "\ndemo = [", "\ndemonstration = ["), "no cargo feature demo"),
     Control("features", replaced(RECIPE, '"v4l2 jpeg"', '"v4l2 jpg"'), r"no PACKAGECONFIG\[jpg\]"),
     Control("overrides", replaced(RECIPE, "PACKAGECONFIG:append:mx8mp-nxp-bsp", "PACKAGECONFIG:append:mx8mp"), "override mx8mp$"),

@@ -98,7 +98,8 @@ impl Reader {
 
     fn read(&mut self, time: Duration, dump: Option<&Path>) -> Outcome {
         let end = Instant::now() + time;
-        let mut dump = dump;
+        // Copied at once and drawn at the end: drawing takes longer than a frame may be held.
+        let mut copied = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -107,10 +108,8 @@ impl Reader {
             match self.subscriber.next(Some(left)) {
                 Ok(Some(Received::Frame(frame))) => {
                     let latency = sys::monotonic().saturating_sub(frame.captured()) / 1000;
-                    if let Some(path) = dump
-                        && self.dump(&frame, path)?
-                    {
-                        dump = None;
+                    if dump.is_some() && copied.is_none() {
+                        copied = self.copy(&frame)?.map(|planes| (frame.picture().clone(), planes));
                     }
                     if self.subscriber.is_intact(&frame) {
                         self.latencies.push(latency);
@@ -128,25 +127,24 @@ impl Reader {
                 Err(e) => return Err(failed(e)),
             }
         }
-        match dump {
-            Some(path) => Err(Failure::Failed(format!("no frame came for {}", path.display()))),
-            None => Ok(()),
-        }
+        let Some(path) = dump else { return Ok(()) };
+        let (picture, planes) =
+            copied.ok_or_else(|| Failure::Failed(format!("no frame came for {}", path.display())))?;
+        let drawn = png::of(&picture, &planes).map_err(Failure::Failed)?;
+        std::fs::write(path, drawn).map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))
     }
 
-    /// Writes a frame; false if the camera took it back meanwhile.
-    fn dump(&mut self, frame: &ReceivedFrame, path: &Path) -> Result<bool, Failure> {
+    /// The planes of a frame; none if the camera took it back meanwhile.
+    fn copy(&mut self, frame: &ReceivedFrame) -> Result<Option<Vec<Vec<u8>>>, Failure> {
         let mut planes = Vec::new();
         for plane in 0..frame.picture().planes.len() {
             let mut bytes = Vec::new();
             if !self.subscriber.copy_plane(frame, plane, &mut bytes).map_err(failed)? {
-                return Ok(false);
+                return Ok(None);
             }
             planes.push(bytes);
         }
-        let picture = png::of(frame.picture(), &planes).map_err(Failure::Failed)?;
-        std::fs::write(path, picture).map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?;
-        Ok(true)
+        Ok(Some(planes))
     }
 
     fn told(mut self, lens: &str, seen: Option<&SubscriberView>) -> Told {
