@@ -61,15 +61,24 @@ pub enum SourceError {
     },
 }
 
+/// Who left pictures out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LeftOutBy {
+    /// The host's encoder, or the machine that paints, was too slow.
+    Encoder,
+    /// The camera or its driver: their numbers or times show that pictures are missing.
+    Camera,
+}
+
 /// Where a running source delivers. Calls must return at once: an implementation drops rather than waits.
 pub trait UnitSink: Send + Sync {
     /// One access unit, in decoding order per track.
     fn unit(&self, unit: AccessUnit);
-    /// The source gave up `pictures` that it had taken, before they were coded: none of them comes as a unit, and what does
-    /// come decodes without them. `from` is the capture time of the first, `to` that of the next that is coded. Told at once,
+    /// `pictures` were given up before they were coded, or never came from the camera: none of them comes as a unit, and what
+    /// does come decodes without them. `from` is the capture time of the first, `to` that of the next that is coded. Told at once,
     /// so units that were captured before may follow.
-    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
-        let _ = (from, to, pictures);
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
+        let _ = (from, to, pictures, by);
     }
     /// The source is over; nothing follows.
     fn ended(&self, why: SourceError);

@@ -17,6 +17,7 @@ pub(crate) mod outlet;
 mod rtsp;
 mod samples;
 mod scene;
+mod skips;
 pub(crate) mod test_pattern;
 
 /// Opens any source; see [`crate::platform::Platform::open`].

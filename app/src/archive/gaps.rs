@@ -48,6 +48,8 @@ pub enum GapCause {
     PacketLoss,
     /// The host's encoder did not keep up, and pictures were left out before it.
     EncoderSlow,
+    /// The camera or its driver left pictures out, as their numbers show.
+    CameraSkipped,
     /// Time stamps that could not be repaired. Kept for what was recorded before all of them were.
     BadTimestamps,
     /// The disk did not keep up and the buffer was full.
@@ -85,6 +87,7 @@ impl GapCause {
             Self::CaptureReset => "capture_reset",
             Self::PacketLoss => "packet_loss",
             Self::EncoderSlow => "encoder_slow",
+            Self::CameraSkipped => "camera_skipped",
             Self::BadTimestamps => "bad_timestamps",
             Self::DiskSlow => "disk_slow",
             Self::DiskFull => "disk_full",

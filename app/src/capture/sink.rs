@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
 use mos_hal::media::{AccessUnit, FrameKind, TrackFormat};
-use mos_hal::source::{SourceError, UnitSink};
+use mos_hal::source::{LeftOutBy, SourceError, UnitSink};
 
 use crate::archive::gaps::GapCause;
 use crate::record::Intake;
@@ -123,10 +123,10 @@ impl UnitSink for LensSink {
         self.intake.push(unit);
     }
 
-    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
         let retired = self.retired();
         if !*retired {
-            self.intake.left_out(LeftOut { from, to, pictures });
+            self.intake.left_out(LeftOut { from, to, pictures, cause: cause_of_skip(by) });
         }
     }
 
@@ -139,6 +139,13 @@ impl UnitSink for LensSink {
         self.intake.down(cause_of(&why), now);
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, now));
         self.bell.ring();
+    }
+}
+
+fn cause_of_skip(by: LeftOutBy) -> GapCause {
+    match by {
+        LeftOutBy::Encoder => GapCause::EncoderSlow,
+        LeftOutBy::Camera => GapCause::CameraSkipped,
     }
 }
 

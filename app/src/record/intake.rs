@@ -56,6 +56,8 @@ pub struct LeftOut {
     pub to: Mono,
     /// How many.
     pub pictures: u64,
+    /// Why.
+    pub cause: GapCause,
 }
 
 /// Units and bytes that went through an intake since it was made.
@@ -135,7 +137,7 @@ impl Intake {
         s.counters.captured += news.pictures;
         s.counters.queued += news.pictures;
         match s.queue.back_mut() {
-            Some(Item::LeftOut(last)) if last.to == news.from => {
+            Some(Item::LeftOut(last)) if last.to == news.from && last.cause == news.cause => {
                 last.to = news.to;
                 last.pictures += news.pictures;
             }
@@ -360,6 +362,7 @@ mod tests {
             from: Mono(from * 40_000_000),
             to: Mono(to * 40_000_000),
             pictures: (to - from).unsigned_abs(),
+            cause: GapCause::EncoderSlow,
         };
         intake.push(unit(&f, 0, FrameKind::Idr, 100));
         intake.left_out(left_out(1, 3));

@@ -165,7 +165,7 @@ impl Line {
                     self.warn("disk_slow", &"the disk does not keep up: footage was dropped");
                 }
                 Item::LeftOut(left_out) => {
-                    self.drop_for(GapCause::EncoderSlow, left_out.pictures);
+                    self.drop_for(left_out.cause, left_out.pictures);
                     if self.ahead.len() < AHEAD {
                         self.ahead.push(left_out);
                     } else if let Some(last) = self.ahead.last_mut() {

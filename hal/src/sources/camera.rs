@@ -19,13 +19,14 @@ use super::contract::{self, Contract, Passing};
 use super::leaks;
 use super::live::{self, Live};
 use super::outlet::Outlet;
+use super::skips;
 use crate::clock::{Clock, Mono};
 use crate::codecs::families::{Memory, Task};
 use crate::frames::LensFrames;
 use crate::gst as common;
 use crate::machine::{Claim, Machine};
 use crate::media::{AccessUnit, VideoCodec};
-use crate::source::{LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
+use crate::source::{LeftOutBy, LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
 
 mod line;
 mod modes;
@@ -132,8 +133,8 @@ impl UnitSink for Learner {
     fn unit(&self, unit: AccessUnit) {
         self.sink.unit(unit);
     }
-    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
-        self.sink.left_out(from, to, pictures);
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
+        self.sink.left_out(from, to, pictures, by);
     }
     fn ended(&self, why: SourceError) {
         if let Some(lesson) = self.lesson.get() {
@@ -249,6 +250,7 @@ impl Opening {
         }
         let bin =
             gst::parse::bin_from_description(&line.text(), false).map_err(|e| unsupported(e.message().to_owned()))?;
+        skips::watch(&pad, &self.outlet);
         let filter = bin.by_name(line::MODE).ok_or_else(|| self.outlet.broken("no filter"))?;
         filter.set_property("caps", modes::filter(&mode, &offered));
         pipeline.add(&bin).map_err(|e| self.outlet.broken(e.to_string()))?;

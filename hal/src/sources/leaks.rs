@@ -11,6 +11,7 @@ use gstreamer::prelude::*;
 
 use super::outlet::Outlet;
 use crate::clock::Mono;
+use crate::source::LeftOutBy;
 
 /// Name of the queue in a pipeline's text.
 pub(super) const QUEUE: &str = "waiting";
@@ -47,7 +48,7 @@ pub(super) fn watch(queue: &gst::Element, outlet: &Arc<Outlet>) {
         let left_out = if place > 0 { place as u64 + std::mem::take(&mut inside.unnamed) } else { 0 };
         drop(inside);
         if left_out > 0 {
-            outlet.left_out(mono(first), mono(time), left_out);
+            outlet.left_out(mono(first), mono(time), left_out, LeftOutBy::Encoder);
         }
     });
 }
@@ -82,7 +83,7 @@ mod tests {
 
     impl UnitSink for Told {
         fn unit(&self, _: AccessUnit) {}
-        fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+        fn left_out(&self, from: Mono, to: Mono, pictures: u64, _: LeftOutBy) {
             self.0.lock().unwrap().push((from, to, pictures));
         }
         fn ended(&self, _: SourceError) {}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Mono};
 use crate::media::AccessUnit;
-use crate::source::{SourceError, UnitSink};
+use crate::source::{LeftOutBy, SourceError, UnitSink};
 
 /// Where all threads of one source deliver.
 pub(crate) struct Outlet {
@@ -45,11 +45,15 @@ impl Outlet {
     }
 
     /// Tells of pictures that were left out; see [`UnitSink::left_out`].
-    pub(crate) fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
-        self.warn(format_args!("{pictures} pictures left out, the encoder is too slow"));
+    pub(crate) fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
+        let why = match by {
+            LeftOutBy::Encoder => "the encoder is too slow",
+            LeftOutBy::Camera => "the camera or its driver did not deliver them",
+        };
+        self.warn(format_args!("{pictures} pictures left out, {why}"));
         let over = self.lock();
         if !*over {
-            self.sink.left_out(from, to, pictures);
+            self.sink.left_out(from, to, pictures, by);
         }
     }
 

@@ -17,7 +17,7 @@ use super::outlet::Outlet;
 use super::scene::{Planes, Scene};
 use crate::clock::Mono;
 use crate::gst as common;
-use crate::source::{SourceError, TestPattern};
+use crate::source::{LeftOutBy, SourceError, TestPattern};
 
 /// How far the scene may fall behind the clock before frames are left out, in ns.
 const LATE: i64 = 3_000_000_000;
@@ -98,7 +98,7 @@ impl Feed {
             if now.since(self.time_of(number + 1)) > LATE {
                 let next = self.number_at(now);
                 let left_out = (next - number - 1).unsigned_abs();
-                outlet.left_out(self.time_of(number + 1), self.time_of(next), left_out);
+                outlet.left_out(self.time_of(number + 1), self.time_of(next), left_out, LeftOutBy::Encoder);
                 number = next;
             } else {
                 number += 1;
@@ -152,7 +152,7 @@ mod tests {
 
     impl UnitSink for Told {
         fn unit(&self, _: AccessUnit) {}
-        fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
+        fn left_out(&self, from: Mono, to: Mono, pictures: u64, _: LeftOutBy) {
             let _ = self.0.send((from, to, pictures));
         }
         fn ended(&self, _: SourceError) {}

@@ -13,7 +13,7 @@ use std::time::Duration;
 use mos_hal::clock::{Clock, Mono, SystemClock};
 use mos_hal::codecs::families::Memory;
 use mos_hal::media::{AccessUnit, TrackFormat};
-use mos_hal::source::{LensSource, SourceError, UnitSink};
+use mos_hal::source::{LeftOutBy, LensSource, SourceError, UnitSink};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal};
 
@@ -145,8 +145,8 @@ impl UnitSink for Sending {
         self.queue.push(&Message::Unit(unit));
     }
 
-    fn left_out(&self, from: Mono, to: Mono, pictures: u64) {
-        self.queue.push(&Message::LeftOut { from, to, pictures });
+    fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
+        self.queue.push(&Message::LeftOut { from, to, pictures, by });
     }
 
     fn ended(&self, why: SourceError) {

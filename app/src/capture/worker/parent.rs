@@ -192,11 +192,11 @@ fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn
                 left_out = 0;
                 sink.unit(unit.in_format(Arc::clone(format), clock.mono()));
             }
-            Message::LeftOut { from, to, pictures } if left_out < LEFT_OUT_IN_A_ROW => {
+            Message::LeftOut { from, to, pictures, by } if left_out < LEFT_OUT_IN_A_ROW => {
                 left_out += 1;
                 let now = clock.mono();
                 let (from, to) = (wire::near(from, now), wire::near(to, now));
-                sink.left_out(from, to.max(from), pictures);
+                sink.left_out(from, to.max(from), pictures, by);
             }
             Message::Ended(end, detail) => return Some(end.into_error(process.what.clone(), detail)),
             Message::Memory(memory) => {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use mos_hal::clock::Mono;
 use mos_hal::codecs::families::Memory;
 use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
-use mos_hal::source::SourceError;
+use mos_hal::source::{LeftOutBy, SourceError};
 
 /// Longest message in bytes: a keyframe of an 8K camera fits with room to spare.
 pub(super) const LONGEST: usize = 32 << 20;
@@ -44,7 +44,7 @@ pub(super) enum Message {
     /// A unit in the format of its track.
     Unit(Unit),
     /// Pictures that were left out.
-    LeftOut { from: Mono, to: Mono, pictures: u64 },
+    LeftOut { from: Mono, to: Mono, pictures: u64, by: LeftOutBy },
     /// The source is over.
     Ended(End, String),
     /// Where raw pictures are.
@@ -135,8 +135,8 @@ pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
             head.extend(unit.arrival.0.to_le_bytes());
             tail = unit.data.clone();
         }
-        Message::LeftOut { from, to, pictures } => {
-            head.push(LEFT_OUT);
+        Message::LeftOut { from, to, pictures, by } => {
+            head.extend([LEFT_OUT, u8::from(*by == LeftOutBy::Camera)]);
             head.extend(from.0.to_le_bytes());
             head.extend(to.0.to_le_bytes());
             head.extend(pictures.to_le_bytes());
@@ -241,11 +241,16 @@ fn parse(body: Bytes) -> Option<Message> {
             })
         }
         LEFT_OUT => {
+            let by = match fields.u8()? {
+                0 => LeftOutBy::Encoder,
+                1 => LeftOutBy::Camera,
+                _ => return None,
+            };
             let (from, to, pictures) = (fields.mono()?, fields.mono()?, fields.u64()?);
             if from >= to || pictures == 0 || pictures > 1_000_000 || !fields.0.is_empty() {
                 return None;
             }
-            Message::LeftOut { from, to, pictures }
+            Message::LeftOut { from, to, pictures, by }
         }
         ENDED => {
             let end = *End::ALL.get(usize::from(fields.u8()?))?;
@@ -364,7 +369,7 @@ mod tests {
             frame_duration: Some(33_333_333),
         };
         let aac = AudioFormat::Aac { sample_rate: 48_000, channels: 2, config: Bytes::from_static(&[0x11, 0x90]) };
-        let left_out = Message::LeftOut { from: Mono(-3), to: Mono(9), pictures: 4 };
+        let left_out = Message::LeftOut { from: Mono(-3), to: Mono(9), pictures: 4, by: LeftOutBy::Camera };
         for message in [
             Message::Format(VIDEO, TrackFormat::Video(VideoFormat { frame_duration: None, ..video.clone() })),
             Message::Format(VIDEO, TrackFormat::Video(video)),

@@ -189,14 +189,19 @@ impl Line {
     /// Pictures that the source left out before `pts` are missing between pictures that are there. Those in an absence are
     /// part of it.
     fn pass_left_out(&mut self, pts: Mono) {
-        let absence = &mut self.absence;
-        self.ahead.retain(|left_out| {
-            let passed = left_out.to <= pts;
-            if passed && absence.cause().is_none() {
-                absence.lost_between(left_out.from, left_out.to, GapCause::EncoderSlow);
-            }
-            !passed
-        });
+        let mut passed: Vec<_> = self.ahead.extract_if(.., |left_out| left_out.to <= pts).collect();
+        if passed.is_empty() || self.absence.cause().is_some() {
+            return;
+        }
+        // Camera and encoder may have left out pictures side by side; what one of them told counts once.
+        passed.sort_by_key(|left_out| left_out.from);
+        let mut told = Mono(i64::MIN);
+        for left_out in passed {
+            self.absence.lost_between(left_out.from.max(told), left_out.to, left_out.cause);
+            told = told.max(left_out.to);
+        }
+        // On record before the footage behind it is written.
+        self.note_gaps();
     }
 
     pub(super) fn await_entry(&mut self) {
