@@ -271,13 +271,7 @@ impl UnitSink for Beside {
         self.sink.unit(unit);
     }
 
-    fn left_out(
-        &self,
-        from: crate::clock::Mono,
-        to: crate::clock::Mono,
-        pictures: u64,
-        by: crate::source::LeftOutBy,
-    ) {
+    fn left_out(&self, from: crate::clock::Mono, to: crate::clock::Mono, pictures: u64, by: crate::source::LeftOutBy) {
         self.sink.left_out(from, to, pictures, by);
     }
 

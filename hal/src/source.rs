@@ -15,7 +15,7 @@ mod raw;
 mod spec;
 
 pub use raw::RawOptions;
-pub use spec::{BadSource, Credentials, SourceSpec, TestPattern};
+pub use spec::{BadSource, Credentials, SourceSpec, TestPattern, Transport};
 pub(crate) use spec::{percent_decoded, redacted};
 
 /// Why a source ended or could not start. Texts never hold credentials.

@@ -10,8 +10,14 @@ use std::path::Path;
 
 use mos_hal::demo::{Login, RtspServer};
 use mos_hal::media::{FrameKind, TrackFormat, VideoCodec};
-use mos_hal::source::{SourceError, TestPattern};
-use rig::{Collector, footage, frame_numbers, is_video, open, picture_hashes, raw_file, video_format};
+use mos_hal::source::{SourceError, TestPattern, Transport};
+use rig::{
+    Collector, footage, frame_numbers, is_video, open, open_over, parameter_sets, picture_hashes, raw_file,
+    video_format,
+};
+
+/// Every promise holds over both.
+const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
 /// A file of H.264 or H.265 as a camera.
 fn camera(file: &Path, codec: &str, login: Login) -> RtspServer {
@@ -22,8 +28,8 @@ fn camera(file: &Path, codec: &str, login: Login) -> RtspServer {
     RtspServer::launch(&text, login).unwrap()
 }
 
-fn end_of(spec: &str) -> SourceError {
-    let (source, sink) = open(spec, false);
+fn end_of(transport: Transport, spec: &str) -> SourceError {
+    let (source, sink) = open_over(transport, spec, false);
     let _source = source.unwrap();
     sink.end().1
 }
@@ -37,17 +43,19 @@ fn contains_secret(why: &SourceError, server: &RtspServer) -> bool {
 fn a_scene_with_digest_login_arrives_whole() {
     let dir = tempfile::tempdir().unwrap();
     let server = RtspServer::start().unwrap();
-    let (source, sink) = open(&server.url(), false);
-    let source = source.unwrap();
-    let units = sink.video(60);
-    drop(source);
-    let format = video_format(&units[0]);
-    assert_eq!((format.codec, format.width, format.height, format.reorder), (VideoCodec::H264, 1280, 720, 0));
-    assert_eq!(units[0].kind, FrameKind::Idr);
-    let numbers = frame_numbers(&raw_file(dir.path(), &units));
-    assert_eq!(numbers.len(), units.len());
-    assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "{numbers:?}");
-    assert!(units.windows(2).all(|w| w[0].pts < w[1].pts && !w[1].discontinuity));
+    for transport in BOTH {
+        let (source, sink) = open_over(transport, &server.url(), false);
+        let source = source.unwrap();
+        let units = sink.video(60);
+        drop(source);
+        let format = video_format(&units[0]);
+        assert_eq!((format.codec, format.width, format.height, format.reorder), (VideoCodec::H264, 1280, 720, 0));
+        assert_eq!(units[0].kind, FrameKind::Idr);
+        let numbers = frame_numbers(&raw_file(dir.path(), &units));
+        assert_eq!(numbers.len(), units.len());
+        assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "{numbers:?}");
+        assert!(units.windows(2).all(|w| w[0].pts < w[1].pts && !w[1].discontinuity));
+    }
 }
 
 /// All pictures of a file that a server sends, as they are in the file, with the file's spacing.
@@ -55,15 +63,23 @@ fn arrives_whole(codec: &[&str], name: &str, login: Login, reorder: u8) {
     let dir = tempfile::tempdir().unwrap();
     let file = footage(dir.path(), "a.mp4", 3, 25, codec);
     let server = camera(&file, name, login);
-    let (source, sink) = open(&server.url(), true);
+    let formats = BOTH.map(|transport| whole_over(transport, dir.path(), &file, &server, reorder));
+    assert_eq!(formats[0], formats[1], "the parameter sets do not depend on the transport");
+}
+
+/// What must not depend on the transport. (`hvcC` also tells whether more sets may come with the pictures.)
+type Described = (Vec<Vec<u8>>, (u32, u32), u8, Option<u64>);
+
+fn whole_over(transport: Transport, dir: &Path, file: &Path, server: &RtspServer, reorder: u8) -> Described {
+    let (source, sink) = open_over(transport, &server.url(), true);
     let source = source.unwrap();
     let units = sink.video(60);
     drop(source);
     let video: Vec<_> = units.iter().filter(|u| is_video(u)).take(50).cloned().collect();
     assert_eq!(video_format(&video[0]).reorder, reorder);
     assert!(video[0].kind != FrameKind::Delta, "{:?}", video[0].kind);
-    let sent = picture_hashes(&file);
-    let got = picture_hashes(&raw_file(dir.path(), &video));
+    let sent = picture_hashes(file);
+    let got = picture_hashes(&raw_file(dir, &video));
     // The last pictures of a cut stream may lack the ones they refer to.
     assert_eq!(got[..40], sent[..40]);
     let mut times: Vec<i64> = video.iter().map(|u| u.pts.unwrap().0).collect();
@@ -73,6 +89,8 @@ fn arrives_whole(codec: &[&str], name: &str, login: Login, reorder: u8) {
     let sound: Vec<_> = units.iter().filter(|u| !is_video(u)).collect();
     assert!(sound.len() > 50, "{} frames of sound", sound.len());
     assert!(matches!(&*sound[0].format, TrackFormat::Audio(a) if a.sample_rate() == 48_000));
+    let format = video_format(&video[0]);
+    (parameter_sets(format), (format.width, format.height), format.reorder, format.frame_duration)
 }
 
 #[test]
@@ -97,56 +115,67 @@ fn sound_is_not_set_up_unless_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let file = footage(dir.path(), "a.mp4", 2, 25, &["libx264", "-bf", "0"]);
     let server = camera(&file, "h264", Login::Digest);
-    let (source, sink) = open(&server.url(), false);
-    let source = source.unwrap();
-    assert!(sink.video(25).iter().all(is_video));
-    drop(source);
+    for transport in BOTH {
+        let (source, sink) = open_over(transport, &server.url(), false);
+        let source = source.unwrap();
+        assert!(sink.video(25).iter().all(is_video));
+        drop(source);
+    }
 }
 
 #[test]
 fn refusals_have_their_kind_and_no_secret() {
     let server = RtspServer::start().unwrap();
-    let wrong = end_of(&server.url_as("viewer", "hunter2"));
-    assert!(matches!(wrong, SourceError::Refused { .. }), "{wrong}");
-    assert!(!wrong.to_string().contains("hunter2") && !contains_secret(&wrong, &server), "{wrong}");
-    let none = end_of(&format!("rtsp://127.0.0.1:{}/cabin", server.port()));
-    assert!(matches!(none, SourceError::Refused { .. }), "{none}");
-    let path = end_of(&server.url().replace("/cabin", "/nowhere"));
-    assert!(matches!(path, SourceError::Refused { .. }), "{path}");
-    assert!(!contains_secret(&path, &server), "{path}");
+    for over in BOTH {
+        let wrong = end_of(over, &server.url_as("viewer", "hunter2"));
+        assert!(matches!(wrong, SourceError::Refused { .. }), "{wrong}");
+        assert!(wrong.to_string().contains("user name and password"), "{wrong}");
+        assert!(!wrong.to_string().contains("hunter2") && !contains_secret(&wrong, &server), "{wrong}");
+        let none = end_of(over, &format!("rtsp://127.0.0.1:{}/cabin", server.port()));
+        assert!(matches!(none, SourceError::Refused { .. }), "{none}");
+        let path = end_of(over, &server.url().replace("/cabin", "/nowhere"));
+        assert!(matches!(path, SourceError::Refused { .. }), "{path}");
+        assert!(!contains_secret(&path, &server), "{path}");
+    }
 }
 
 #[test]
 fn a_dead_port_is_absent() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let why = end_of(&format!("rtsp://viewer:hunter2@127.0.0.1:{port}/cabin"));
-    assert!(matches!(why, SourceError::Absent { .. }), "{why}");
-    assert!(!why.to_string().contains("hunter2"), "{why}");
+    for over in BOTH {
+        let why = end_of(over, &format!("rtsp://viewer:hunter2@127.0.0.1:{port}/cabin"));
+        assert!(matches!(why, SourceError::Absent { .. }), "{why}");
+        assert!(!why.to_string().contains("hunter2"), "{why}");
+    }
     // Credentials that are part of any text do not hide the cause.
-    let why = end_of(&format!("rtsp://u:e@127.0.0.1:{port}/x"));
+    let why = end_of(Transport::Auto, &format!("rtsp://u:e@127.0.0.1:{port}/x"));
     assert!(matches!(why, SourceError::Absent { .. }), "{why}");
     assert!(why.to_string().contains("refused"), "{why}");
 }
 
 #[test]
 fn a_camera_that_dies_broke_off() {
-    let server = RtspServer::start().unwrap();
-    let (source, sink) = open(&server.url(), false);
-    let source = source.unwrap();
-    sink.video(10);
-    drop(server);
-    let (_, why) = sink.end();
-    drop(source);
-    assert!(matches!(why, SourceError::Broken { .. }), "{why}");
+    for over in BOTH {
+        let server = RtspServer::start().unwrap();
+        let (source, sink) = open_over(over, &server.url(), false);
+        let source = source.unwrap();
+        sink.video(10);
+        drop(server);
+        let (_, why) = sink.end();
+        drop(source);
+        assert!(matches!(why, SourceError::Broken { .. }), "{why}");
+    }
 }
 
 #[test]
 fn what_is_no_camera_is_not_taken_for_one() {
     let pattern = "( videotestsrc is-live=true ! video/x-raw,format=I420,width=64,height=64 ! jpegenc ! rtpjpegpay name=pay0 pt=26 )";
     let server = RtspServer::launch(pattern, Login::Digest).unwrap();
-    let why = end_of(&server.url());
-    assert!(matches!(why, SourceError::Unsupported { .. }), "{why}");
-    assert!(why.to_string().contains("video/jpeg"), "{why}");
+    for over in BOTH {
+        let why = end_of(over, &server.url());
+        assert!(matches!(why, SourceError::Unsupported { .. }), "{why}");
+        assert!(over == Transport::Udp || why.to_string().contains("video/jpeg"), "{why}");
+    }
 }
 
 #[test]
@@ -271,7 +300,13 @@ fn a_change_of_parameter_sets_in_the_stream_is_a_new_format() {
     std::fs::write(&file, both).unwrap();
     let text = format!("( filesrc location={} ! h264parse ! rtph264pay name=pay0 pt=96 )", file.display());
     let server = RtspServer::launch(&text, Login::Digest).unwrap();
-    let (source, sink) = open(&server.url(), false);
+    for over in BOTH {
+        changes_once(&server, over, dir.path());
+    }
+}
+
+fn changes_once(server: &RtspServer, over: Transport, dir: &Path) {
+    let (source, sink) = open_over(over, &server.url(), false);
     let source = source.unwrap();
     let units = sink.video(40);
     drop(source);
@@ -280,5 +315,5 @@ fn a_change_of_parameter_sets_in_the_stream_is_a_new_format() {
     assert!(widths[..change].iter().all(|w| *w == 320) && widths[change..].iter().all(|w| *w == 640), "{widths:?}");
     assert_eq!(units[change].kind, FrameKind::Idr);
     assert_eq!(change, 25);
-    assert_eq!(picture_hashes(&raw_file(dir.path(), &units)).len(), units.len());
+    assert_eq!(picture_hashes(&raw_file(dir, &units)).len(), units.len());
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use mos_hal::media::LensId;
 use mos_hal::pins::Line;
-use mos_hal::source::SourceSpec;
+use mos_hal::source::{SourceSpec, Transport};
 
 pub use error::{ConfigError, Place};
 pub use frames::Frames;
@@ -221,6 +221,15 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         let source = fields.text("source")?.ok_or_else(|| fields.missing("source", accepted))?;
         // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).
         let source = SourceSpec::parse(source).map_err(|e| fields.bad("source", &format!("{accepted} ({e})")))?;
+        let source = match fields.text("transport")? {
+            None => source,
+            Some(name) => {
+                let over = Transport::named(name).and_then(|transport| source.over(transport));
+                over.ok_or_else(|| {
+                    fields.bad("transport", "\"auto\", \"tcp\" or \"udp\", of an rtsp:// or onvif:// camera")
+                })?
+            }
+        };
         let share = share(&fields, &mut shared)?;
         let isolation = match fields.text("isolation")? {
             None => None,

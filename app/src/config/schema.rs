@@ -68,7 +68,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
     (Section::BoardLens, &["name", "role", "camera_index", "rotation", "power_line", "disabled"]),
     (Section::Frames, &["enabled", "directory", "lease_budget", "trusted_users"]),
     (Section::Context, &["vehicle_id"]),
-    (Section::Camera, &["id", "source", "audio", "isolation", "share"]),
+    (Section::Camera, &["id", "source", "transport", "audio", "isolation", "share"]),
     (
         Section::Destination,
         &[

@@ -41,6 +41,24 @@ fn the_smallest_file_has_safe_defaults() {
 }
 
 #[test]
+fn the_transport_is_one_that_there_is_and_a_network_cameras() {
+    let camera = |source: &str, transport: &str| {
+        format!(
+            "[storage]\nroot = \"/d\"\n[[camera]]\nid = \"a\"\nsource = \"{source}\"\ntransport = \"{transport}\"\n"
+        )
+    };
+    for name in ["auto", "tcp", "udp"] {
+        let config = read(&camera("rtsp://u:hunter2@h/s", name), &[]).unwrap();
+        let SourceSpec::Rtsp { transport, .. } = config.cameras[0].source else { panic!("no network camera") };
+        assert_eq!(transport.name(), name);
+    }
+    for bad in [camera("rtsp://u:hunter2@h/s", "quic"), camera("test:", "udp")] {
+        let text = refusal(&bad, &[]);
+        assert!(text.contains("transport") && text.contains("udp") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn the_board_may_describe_itself_elsewhere() {
     let live = read(SMALLEST, &[]).unwrap().board;
     assert_eq!((live.device_tree.as_path(), live.sysfs.as_path()), (Path::new("/proc/device-tree"), Path::new("/sys")));

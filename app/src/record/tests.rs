@@ -150,7 +150,8 @@ fn pictures_that_the_encoder_was_too_slow_for_are_a_gap_between_pictures_that_ar
     let format = video_format(0);
     let left_out = |from: i64, to: i64| {
         let at = |n: i64| Mono(n * STEP * MS);
-        let news = LeftOut { from: at(from), to: at(to), pictures: (to - from).unsigned_abs(), cause: GapCause::EncoderSlow };
+        let news =
+            LeftOut { from: at(from), to: at(to), pictures: (to - from).unsigned_abs(), cause: GapCause::EncoderSlow };
         rig.recorder.intake(&rig.lens).unwrap().left_out(news);
     };
     // Told while pictures of before are still on their way.

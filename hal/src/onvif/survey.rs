@@ -18,7 +18,7 @@ pub fn survey(configured: &[SourceSpec], wait: Duration) -> Vec<Device> {
     let known: Vec<(String, Url, Option<Credentials>)> = configured
         .iter()
         .filter_map(|source| match source {
-            SourceSpec::Onvif { url, credentials } => Some((source.to_string(), url.clone(), credentials.clone())),
+            SourceSpec::Onvif { url, credentials, .. } => Some((source.to_string(), url.clone(), credentials.clone())),
             _ => None,
         })
         .collect();

@@ -23,12 +23,14 @@ pub enum SourceSpec {
         /// Start again at its end.
         looped: bool,
     },
-    /// `rtsp://[user:password@]host[:port]/path`, TCP interleaved.
+    /// `rtsp://[user:password@]host[:port]/path`.
     Rtsp {
         /// The URL without user information.
         url: Url,
         /// User name and password, percent-decoded.
         credentials: Option<Credentials>,
+        /// How its packets come.
+        transport: Transport,
     },
     /// `onvif://[user:password@]host[:port][/profile]`: asked at each start where it streams. A UUID instead of the host is
     /// the camera's endpoint reference and is looked for on the network.
@@ -37,6 +39,8 @@ pub enum SourceSpec {
         url: Url,
         /// User name and password, percent-decoded; for the stream as well.
         credentials: Option<Credentials>,
+        /// How its packets come.
+        transport: Transport,
     },
     /// `v4l2:/dev/videoN`.
     V4l2 {
@@ -66,6 +70,38 @@ pub enum SourceSpec {
         /// What is asked of it.
         options: RawOptions,
     },
+}
+
+/// How the packets of a network camera come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// In the TCP connection; over UDP where that is refused or keeps failing.
+    #[default]
+    Auto,
+    /// In the TCP connection.
+    Tcp,
+    /// Over UDP.
+    Udp,
+}
+
+impl Transport {
+    const ALL: [Self; 3] = [Self::Auto, Self::Tcp, Self::Udp];
+
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|transport| transport.name() == name)
+    }
 }
 
 /// User name and password. `Debug` shows neither.
@@ -171,12 +207,22 @@ impl SourceSpec {
         }
         if text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("rtsp:")) {
             let (url, credentials) = parse_url(text)?;
-            return Ok(Self::Rtsp { url, credentials });
+            return Ok(Self::Rtsp { url, credentials, transport: Transport::Auto });
         }
         if text.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("onvif:")) {
             return parse_onvif(text);
         }
         Err(BadSource::Scheme)
+    }
+
+    /// The same source over that transport; `None` if it is no network camera.
+    #[must_use]
+    pub fn over(mut self, over: Transport) -> Option<Self> {
+        match &mut self {
+            Self::Rtsp { transport, .. } | Self::Onvif { transport, .. } => *transport = over,
+            _ => return None,
+        }
+        Some(self)
     }
 
     /// Like [`SourceSpec::parse`], and takes a bare `/dev/videoN` or the path of a file, which is then looped: what a person
@@ -298,7 +344,7 @@ fn parse_onvif(text: &str) -> Result<SourceSpec, BadSource> {
     }
     match percent_decoded(url.path().trim_matches('/')) {
         Some(profile) if profile.len() <= 64 && !profile.chars().any(char::is_control) => {
-            Ok(SourceSpec::Onvif { url, credentials })
+            Ok(SourceSpec::Onvif { url, credentials, transport: Transport::Auto })
         }
         _ => bad("behind the host of onvif:// stands nothing or the profile's token or name, of at most 64 bytes"),
     }
@@ -438,7 +484,7 @@ mod tests {
     fn rtsp_credentials_are_decoded_and_never_shown() {
         let text = "rtsp://ad%40min:s%3Ac%2Fr%23t%25@192.0.2.10:8554/stream/1?subtype=0&pw=s3";
         let spec = SourceSpec::parse(text).unwrap();
-        let SourceSpec::Rtsp { url, credentials: Some(c) } = &spec else { panic!("no credentials") };
+        let SourceSpec::Rtsp { url, credentials: Some(c), .. } = &spec else { panic!("no credentials") };
         assert_eq!((&*c.user, &*c.password), ("ad@min", "s:c/r#t%"));
         assert_eq!(url.as_str(), "rtsp://192.0.2.10:8554/stream/1?subtype=0&pw=s3");
         assert_eq!(spec.to_string(), "rtsp://192.0.2.10:8554/stream/1?…");

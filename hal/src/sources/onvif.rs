@@ -11,7 +11,7 @@ use url::Url;
 use super::outlet::Outlet;
 use super::rtsp;
 use crate::onvif::{self, OnvifError};
-use crate::source::{Credentials, LensSource, SourceError};
+use crate::source::{Credentials, LensSource, SourceError, Transport};
 
 /// How long a camera may take to say where it streams.
 const ASKING: Duration = Duration::from_secs(6);
@@ -54,6 +54,7 @@ impl Drop for Onvif {
 pub(super) fn open(
     url: &Url,
     credentials: Option<&Credentials>,
+    transport: Transport,
     audio: bool,
     outlet: &Arc<Outlet>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
@@ -64,7 +65,7 @@ pub(super) fn open(
         match tokio::time::timeout(ASKING, onvif::resolve(&url, credentials.as_ref())).await {
             Ok(Ok((profile, uri))) => {
                 log::debug!("{}: profile {} at port {:?}", out.what, profile.token, uri.port());
-                begin(&later, rtsp::open(&uri, credentials.as_ref(), audio, &out), &out);
+                begin(&later, rtsp::open(&uri, credentials.as_ref(), transport, audio, &out), &out);
             }
             Ok(Err(e)) => out.end(failure(&out, e)),
             Err(_) => {

@@ -1,11 +1,12 @@
-//! `rtsp://`, network cameras over TCP, by `retina` and without GStreamer.
+//! `rtsp://`, network cameras: over TCP by `retina` and without GStreamer, over UDP where that does not do (`udp`).
 //!
 //! Promises that the coded bytes of a frame are copied once, out of the receive buffer; that a damaged packet costs the
 //! frames up to the next keyframe and not the session, where the session can go on; that no text holds a credential; and that
 //! the sound of a camera never enters the process unless it is asked for (its stream is not set up).
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,15 +16,21 @@ use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParameters, Vide
 use tokio_stream::StreamExt;
 use url::Url;
 
-use self::opening::{Opening, PROBE, Raw};
+use self::opening::{PROBE, Raw};
+use self::receiver::Receiver;
+use self::routes::Routes;
+use self::udp::Udp;
 use super::outlet::Outlet;
+use crate::clock::Mono;
 use crate::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
-use crate::source::{Credentials, LensSource, SourceError};
-use crate::timeline::Timeline;
+use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen};
 
 mod opening;
 mod reactor;
+mod receiver;
+mod routes;
+mod udp;
 
 /// How long a camera may take from the connection attempt to its agreement to play.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,10 +41,29 @@ const PROMPT: Duration = Duration::from_secs(2);
 /// Errors in a row, without a frame between them, after which a session is given up.
 const HOPELESS: u32 = 50;
 
-/// A session that runs on the common thread of all network cameras.
+/// A camera that sends no picture over TCP for this long after it agreed to play is asked over UDP, if it may be.
+const DUMB: Duration = Duration::from_secs(4);
+
+/// A session that runs on the common thread of all network cameras, or over UDP.
 struct Rtsp {
-    task: reactor::Task,
+    task: Option<reactor::Task>,
     outlet: Arc<Outlet>,
+    slot: Arc<Mutex<Slot>>,
+}
+
+/// The session over UDP.
+enum Slot {
+    /// Not yet, or never.
+    Empty,
+    Running {
+        _session: Udp,
+    },
+    /// The source was dropped.
+    Gone,
+}
+
+fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LensSource for Rtsp {
@@ -50,7 +76,11 @@ impl LensSource for Rtsp {
 impl Drop for Rtsp {
     fn drop(&mut self) {
         self.outlet.silence();
-        self.task.stop();
+        if let Some(task) = &self.task {
+            task.stop();
+        }
+        let last = std::mem::replace(&mut *lock(&self.slot), Slot::Gone);
+        drop(last);
     }
 }
 
@@ -58,16 +88,90 @@ impl Drop for Rtsp {
 pub(super) fn open(
     url: &Url,
     credentials: Option<&Credentials>,
+    transport: Chosen,
     audio: bool,
     outlet: &Arc<Outlet>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
+    let (url, credentials, outlet) = (url.clone(), credentials.cloned(), Arc::clone(outlet));
+    let camera = Camera { url, credentials, audio, chooses: transport == Chosen::Auto, outlet: Arc::clone(&outlet) };
+    let slot = Arc::new(Mutex::new(Slot::Empty));
+    if transport == Chosen::Udp || (camera.chooses && Routes::get().is_udp(&camera.url)) {
+        go_over_udp(camera, None, &slot);
+        return Ok(Box::new(Rtsp { task: None, outlet, slot }));
+    }
     let reactor = reactor::get().map_err(|e| outlet.broken(format!("no thread for network cameras: {e}")))?;
-    let camera = Camera { url: url.clone(), credentials: credentials.cloned(), audio, outlet: Arc::clone(outlet) };
+    let other = Arc::clone(&slot);
     let task = reactor.spawn(async move |busy| {
-        let why = camera.run(busy).await;
+        let mut met = Met::default();
+        let why = camera.run(busy, &mut met).await;
+        if camera.chooses && met.described.into_inner() && met.pictures.is_none() {
+            log::info!("{}: over UDP, for over TCP {why}", camera.outlet.what);
+            go_over_udp(camera, Some(why), &other);
+            return;
+        }
+        if let Some((first, last)) = met.pictures.filter(|_| camera.chooses) {
+            let delivered = Duration::from_nanos(last.since(first).unsigned_abs());
+            Routes::get().tcp_ended(&camera.url, delivered);
+        }
         camera.outlet.end(why);
     });
-    Ok(Box::new(Rtsp { task, outlet: Arc::clone(outlet) }))
+    Ok(Box::new(Rtsp { task: Some(task), outlet, slot }))
+}
+
+/// How far a TCP session got.
+#[derive(Default)]
+struct Met {
+    /// The camera told what it has, so it is there and lets us in.
+    described: AtomicBool,
+    /// When the first and the latest picture came.
+    pictures: Option<(Mono, Mono)>,
+}
+
+/// Starts a session over UDP, on a thread of its own: GStreamer takes its time to start. `before` is why not over TCP.
+fn go_over_udp(camera: Camera, before: Option<SourceError>, slot: &Arc<Mutex<Slot>>) {
+    let (slot, outlet, opened) = (Arc::clone(slot), Arc::clone(&camera.outlet), camera.outlet.clock.mono());
+    let (ending, failed) = (Arc::clone(&outlet), Arc::clone(&outlet));
+    let (url, chooses) = (camera.url.clone(), camera.chooses);
+    let end = move |why: SourceError, delivered: bool| {
+        if chooses {
+            Routes::get().udp_ended(&url, delivered);
+        }
+        ending.end(match &before {
+            Some(before) if !delivered => neither(before, &why),
+            _ => why,
+        });
+    };
+    let start = move || match udp::start(camera, opened, end) {
+        Ok(udp) => {
+            let mut now = lock(&slot);
+            // What was dropped meanwhile is stopped here, outside of the lock.
+            let unwanted = if matches!(*now, Slot::Empty) {
+                *now = Slot::Running { _session: udp };
+                None
+            } else {
+                Some(udp)
+            };
+            drop(now);
+            drop(unwanted);
+        }
+        Err(why) => failed.end(why),
+    };
+    if let Err(e) = std::thread::Builder::new().name("mos-rtsp-udp".into()).spawn(start) {
+        outlet.end(outlet.broken(format!("no thread: {e}")));
+    }
+}
+
+/// What failed over TCP and then over UDP too.
+fn neither(tcp: &SourceError, udp: &SourceError) -> SourceError {
+    let mut both = tcp.clone();
+    if let SourceError::Refused { detail, .. }
+    | SourceError::Unsupported { detail, .. }
+    | SourceError::Broken { detail, .. }
+    | SourceError::Absent { detail, .. } = &mut both
+    {
+        *detail = format!("{detail}; and over UDP, {udp}");
+    }
+    both
 }
 
 /// What is asked of a camera.
@@ -75,15 +179,18 @@ struct Camera {
     url: Url,
     credentials: Option<Credentials>,
     audio: bool,
+    /// It may be reached by either transport.
+    chooses: bool,
     outlet: Arc<Outlet>,
 }
 
 impl Camera {
     /// Runs one session to its end and says why it ended. `busy` keeps the thread from resting.
-    async fn run(&self, busy: reactor::Busy) -> SourceError {
+    async fn run(&self, busy: reactor::Busy, met: &mut Met) -> SourceError {
         let mut busy = Some(busy);
+        let Met { described: told, pictures } = met;
         let opened = self.outlet.clock.mono();
-        let mut described = pin!(tokio::time::timeout(HANDSHAKE, self.set_up()));
+        let mut described = pin!(tokio::time::timeout(HANDSHAKE, self.set_up(told)));
         let described = if let Ok(described) = tokio::time::timeout(PROMPT, &mut described).await {
             described
         } else {
@@ -105,65 +212,68 @@ impl Camera {
             Ok(frames) => frames,
             Err(e) => return self.outlet.unsupported(self.words(&e)),
         };
-        let mut receiver = Receiver {
-            outlet: &self.outlet,
-            opening: Some(Opening::new(opened)),
-            timeline: Timeline::new(),
-            video: None,
-            audio: None,
-            damaged: false,
-        };
+        let receiver = Receiver::new(&self.outlet, opened);
+        let mut units = Units { outlet: &self.outlet, receiver, video: None, audio: None, damaged: false };
         let mut errors = 0;
+        let dumb = tokio::time::Instant::now() + DUMB;
         loop {
-            if receiver.opening.is_none() {
+            if units.receiver.is_settled() {
                 busy = None;
             }
-            let next = if receiver.is_opening() {
+            let next = if units.receiver.holds() {
                 tokio::time::timeout(PROBE, frames.next()).await
+            } else if self.chooses && pictures.is_none() {
+                match tokio::time::timeout_at(dumb, frames.next()).await {
+                    Ok(next) => Ok(next),
+                    Err(_) => return self.outlet.broken(format!("it sends no picture for {} s", DUMB.as_secs())),
+                }
             } else {
                 Ok(frames.next().await)
             };
             let Ok(next) = next else {
-                receiver.settle();
+                units.receiver.settle();
                 continue;
             };
             let Some(item) = next else { break };
             match item {
                 Ok(CodecItem::VideoFrame(frame)) if frame.stream_id() == tracks.video => {
                     errors = 0;
-                    receiver.video(frame, &frames.streams()[tracks.video]);
+                    let now = self.outlet.clock.mono();
+                    *pictures = Some((pictures.map_or(now, |p| p.0), now));
+                    units.video(frame, &frames.streams()[tracks.video]);
                 }
                 Ok(CodecItem::AudioFrame(frame)) if Some(frame.stream_id()) == tracks.audio => {
                     errors = 0;
-                    receiver.audio(&frame, &frames.streams()[frame.stream_id()]);
+                    units.audio(&frame, &frames.streams()[frame.stream_id()]);
                 }
                 Ok(_) => {}
                 // A bad packet. If the connection itself is gone, the errors follow each other or the stream ends.
                 Err(e) => {
                     errors += 1;
-                    receiver.damaged = true;
+                    units.damaged = true;
                     if errors == 1 {
                         log::debug!("{}: {}", self.outlet.what, self.words(&e));
                     }
                     if errors >= HOPELESS {
-                        receiver.settle();
+                        units.receiver.settle();
                         return self.outlet.broken(self.words(&e));
                     }
                 }
             }
         }
-        receiver.settle();
+        units.receiver.settle();
         drop(busy);
         self.outlet.broken("the camera closed the connection")
     }
 
     /// Connects, logs in, and chooses the streams.
-    async fn set_up(&self) -> Result<(Session<Described>, Tracks), SourceError> {
+    async fn set_up(&self, described: &AtomicBool) -> Result<(Session<Described>, Tracks), SourceError> {
         let login = self.credentials.as_ref();
         let login = login.map(|c| Login { username: c.user.clone(), password: c.password.clone() });
         let agent = concat!("mos/", env!("CARGO_PKG_VERSION")).to_owned();
         let options = SessionOptions::default().creds(login).user_agent(agent);
         let mut session = Session::describe(self.url.clone(), options).await.map_err(|e| self.refusal(&e))?;
+        described.store(true, Ordering::Relaxed);
         let find = |media: &str, encodings: &[&str]| {
             let fits = |s: &Stream| s.media() == media && encodings.contains(&s.encoding_name());
             session.streams().iter().position(fits)
@@ -197,13 +307,7 @@ impl Camera {
     fn refusal(&self, e: &retina::Error) -> SourceError {
         let (what, words) = (self.outlet.what.clone(), self.words(e));
         match e.status_code() {
-            Some(401 | 403) => {
-                let detail = match self.credentials {
-                    Some(_) => "it does not accept this user name and password",
-                    None => "it wants a user name and password",
-                };
-                SourceError::Refused { what, detail: detail.into() }
-            }
+            Some(401 | 403) => SourceError::Refused { what, detail: self.login_refused().into() },
             Some(404) => SourceError::Refused { what, detail: "it has no stream of that path (404)".into() },
             // A success with a body that makes no sense.
             Some(200..=299) => SourceError::Unsupported { what, detail: words },
@@ -216,9 +320,19 @@ impl Camera {
         }
     }
 
+    fn login_refused(&self) -> &'static str {
+        match self.credentials {
+            Some(_) => "it does not accept this user name and password",
+            None => "it wants a user name and password",
+        }
+    }
+
     /// The first line of an error, unless it could repeat what must not be shown.
     fn words(&self, e: &retina::Error) -> String {
-        let text = e.to_string();
+        self.shown(&e.to_string())
+    }
+
+    fn shown(&self, text: &str) -> String {
         let line = text.lines().next().unwrap_or_default();
         let secrets = self.credentials.iter().flat_map(|c| [&*c.user, &*c.password]).chain(self.url.query());
         // A path may hold a password too. What is shorter than a word is part of any text and cannot be told from it.
@@ -234,11 +348,9 @@ struct Tracks {
 }
 
 /// Turns frames into access units.
-struct Receiver<'a> {
+struct Units<'a> {
     outlet: &'a Outlet,
-    /// Until the media clock is anchored.
-    opening: Option<Opening>,
-    timeline: Timeline,
+    receiver: Receiver,
     video: Option<Video>,
     audio: Option<Arc<TrackFormat>>,
     /// Something was lost since the last picture.
@@ -250,7 +362,7 @@ struct Video {
     format: Arc<TrackFormat>,
 }
 
-impl Receiver<'_> {
+impl Units<'_> {
     fn video(&mut self, frame: retina::codec::VideoFrame, stream: &Stream) {
         if (frame.has_new_parameters() || self.video.is_none())
             && let Some(new) = video_format(stream.parameters().as_ref())
@@ -270,30 +382,7 @@ impl Receiver<'_> {
         let discontinuity = std::mem::take(&mut self.damaged);
         let format = Arc::clone(format);
         let unit = AccessUnit { format, kind, pts: None, duration: None, arrival, discontinuity, data };
-        self.pass(Raw { track, media: nanos(time), unit });
-    }
-
-    /// Units are held.
-    fn is_opening(&self) -> bool {
-        self.opening.as_ref().is_some_and(|opening| !opening.is_empty())
-    }
-
-    fn pass(&mut self, raw: Raw) {
-        if let Some(opening) = &mut self.opening {
-            if opening.take(raw) {
-                self.settle();
-            }
-        } else {
-            let pts = self.timeline.place(raw.track, raw.media, raw.unit.arrival);
-            self.outlet.unit(AccessUnit { pts: Some(pts), ..raw.unit });
-        }
-    }
-
-    /// The opening is over.
-    fn settle(&mut self) {
-        if let Some(opening) = self.opening.take() {
-            opening.place(&mut self.timeline).for_each(|unit| self.outlet.unit(unit));
-        }
+        self.receiver.pass(Raw { track, media: nanos(time), unit });
     }
 
     fn audio(&mut self, frame: &retina::codec::AudioFrame, stream: &Stream) {
@@ -316,7 +405,7 @@ impl Receiver<'_> {
             discontinuity: frame.loss() > 0,
             data: Bytes::copy_from_slice(frame.data()),
         };
-        self.pass(Raw { track: frame.stream_id(), media: nanos(frame.timestamp()), unit });
+        self.receiver.pass(Raw { track: frame.stream_id(), media: nanos(frame.timestamp()), unit });
     }
 }
 

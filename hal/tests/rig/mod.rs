@@ -11,7 +11,7 @@ use mos_hal::clock::{Clock, SystemClock};
 use mos_hal::media::{AccessUnit, TrackFormat, VideoCodec, VideoFormat};
 use mos_hal::nal;
 use mos_hal::platform::probe;
-use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
+use mos_hal::source::{LensSource, SourceError, SourceSpec, Transport, UnitSink};
 
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -94,10 +94,22 @@ pub fn video_format(unit: &AccessUnit) -> &VideoFormat {
 
 /// Opens a source as the capture service does.
 pub fn open(spec: &str, audio: bool) -> (Result<Box<dyn LensSource>, SourceError>, Arc<Collector>) {
-    let spec = SourceSpec::parse(spec).unwrap();
+    open_spec(&SourceSpec::parse(spec).unwrap(), audio)
+}
+
+/// The same of a network camera over that transport.
+pub fn open_over(
+    transport: Transport,
+    spec: &str,
+    audio: bool,
+) -> (Result<Box<dyn LensSource>, SourceError>, Arc<Collector>) {
+    open_spec(&SourceSpec::parse(spec).unwrap().over(transport).unwrap(), audio)
+}
+
+fn open_spec(spec: &SourceSpec, audio: bool) -> (Result<Box<dyn LensSource>, SourceError>, Arc<Collector>) {
     let sink = Arc::new(Collector::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().unwrap());
-    (probe().open(&spec, audio, clock, Arc::clone(&sink) as Arc<dyn UnitSink>), sink)
+    (probe().open(spec, audio, clock, Arc::clone(&sink) as Arc<dyn UnitSink>), sink)
 }
 
 /// The units as a raw stream with start codes, parameter sets first.

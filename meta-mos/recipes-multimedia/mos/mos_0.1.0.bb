@@ -63,6 +63,10 @@ RDEPENDS:${PN} += " \
     gstreamer1.0-plugins-base-videoconvertscale \
     gstreamer1.0-plugins-good-audioparsers \
     gstreamer1.0-plugins-good-isomp4 \
+    gstreamer1.0-plugins-good-rtp \
+    gstreamer1.0-plugins-good-rtpmanager \
+    gstreamer1.0-plugins-good-rtsp \
+    gstreamer1.0-plugins-good-udp \
 "
 RDEPENDS:${PN}-ptest += "gstreamer1.0"
 RRECOMMENDS:${PN} += "kernel-module-uvcvideo"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mos_hal::device_tree::LensOverride;
 use mos_hal::media::LensId;
 use mos_hal::probe::Options;
-use mos_hal::source::{RawOptions, SourceSpec};
+use mos_hal::source::{RawOptions, SourceSpec, Transport};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded::Serializer;
 
@@ -13,6 +13,8 @@ use url::form_urlencoded::Serializer;
 #[derive(Serialize, Deserialize)]
 pub(super) struct Work {
     source: String,
+    /// Of a network camera.
+    transport: Option<String>,
     pub(super) audio: bool,
     device_tree: PathBuf,
     sysfs: PathBuf,
@@ -40,8 +42,15 @@ impl Work {
             rotation: lens.rotation,
             disabled: lens.disabled,
         };
+        let transport = match source {
+            SourceSpec::Rtsp { transport, .. } | SourceSpec::Onvif { transport, .. } => {
+                Some(transport.name().to_owned())
+            }
+            _ => None,
+        };
         Self {
             source: text(source),
+            transport,
             audio,
             device_tree: board.device_tree.clone(),
             sysfs: board.sysfs.clone(),
@@ -53,7 +62,11 @@ impl Work {
 
     /// The source; the error never holds its text.
     pub(super) fn source(&self) -> Result<SourceSpec, String> {
-        SourceSpec::parse(&self.source).map_err(|e| e.to_string())
+        let source = SourceSpec::parse(&self.source).map_err(|e| e.to_string())?;
+        match self.transport.as_deref().and_then(Transport::named) {
+            Some(transport) => source.over(transport).ok_or_else(|| "no network camera".to_owned()),
+            None => Ok(source),
+        }
     }
 
     /// The board. A worker starts no workers and touches no links and lines: those are the recorder's.
@@ -86,7 +99,7 @@ fn text(source: &SourceSpec) -> String {
         SourceSpec::File { path, looped } => {
             format!("file:{}?loop={looped}", escaped(&path.to_string_lossy()))
         }
-        SourceSpec::Rtsp { url, credentials } | SourceSpec::Onvif { url, credentials } => {
+        SourceSpec::Rtsp { url, credentials, .. } | SourceSpec::Onvif { url, credentials, .. } => {
             let mut url = url.clone();
             if let Some(credentials) = credentials {
                 // Both fail only for URLs without a host, which no source has.
@@ -147,6 +160,7 @@ mod tests {
             "qmmf:3",
         ] {
             let spec = SourceSpec::parse(source).unwrap();
+            let spec = spec.clone().over(Transport::Udp).unwrap_or(spec);
             let lenses = vec![LensOverride {
                 name: LensId::new("road").unwrap(),
                 role: Some("road ahead".into()),

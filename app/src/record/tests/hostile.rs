@@ -107,7 +107,12 @@ impl Rig {
             Act::Down => self.recorder.intake(&self.lens).unwrap().down(GapCause::CameraBrokeOff, Mono(now * MS)),
             Act::LeftOut { from, to } => {
                 let (from, to) = (Mono((now + from) * MS), Mono((now + to) * MS));
-                self.recorder.intake(&self.lens).unwrap().left_out(LeftOut { from, to, pictures: 3, cause: GapCause::CameraSkipped });
+                self.recorder.intake(&self.lens).unwrap().left_out(LeftOut {
+                    from,
+                    to,
+                    pictures: 3,
+                    cause: GapCause::CameraSkipped,
+                });
             }
             Act::Silence(ms) => self.until(now + ms),
             Act::Fault(n) => {
