@@ -48,6 +48,7 @@ impl Lent for Loan {
 pub struct LensFrames {
     socket: PathBuf,
     publisher: Publisher<Loan>,
+    /// Buffers of the camera that the bus may hold.
     budget: u32,
     /// Buffers of the camera's pool that the bus knows, by their memories' identities.
     known: Mutex<HashMap<[(u64, u64); 4], BufferId>>,
@@ -76,7 +77,8 @@ impl Eq for LensFrames {}
 impl LensFrames {
     /// Opens the socket of a lens.
     pub fn open(settings: Settings) -> Result<Arc<Self>, PublishError> {
-        let (budget, socket) = (settings.lease_budget as u32, settings.socket.clone());
+        let (budget, socket) = (settings.lease_budget, settings.socket.clone());
+        let budget = if budget > 0 { (budget + mos_frame::HANDOVER) as u32 } else { 0 };
         let publisher = Publisher::open(settings, None)?;
         Ok(Arc::new(Self {
             socket,

@@ -13,7 +13,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_allocators::{DmaBufMemory, FdMemory};
 use gstreamer_app::AppSink;
-use mos_frame::{MemoryKind, Picture, Settings};
+use mos_frame::{HANDOVER, MemoryKind, Picture, Settings};
 
 /// A frame, tightly packed.
 const SIZE: usize = (WIDTH * HEIGHT * 3 / 2) as usize;
@@ -67,7 +67,7 @@ fn judge(file: &Path, size: usize, count: usize) -> Vec<u8> {
 fn pictures(settings: Settings, picture: Picture, middle: &str) {
     let folder = settings.socket.parent().unwrap().to_owned();
     let size = (picture.width * picture.height * 3 / 2) as usize;
-    let buffers = settings.lease_budget + 1;
+    let buffers = settings.lease_budget + HANDOVER + 1;
     let mut camera = Camera::open(settings, buffers);
     camera.picture = picture;
     let source = "mosframesrc lens=road directory=. num-buffers=40";
@@ -113,7 +113,7 @@ fn the_source_follows_a_camera_that_is_opened_anew_and_a_publisher_that_comes_ba
     let source = "mosframesrc socket=road.sock num-buffers=300 ! filesink buffer-mode=unbuffered location=out";
     // It may be there before its publisher.
     let mut process = Process(launch(folder.path(), source));
-    let mut camera = Camera::open(settings.clone(), 5);
+    let mut camera = Camera::open(settings.clone(), 6);
     let wait = |camera: &mut Camera, least: u64| {
         wait_for("frames", || {
             camera.shoot();
@@ -125,7 +125,7 @@ fn the_source_follows_a_camera_that_is_opened_anew_and_a_publisher_that_comes_ba
     wait(&mut camera, 40);
     let sequence = camera.sequence;
     drop(camera);
-    let mut camera = Camera::open(settings, 5);
+    let mut camera = Camera::open(settings, 6);
     camera.sequence = sequence;
     wait_for("the end", || {
         camera.shoot();
@@ -143,7 +143,7 @@ fn without_reconnecting_the_stream_ends_with_its_publisher() {
     let absent = process.wait_with_output().unwrap();
     let said = String::from_utf8(absent.stderr).unwrap();
     assert!(!absent.status.success() && said.contains("road.sock: No such file"), "{said}");
-    let mut camera = Camera::open(settings, 5);
+    let mut camera = Camera::open(settings, 6);
     let process = launch(folder.path(), &format!("{source} ! filesink buffer-mode=unbuffered location=out"));
     wait_for("frames", || {
         camera.shoot();
@@ -162,7 +162,7 @@ fn linked_in(kind: MemoryKind, filter: &str) {
     let socket = settings.socket.clone();
     // What is held here must not come back by time.
     let settings = Settings { lease_time: Duration::from_secs(100), ..settings };
-    let mut camera = Camera::of(kind, settings, 5);
+    let mut camera = Camera::of(kind, settings, 6);
     let text = format!("mosframesrc name=source socket={} ! {filter} ! appsink name=out sync=false", socket.display());
     let pipeline = gst::parse::launch(&text).unwrap().downcast::<gst::Pipeline>().unwrap();
     let sink: AppSink = pipeline.by_name("out").unwrap().downcast().unwrap();

@@ -16,6 +16,7 @@
 #![cfg_attr(loom, allow(dead_code, reason = "the model drives a part of the books"))]
 
 mod generation;
+mod handover;
 mod ledger;
 mod picture;
 mod sync;
@@ -34,7 +35,8 @@ pub mod sys;
 pub use picture::{Fourcc, MAX_PLANES, Modifier, Picture, Plane};
 #[cfg(not(loom))]
 pub use publisher::{
-    BufferId, Demand, Frame, Lent, Memory, MemoryKind, Pixels, PublishError, Publisher, Report, Settings, Totals,
+    BufferId, Demand, Frame, HANDOVER, Lent, Memory, MemoryKind, Pixels, PublishError, Publisher, Report, Settings,
+    Totals,
 };
 #[cfg(not(loom))]
 pub use subscriber::{Lease, Received, ReceivedFrame, SubscribeError, Subscriber, Wish};

@@ -2,7 +2,8 @@
 //!
 //! [`Publisher::publish`] is called by the thread that has the frame. It tries the lock of the books; as a rule it gets it
 //! and sends the frame to every subscriber itself, with calls that never wait. If the one thread of the bus holds the lock
-//! just then, the frame goes through a short queue and that thread sends it. Everything that depends on what peers do
+//! just then, the frame waits in one place, a newer one instead of an older, and that thread sends it
+//! ([`crate::handover`]). Everything that depends on what peers do
 //! (accepting, reading, revoking, copying for peers that are not trusted) happens in that thread: one per lens, however
 //! many peers there are.
 //!
@@ -16,12 +17,12 @@ mod thread;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::handover::Handover;
 use crate::ledger::{MAX_LEASES, MAX_PEERS, MAX_SLOTS, MAX_WAITING};
 use crate::picture::Picture;
 use crate::sys;
@@ -90,7 +91,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Permissions of the socket file.
     pub mode: u32,
-    /// Buffers of the camera that peers may hold in all, 0 to 16. With none every peer gets copies.
+    /// Buffers of the camera that peers may hold in all, 0 to 16. With none every peer gets copies. The bus itself may hold
+    /// one more ([`HANDOVER`]).
     pub lease_budget: usize,
     /// Copies that peers may hold in all, 1 to 15; the memory is allocated when the first such peer wants a frame.
     pub copy_budget: usize,
@@ -216,7 +218,7 @@ pub struct Report {
 pub struct Totals {
     /// Frames given to [`Publisher::publish`].
     pub published: u64,
-    /// Frames that nobody got, because all buffers were being copied or the queue was full.
+    /// Frames that nobody got, because all buffers were being copied or a newer frame was there before the bus had time.
     pub refused: u64,
     /// Frames copied for peers that are not trusted.
     pub copied: u64,
@@ -234,19 +236,11 @@ pub struct Totals {
 
 /// What the threads share.
 struct Shared<H> {
-    state: Mutex<State<H>>,
+    books: Handover<State<H>, Frame<H>>,
     bell: sys::Bell,
     /// Peers that have said hello.
     subscribers: AtomicUsize,
     stop: AtomicBool,
-    /// Frames that found the queue full.
-    overflowed: AtomicU64,
-}
-
-impl<H> Shared<H> {
-    fn lock(&self) -> MutexGuard<'_, State<H>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Tells whether anybody subscribes, whenever that changes; called by the thread of the bus.
@@ -255,13 +249,12 @@ pub type Demand = Box<dyn Fn(bool) + Send>;
 /// A published lens. Dropping it says goodbye to all peers and takes every frame back.
 pub struct Publisher<H: Lent> {
     shared: Arc<Shared<H>>,
-    queue: SyncSender<Frame<H>>,
     thread: Option<JoinHandle<()>>,
     socket: PathBuf,
 }
 
-/// Frames that may wait for the thread of the bus, when it holds the lock.
-const QUEUE: usize = 4;
+/// Frames that may wait for the thread of the bus when it holds the lock, each in a buffer of the camera.
+pub const HANDOVER: usize = 1;
 
 impl<H: Lent> Publisher<H> {
     /// Opens the socket and starts the thread.
@@ -271,37 +264,25 @@ impl<H: Lent> Publisher<H> {
         let socket = settings.socket.clone();
         let listener = sys::listen(&socket, settings.mode, 64)
             .map_err(|source| PublishError::Socket { path: socket.clone(), source })?;
-        let (queue, queued) = sync_channel(QUEUE);
-        let state = State::new(settings, listener, queued).map_err(system("cannot set up the frame bus"))?;
+        let state = State::new(settings, listener).map_err(system("cannot set up the frame bus"))?;
         let bell = sys::Bell::new().map_err(system("cannot make an eventfd"))?;
-        let (stop, overflowed) = (AtomicBool::new(false), AtomicU64::new(0));
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), bell, subscribers: AtomicUsize::new(0), stop, overflowed });
+        let (subscribers, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { books: Handover::new(state), bell, subscribers, stop });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("mos-frames".into());
         let thread = thread.spawn(move || thread::run(&for_thread, demand)).map_err(system("cannot start a thread"))?;
-        Ok(Self { shared, queue, thread: Some(thread), socket })
+        Ok(Self { shared, thread: Some(thread), socket })
     }
 
     /// Registers a buffer of the camera's pool, once. Its memory is not touched.
     pub fn add_buffer(&self, kind: MemoryKind, memories: Vec<Memory>) -> Result<BufferId, PublishError> {
         let buffer = Buffer::new(kind, memories).ok_or(PublishError::Memory)?;
-        self.shared.lock().add_buffer(buffer)
+        self.shared.books.lock().add_buffer(buffer)
     }
 
     /// Publishes a frame (B1). Its `hold` is dropped at once if nobody wants it.
     pub fn publish(&self, frame: Frame<H>) {
-        let wake = if let Ok(mut state) = self.shared.state.try_lock() {
-            let waited = state.take_queued();
-            state.deliver(frame) || waited
-        } else {
-            let queued = self.queue.try_send(frame).is_ok();
-            if !queued {
-                // The bus thread is many frames behind: this one is lost, and it has been woken already.
-                self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
-            }
-            queued
-        };
+        let wake = self.shared.books.publish(frame, State::deliver);
         if wake {
             self.shared.bell.ring();
         }
@@ -315,22 +296,22 @@ impl<H: Lent> Publisher<H> {
 
     /// The camera's buffers change: takes all frames back, forgets the buffers and cuts all peers, who may connect again.
     pub fn reconfigure(&self) {
-        self.shared.lock().reconfigure();
+        self.shared.books.lock().reconfigure();
         self.shared.bell.ring();
     }
 
     /// Every peer that has said hello.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
-        self.shared.lock().reports()
+        self.shared.books.lock().reports()
     }
 
     /// Sums since the start.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let totals = self.shared.lock().totals();
-        let overflowed = self.shared.overflowed.load(Ordering::Relaxed);
-        Totals { published: totals.published + overflowed, refused: totals.refused + overflowed, ..totals }
+        let totals = self.shared.books.lock().totals();
+        let overtaken = self.shared.books.overtaken();
+        Totals { published: totals.published + overtaken, refused: totals.refused + overtaken, ..totals }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::hostile::{break_rules, cheat, die, frame, greeted, storm};
 use common::{Camera, Process, distrusting, example, settings, wait_for};
-use mos_frame::Settings;
+use mos_frame::{HANDOVER, Settings};
 use nix::sys::signal::Signal;
 
 const GOOD: usize = 16;
@@ -42,8 +42,8 @@ impl Drop for End<'_> {
 fn siege(settings: Settings) {
     let socket = settings.socket.clone();
     let settings = Settings { lease_time: Duration::from_millis(200), max_others: 32, ..settings };
-    // One buffer more than the bus may hold, and one that the camera is writing.
-    let mut camera = Camera::open(settings.clone(), settings.lease_budget + 1);
+    // What the bus may hold, and the one that the camera is writing.
+    let mut camera = Camera::open(settings.clone(), settings.lease_budget + HANDOVER + 1);
     // The memory for copies is there before anything is counted.
     let first = greeted(&socket);
     camera.await_peers(1);

@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use super::buffers::{Buffer, Copy, Page};
 use super::links::{Link, Links, Over, Place};
@@ -79,7 +78,6 @@ pub(super) struct State<H> {
     page: OwnedFd,
     ledger: Ledger<H, Page>,
     links: Links,
-    queued: Receiver<Frame<H>>,
     job: Option<Job<H>>,
     /// Camera buffers registered, and since which configuration.
     cameras: u8,
@@ -104,7 +102,7 @@ pub(super) struct Cuts {
 }
 
 impl<H: Lent> State<H> {
-    pub(super) fn new(settings: Settings, listener: OwnedFd, queued: Receiver<Frame<H>>) -> io::Result<Self> {
+    pub(super) fn new(settings: Settings, listener: OwnedFd) -> io::Result<Self> {
         let page = Page::new()?;
         let shared = page.share()?;
         let epoll = Epoll::new()?;
@@ -118,7 +116,6 @@ impl<H: Lent> State<H> {
             listener,
             epoll,
             page: shared,
-            queued,
             job: None,
             cameras: 0,
             configuration: 0,
@@ -149,15 +146,6 @@ impl<H: Lent> State<H> {
         self.links.places[index] = Some(Place::Camera(Arc::new(buffer)));
         self.cameras += 1;
         Ok(BufferId(index as u8, self.configuration))
-    }
-
-    /// Publishes what waited in the queue; true if that needs the bus thread.
-    pub(super) fn take_queued(&mut self) -> bool {
-        let mut wake = false;
-        while let Ok(frame) = self.queued.try_recv() {
-            wake |= self.deliver(frame);
-        }
-        wake
     }
 
     /// Sends a frame to whom it is for; true if a copy of it is to be made, which is for the bus thread.
@@ -450,11 +438,10 @@ impl<H: Lent> State<H> {
         self.configuration = self.configuration.wrapping_add(1);
     }
 
-    /// The end: frames that wait go back too.
+    /// The end.
     pub(super) fn shut_down(&mut self) {
         self.say_goodbye(Farewell::Leaving);
         self.replace_job(None);
-        while self.queued.try_recv().is_ok() {}
     }
 
     pub(super) fn subscribers(&self) -> usize {

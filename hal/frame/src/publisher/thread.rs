@@ -25,7 +25,7 @@ pub(super) fn run<H: Lent>(shared: &Arc<Shared<H>>, demand: Option<Demand>) {
     let mut demanded = false;
     let mut served = 0;
     // The set of peers, to be polled without the lock.
-    let Ok(peers) = shared.lock().epoll.as_fd().try_clone_to_owned() else {
+    let Ok(peers) = shared.books.lock().epoll.as_fd().try_clone_to_owned() else {
         log::error!("frame bus: no descriptor is left for its thread; this lens has no subscribers");
         return;
     };
@@ -33,8 +33,10 @@ pub(super) fn run<H: Lent>(shared: &Arc<Shared<H>>, demand: Option<Demand>) {
         shared.bell.hush();
         let now = sys::monotonic();
         let (work, rest, subscribers, cuts) = {
-            let mut state = shared.lock();
-            state.take_queued();
+            let mut state = shared.books.lock();
+            if let Some(frame) = shared.books.take() {
+                state.deliver(frame);
+            }
             if now.saturating_sub(served) >= GATHER {
                 served = now;
                 state.serve(now);
@@ -58,11 +60,14 @@ pub(super) fn run<H: Lent>(shared: &Arc<Shared<H>>, demand: Option<Demand>) {
             Copying::Allocate(count, size) => allocate(shared, count, size),
             Copying::Work(work) => {
                 let picture = work.copy();
-                shared.lock().finish(work, picture);
+                shared.books.lock().finish(work, picture);
             }
         }
     }
-    shared.lock().shut_down();
+    let mut state = shared.books.lock();
+    drop(shared.books.take());
+    state.shut_down();
+    drop(state);
     shared.subscribers.store(0, Ordering::Relaxed);
     if let Some(tell) = demand.filter(|_| demanded) {
         tell(false);
@@ -72,7 +77,7 @@ pub(super) fn run<H: Lent>(shared: &Arc<Shared<H>>, demand: Option<Demand>) {
 /// Memory for copies takes milliseconds, so it is made outside of the lock.
 fn allocate<H: Lent>(shared: &Shared<H>, count: usize, size: u64) {
     let copies: std::io::Result<Vec<Copy>> = (0..count).map(|_| Copy::new(size)).collect();
-    let mut state = shared.lock();
+    let mut state = shared.books.lock();
     match copies {
         Ok(copies) => state.install(copies),
         Err(e) => {

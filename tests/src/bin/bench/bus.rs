@@ -1,4 +1,5 @@
-//! The frame bus beside GStreamer's shared memory: 1080p NV12 to 1, 8 and 32 processes at 30 and 60 frames/s.
+//! The frame bus beside GStreamer's shared memory and the floor under both: 1080p NV12 to 1, 8 and 32 processes at 30 and 60
+//! frames/s.
 //!
 //! CPU time is that of whole processes, pacing included. The latency of a frame is that of the reader that got it last.
 
@@ -27,12 +28,15 @@ type Transport = (&'static str, &'static str, &'static str);
 
 const OURS: Transport = ("MOS", "publish", "subscribe");
 const PEER: Transport = ("shmsink", "shmsink", "shmsrc");
+/// A message to each reader, without a frame: what waking processes takes on this machine just now.
+const FLOOR: Transport = ("a bare message", "bare", "listen");
 
 pub(crate) fn run(table: &mut Table) {
     for fps in [30, 60] {
         for readers in [1, 8, 32] {
             let ours = measure(OURS, fps, readers);
             let peer = measure(PEER, fps, readers);
+            let floor = measure(FLOOR, fps, readers);
             let judged = (fps, readers) == (60, 8);
             let rows = [
                 ("producer CPU per frame", ours.producer, peer.producer, 120.0),
@@ -47,6 +51,10 @@ pub(crate) fn run(table: &mut Table) {
                 } else {
                     table.beside(&work, "µs", ours, (PEER.0, peer));
                 }
+            }
+            for (what, ours, floor) in [("p50", ours.p50, floor.p50), ("p99", ours.p99, floor.p99)] {
+                let work = format!("bus {fps} frames/s to {readers}: last reader's latency {what} above the floor");
+                table.beside(&work, "µs", ours, (FLOOR.0, floor));
             }
         }
     }
@@ -66,19 +74,21 @@ fn one_stopped(table: &mut Table) {
         let grown = (stage.producer.rss() as f64 - from as f64).max(0.0) / 1e6;
         kill(stopped, Signal::SIGCONT).unwrap();
         let cpu = (after.0 - memory.0) as f64 / 1e3 / (60 * STOPPED) as f64;
-        let seen = stage.end();
-        // The others' frames while it stood: those of the last `STOPPED` seconds.
-        let last = seen[1..].iter().filter_map(|seen| seen.keys().next_back()).max().copied().unwrap_or(0);
+        let (seen, starved) = stage.end();
+        // The others' frames while it stood: those of the last `STOPPED` seconds before the first of the readers was ended;
+        // what came later only those could get that were ended after it.
+        let last = seen[1..].iter().filter_map(|seen| seen.keys().next_back()).min().copied().unwrap_or(0);
         let first = last.saturating_sub(60 * (STOPPED - 1));
         let lost = seen[1..].iter().map(|seen| (first..last).filter(|number| !seen.contains_key(number)).count());
         let mut late: Vec<f64> =
             latencies(&seen[1..]).into_iter().filter(|(n, _)| *n >= first).map(|(_, l)| l).collect();
         // Where everybody stood still there is none.
         let p99 = if late.is_empty() { f64::INFINITY } else { percentile(&mut late, 99.0) };
-        (lost.max().unwrap_or(0) as f64, grown, cpu, p99)
+        (lost.max().unwrap_or(0) as f64, grown, cpu, p99, starved)
     });
     let work = |what| format!("bus 60 frames/s to 8, one stopped for {STOPPED} s: {what}");
     table.within(&work("frames another reader lacks"), "", ours.0, Some((PEER.0, peer.0)), 0.0);
+    table.within(&work("frames for which no buffer was free"), "", ours.4, None, 0.0);
     table.within(&work("producer's memory grew by"), "MB", ours.1, Some((PEER.0, peer.1)), 2.0);
     table.within(&work("producer CPU per frame"), "µs", ours.2, Some((PEER.0, peer.2)), 120.0);
     table.within(&work("last other reader's latency p99"), "µs", ours.3, Some((PEER.0, peer.3)), 300.0);
@@ -101,7 +111,7 @@ fn measure(transport: Transport, fps: u32, readers: usize) -> Cost {
     let frames = u64::from(fps) * SECONDS;
     let per_frame = |from: u64, to: u64| (to - from) as f64 / 1e3 / frames as f64;
     let (producer, all) = (per_frame(from.0, to.0), per_frame(from.1, to.1));
-    let seen = stage.end();
+    let (seen, _) = stage.end();
     let mut late: Vec<f64> = latencies(&seen).into_iter().filter(|(n, _)| *n > WARM).map(|(_, l)| l).collect();
     let (p50, p99) = (percentile(&mut late, 50.0), percentile(&mut late, 99.0));
     eprintln!("{} {fps}/{readers}: {producer:.0} {:.0} {p50:.0} {p99:.0}", transport.0, all / readers as f64);
@@ -164,14 +174,13 @@ impl Stage {
         Self { producer: Process(maker.child.id()), maker, readers }
     }
 
-    /// What each reader saw: latency in ns by frame.
-    fn end(self) -> Vec<BTreeMap<u64, u64>> {
+    /// What each reader saw: latency in ns by frame; and for how many frames the producer, if it tells, had no buffer.
+    fn end(self) -> (Vec<BTreeMap<u64, u64>>, f64) {
         let frame = |line: &str| {
             let (number, latency) = line.split_once(' ').unwrap();
             (number.parse().unwrap(), latency.parse().unwrap())
         };
         let seen = self.readers.into_iter().map(|reader| reader.end().lines().map(frame).collect()).collect();
-        self.maker.end();
-        seen
+        (seen, self.maker.end().trim().parse().unwrap_or(0.0))
     }
 }
