@@ -4,7 +4,8 @@
 //! token is sent, never shown. Used by the commands, the demo and tests; it knows nothing about the daemon's insides.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,6 +18,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
 use crate::error::{ErrorBody, ErrorDetail};
 
@@ -34,6 +40,8 @@ pub enum Address {
     Unix(PathBuf),
     /// `host:port` of plain HTTP.
     Tcp(String),
+    /// `host:port` of HTTP over TLS.
+    Tls(String),
 }
 
 impl fmt::Display for Address {
@@ -41,19 +49,22 @@ impl fmt::Display for Address {
         match self {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Tls(authority) => write!(f, "https://{authority}"),
         }
     }
 }
 
 impl Address {
-    /// Reads `http://host:port`; other schemes, paths and user information are refused.
+    /// Reads `http://host:port` or `https://host:port`; other schemes, paths and user information are refused.
     pub fn from_url(text: &str) -> Result<Self, ClientError> {
         let bad = || ClientError::Url(text.split('@').next_back().unwrap_or_default().to_owned());
         let url = url::Url::parse(text).map_err(|_| bad())?;
-        let plain = url.scheme() == "http" && url.username().is_empty() && url.password().is_none();
+        let plain = url.username().is_empty() && url.password().is_none();
         let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
-        match (url.host_str(), plain && bare) {
-            (Some(host), true) => Ok(Self::Tcp(format!("{host}:{}", url.port().unwrap_or(80)))),
+        let authority = |default| Some(format!("{}:{}", url.host_str()?, url.port().unwrap_or(default)));
+        match url.scheme() {
+            "http" if plain && bare => authority(80).map(Self::Tcp).ok_or_else(bad),
+            "https" if plain && bare => authority(443).map(Self::Tls).ok_or_else(bad),
             _ => Err(bad()),
         }
     }
@@ -63,7 +74,7 @@ impl Address {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL of the daemon cannot be used.
-    #[error("'{0}' is no address of a daemon: use http://HOST:PORT")]
+    #[error("'{0}' is no address of a daemon: use http://HOST:PORT or https://HOST:PORT")]
     Url(String),
     /// Nobody answers there.
     #[error("no daemon answers at {address}: {reason}; is `mos run` running, and is this its address?")]
@@ -71,6 +82,17 @@ pub enum ClientError {
         /// Where.
         address: Address,
         /// What the system said.
+        reason: String,
+    },
+    /// What TLS needs is not there.
+    #[error("{0}")]
+    Trust(String),
+    /// Who answers is not who was asked for.
+    #[error("{address} is not trusted: {reason}; nothing was sent")]
+    Untrusted {
+        /// Where.
+        address: Address,
+        /// What is wrong with the certificate or the connection.
         reason: String,
     },
     /// The daemon answered, and it is an error.
@@ -94,6 +116,7 @@ pub enum ClientError {
 pub struct Client {
     address: Address,
     token: Option<String>,
+    tls: Option<TlsConnector>,
 }
 
 impl fmt::Debug for Client {
@@ -106,7 +129,23 @@ impl Client {
     /// A client of the daemon at `address`; TCP needs the daemon's token.
     #[must_use]
     pub fn new(address: Address, token: Option<String>) -> Self {
-        Self { address, token }
+        Self { address, token, tls: None }
+    }
+
+    /// The same, trusting daemons whose certificates are signed by one of `authorities`, a PEM file; nobody else is trusted.
+    pub fn trusting(mut self, authorities: &Path) -> Result<Self, ClientError> {
+        let bad = |why: String| ClientError::Trust(format!("{} cannot be trusted: {why}", authorities.display()));
+        let mut roots = RootCertStore::empty();
+        for certificate in crate::http::tls::certificates(authorities).map_err(bad)? {
+            roots.add(certificate).map_err(|e| bad(e.to_string()))?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(|e| bad(e.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        self.tls = Some(TlsConnector::from(Arc::new(config)));
+        Ok(self)
     }
 
     /// Where it connects to.
@@ -181,7 +220,9 @@ impl Client {
         let connected = tokio::time::timeout(CONNECT, async {
             match &self.address {
                 Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-                Address::Tcp(authority) => Ok::<_, std::io::Error>(Stream::Tcp(TcpStream::connect(authority).await?)),
+                Address::Tcp(authority) | Address::Tls(authority) => {
+                    Ok::<_, std::io::Error>(Stream::Tcp(TcpStream::connect(authority).await?))
+                }
             }
         });
         let stream = match connected.await {
@@ -192,14 +233,33 @@ impl Client {
         let request = self.request(method, path, body)?;
         match stream {
             Stream::Unix(s) => self.exchange(s, request).await,
-            Stream::Tcp(s) => self.exchange(s, request).await,
+            Stream::Tcp(s) => match &self.address {
+                Address::Tls(authority) => self.exchange(self.agree(authority, s).await?, request).await,
+                _ => self.exchange(s, request).await,
+            },
+        }
+    }
+
+    /// Agrees on keys with who answers there, if it is who was asked for. Nothing but the name is told before.
+    async fn agree(&self, authority: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, ClientError> {
+        let untrusted = |reason: String| ClientError::Untrusted { address: self.address.clone(), reason };
+        let Some(tls) = &self.tls else {
+            let why = "https needs the certificate of who signed the recorder's: --ca FILE or MOS_CA";
+            return Err(ClientError::Trust(why.to_owned()));
+        };
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| untrusted(e.to_string()))?;
+        match tokio::time::timeout(CONNECT, tls.connect(name, stream)).await {
+            Ok(agreed) => agreed.map_err(|e| untrusted(e.to_string())),
+            Err(_) => Err(self.unreachable("no TLS within 5 s")),
         }
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, ClientError> {
         let host = match &self.address {
             Address::Unix(_) => "localhost",
-            Address::Tcp(authority) => authority,
+            Address::Tcp(authority) | Address::Tls(authority) => authority,
         };
         let mut request = Request::builder().method(method).uri(path).header("host", host);
         if let Some(token) = &self.token {
@@ -304,10 +364,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_with_credentials_paths_or_tls_are_refused() {
+    fn urls_with_credentials_or_paths_are_refused() {
         assert_eq!(Address::from_url("http://127.0.0.1:8080/").unwrap(), Address::Tcp("127.0.0.1:8080".into()));
         assert_eq!(Address::from_url("http://[::1]:8080").unwrap(), Address::Tcp("[::1]:8080".into()));
-        for bad in ["https://a:1", "http://a/v1", "a:1", "", "http://u:secret@a:1"] {
+        assert_eq!(Address::from_url("https://a.example").unwrap(), Address::Tls("a.example:443".into()));
+        for bad in ["ftp://a:1", "http://a/v1", "a:1", "", "http://u:secret@a:1"] {
             let error = Address::from_url(bad).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }

@@ -52,9 +52,12 @@ struct DaemonArgs {
     /// The daemon's Unix socket [default: $MOS_SOCKET or /run/mos/mos.sock]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// The daemon's address on TCP, http://HOST:PORT [default: $MOS_URL]
+    /// The daemon's address on TCP, http://HOST:PORT or https://HOST:PORT [default: $MOS_URL]
     #[arg(long, global = true, value_name = "URL", conflicts_with = "socket")]
     url: Option<String>,
+    /// Who signed the certificate of an https daemon, a PEM file [default: $MOS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -198,7 +201,11 @@ impl DaemonArgs {
                 (None, None) => Address::Unix(DEFAULT_SOCKET.into()),
             },
         };
-        Ok(Client::new(address, variable("MOS_TOKEN")))
+        let client = Client::new(address, variable("MOS_TOKEN"));
+        match self.ca.clone().or_else(|| variable("MOS_CA").map(PathBuf::from)) {
+            Some(authorities) => Ok(client.trusting(&authorities)?),
+            None => Ok(client),
+        }
     }
 }
 

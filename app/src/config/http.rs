@@ -26,8 +26,12 @@ pub struct Http {
 /// The API on TCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tcp {
-    /// A loopback address; port 0 takes a free one.
+    /// The address; port 0 takes a free one. Beyond loopback there is TLS, or plain text was asked for by name.
     pub listen: SocketAddr,
+    /// Certificate chain and key for TLS, PEM files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Names by which clients ask for the recorder.
+    pub host_names: Vec<String>,
     /// The tokens that are accepted; at least one.
     pub tokens: Vec<Token>,
 }
@@ -56,16 +60,40 @@ pub(super) fn read(document: &Document) -> Result<Http, ConfigError> {
         },
     };
     let tokens = tokens(document, fields)?;
-    let tcp = match fields.loopback("listen")? {
-        None => None,
-        Some(_) if tokens.is_empty() => {
-            let accepted =
-                "16 or more visible ASCII characters, or token_file, or a [[token]]; TCP always asks for a token";
-            return Err(fields.missing("token", accepted));
-        }
-        Some(listen) => Some(Tcp { listen, tokens }),
-    };
+    let tcp = tcp(fields, tokens)?;
     Ok(Http { unix_socket, users, tcp })
+}
+
+fn tcp(fields: &Fields<'_>, tokens: Vec<Token>) -> Result<Option<Tcp>, ConfigError> {
+    let tls = match (fields.absolute_path("tls_certificate")?, fields.absolute_path("tls_key")?) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (Some(_), None) => return Err(fields.missing("tls_key", "the PEM file of the certificate's private key")),
+        (None, Some(_)) => return Err(fields.missing("tls_certificate", "the PEM file of the certificate")),
+    };
+    let plain_text = fields.boolean("plain_text", false)?;
+    let mut host_names = Vec::new();
+    for name in fields.text("host_names")?.unwrap_or_default().split_whitespace() {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.".contains(&b);
+        if name.len() > 253 || !name.bytes().all(plain) {
+            return Err(fields.bad("host_names", "names of this machine, without ports, with spaces between"));
+        }
+        host_names.push(name.to_owned());
+    }
+    let Some(listen) = fields.text("listen")? else { return Ok(None) };
+    let accepted = "an address and a port, e.g. 127.0.0.1:8080; beyond loopback with tls_certificate and tls_key";
+    let listen: SocketAddr = listen.parse().map_err(|_| fields.bad("listen", accepted))?;
+    if !listen.ip().is_loopback() && tls.is_none() && !plain_text {
+        let accepted = "127.0.0.1:PORT or [::1]:PORT; beyond loopback tls_certificate and tls_key besides, or plain_text = \
+                        true if whoever listens on the way may read footage and tokens";
+        return Err(fields.bad("listen", accepted));
+    }
+    if tokens.is_empty() {
+        let accepted =
+            "16 or more visible ASCII characters, or token_file, or a [[token]]; TCP always asks for a token";
+        return Err(fields.missing("token", accepted));
+    }
+    Ok(Some(Tcp { listen, tls, host_names, tokens }))
 }
 
 fn members(fields: &Fields<'_>, key: &str) -> Result<Members, ConfigError> {

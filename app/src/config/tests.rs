@@ -151,6 +151,25 @@ fn the_example_is_valid_with_every_key_switched_on() {
 }
 
 #[test]
+fn beyond_loopback_there_is_tls_or_a_word_for_plain_text() {
+    let with = |lines: &str| read(&format!("{SMALLEST}\n[http]\ntoken = \"0123456789abcdef\"\n{lines}"), &[]);
+    let tls = "tls_certificate = \"/c\"\ntls_key = \"/k\"\nhost_names = \"a.example b\"";
+    let tcp = with(&format!("listen = \"0.0.0.0:1\"\n{tls}")).unwrap().http.tcp.unwrap();
+    assert_eq!((tcp.tls, tcp.host_names.len()), (Some(("/c".into(), "/k".into())), 2));
+    assert!(with("listen = \"[::]:1\"\nplain_text = true").unwrap().http.tcp.is_some());
+    for (lines, told) in [
+        ("listen = \"0.0.0.0:1\"", "beyond loopback tls_certificate and tls_key besides, or plain_text = true"),
+        ("listen = \"127.0.0.1:1\"\ntls_key = \"/k\"", "http.tls_certificate is missing"),
+        ("tls_certificate = \"/c\"", "http.tls_key is missing"),
+        ("host_names = \"a:1\"", "without ports"),
+        ("listen = \"here:1\"", "an address and a port"),
+    ] {
+        let why = with(lines).unwrap_err().to_string();
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[test]
 fn tokens_and_users_have_roles() {
     let hash = TokenHash::of("secret").to_string();
     let text =
@@ -325,7 +344,8 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     assert_eq!(
         refusal(SMALLEST, &[("MOS_HTTP__LISTEN", "0.0.0.0:8080")]),
         "environment variable MOS_HTTP__LISTEN: http.listen = \"0.0.0.0:8080\" is refused; accepted: 127.0.0.1:PORT or \
-         [::1]:PORT; beyond loopback the API needs TLS, which this version does not have"
+         [::1]:PORT; beyond loopback tls_certificate and tls_key besides, or plain_text = true if whoever listens on the way may \
+         read footage and tokens"
     );
     assert_eq!(
         refusal(SMALLEST, &[("MOS_HTTP__LISTEN", "127.0.0.1:80")]),

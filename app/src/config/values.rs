@@ -1,6 +1,5 @@
 //! Typed reading of one section's values: sizes, durations, paths, numbers.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -137,16 +136,6 @@ impl<'a> Fields<'a> {
                 None => Err(self.bad(key, "a duration in s, min, h or d, e.g. \"24h\"")),
             },
             Some(_) => Err(self.bad(key, "a duration in s, min, h or d, e.g. \"24h\"")),
-        }
-    }
-
-    pub(super) fn loopback(&self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
-        let accepted =
-            "127.0.0.1:PORT or [::1]:PORT; beyond loopback the API needs TLS, which this version does not have";
-        match self.text(key)?.map(str::parse::<SocketAddr>) {
-            None => Ok(None),
-            Some(Ok(address)) if address.ip().is_loopback() => Ok(Some(address)),
-            Some(_) => Err(self.bad(key, accepted)),
         }
     }
 

@@ -23,6 +23,7 @@ use mos_hal::platform::Platform;
 use mos_hal::power::SigPwr;
 use mos_hal::storage::StorageDevice;
 use sd_notify::NotifyState;
+use tokio_rustls::TlsAcceptor;
 
 use crate::alarms::AlarmKind;
 use crate::archive::disk::{Disk, RealDisk};
@@ -30,9 +31,10 @@ use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
 use crate::capture::worker::Workers;
 use crate::capture::{CaptureControlService, DropMode, Isolation, LensConfig, LensHost};
 use crate::clip::Clips;
-use crate::config::{Config, Frames, Log, Protection, Storage};
+use crate::config::{Config, Frames, Log, Protection, Storage, Tcp};
 use crate::http::serve::{self, ServeError};
-use crate::http::{self, Loading, Services};
+use crate::http::tls::{self, TlsError};
+use crate::http::{self, Door, Loading, Services};
 use crate::pins::{BoxPins, Shown};
 use crate::record::{Intake, Recorder, RecorderOptions};
 use crate::retention::{self, Retention};
@@ -61,6 +63,9 @@ pub enum DaemonError {
     /// The API cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The API cannot be served with TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A thread that records has ended by itself; what it wrote is safe, recovery will close it.
     #[error("{0} has ended unexpectedly; the log tells more, a restart records again")]
     Died(&'static str),
@@ -117,7 +122,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         None => serve::bind_unix(&config.http.unix_socket)?,
     };
     let tcp = match &config.http.tcp {
-        Some(tcp) => Some((serve::bind_tcp(tcp.listen).await?, tcp.tokens.clone())),
+        Some(tcp) => Some((serve::bind_tcp(tcp.listen).await?, door(tcp), acceptor(tcp)?)),
         None => None,
     };
     let root = config.storage.root.clone();
@@ -152,14 +157,19 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     tokio::spawn(watch_links(services.clone()));
     tell(&[NotifyState::Ready]);
     log::info!("the API is served on {}", config.http.unix_socket.display());
-    if let Some(address) = tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok()) {
-        log::info!("the API is served on http://{address}");
+    if let Some((listener, door, _)) = &tcp
+        && let Ok(address) = listener.local_addr()
+    {
+        log::info!("the API is served on {}://{address}", if door.tls { "https" } else { "http" });
+        if !door.tls && !address.ip().is_loopback() {
+            log::warn!("the API is served beyond this machine without TLS: footage and tokens can be read on the way");
+        }
     }
 
     let local = serve::unix(&unix, &config.http.users, http::local(&services));
     let remote = async {
         match tcp {
-            Some((listener, tokens)) => serve::tcp(&listener, http::remote(&services, &tokens)).await,
+            Some((listener, door, tls)) => serve::tcp(&listener, tls.as_ref(), http::remote(&services, door)).await,
             None => std::future::pending().await,
         }
     };
@@ -191,6 +201,16 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     };
     std::thread::Builder::new().name("mos-stop".into()).spawn(stop).map_err(system("stop in order"))?;
     stopped.await.map_err(|e| system("stop in order")(io::Error::other(e)))
+}
+
+/// What the TCP listener asks for.
+fn door(tcp: &Tcp) -> Door {
+    let (tokens, host_names) = (tcp.tokens.clone(), tcp.host_names.clone());
+    Door { tokens, host_names, addresses: !tcp.listen.ip().is_loopback(), tls: tcp.tls.is_some() }
+}
+
+fn acceptor(tcp: &Tcp) -> Result<Option<TlsAcceptor>, TlsError> {
+    tcp.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()
 }
 
 /// Resolves when the ignition goes off; never without a line. One that cannot be used is told and costs nothing else.

@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use super::fault::Fault;
 use crate::error::Kind;
 
+/// How long a body may take to arrive.
+const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -16,7 +19,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Fault;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
-        match <axum::Json<T> as FromRequest<S>>::from_request(request, state).await {
+        let read = <axum::Json<T> as FromRequest<S>>::from_request(request, state);
+        let read = tokio::time::timeout(BODY_TIME, read).await;
+        match read.map_err(|_| Fault::bad("the body did not arrive within 30 s"))? {
             Ok(axum::Json(body)) => Ok(Self(body)),
             Err(JsonRejection::BytesRejection(e)) if e.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(Fault::new(Kind::TooLarge, format!("the body is larger than {} bytes", super::MAX_BODY)))

@@ -9,14 +9,49 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::crowd::Known;
 use super::fault::Fault;
 use crate::access::{self, Caller, Token, Who};
 use crate::error::Kind;
 
+/// What a TCP listener asks for.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// The tokens that are accepted.
+    pub tokens: Vec<Token>,
+    /// Names by which the recorder is asked for, besides those of loopback.
+    pub host_names: Vec<String>,
+    /// Whether it is asked for by any address as well. An address in a Host header is safe: it is no name that somebody
+    /// else could lead here.
+    pub addresses: bool,
+    /// Whether requests come over TLS.
+    pub tls: bool,
+}
+
+impl Door {
+    /// Whether a Host header means this recorder.
+    fn serves(&self, host: &str) -> bool {
+        let Ok(authority) = host.parse::<axum::http::uri::Authority>() else { return false };
+        let name = authority.host();
+        if host.contains('@') {
+            return false;
+        }
+        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return self.addresses || address.is_loopback();
+        }
+        let names = self.host_names.iter().map(String::as_str);
+        names.chain(["localhost"]).any(|known| name.eq_ignore_ascii_case(known))
+    }
+}
+
 /// Lets a request over TCP pass, or answers it.
-pub(super) async fn tcp(State(tokens): State<Arc<[Token]>>, mut request: Request, next: Next) -> Response {
-    match admitted(&tokens, request.headers()) {
+pub(super) async fn tcp(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+    match admitted(&door, request.headers()) {
         Ok(caller) => {
+            if let Some(known) = request.extensions().get::<Known>() {
+                known.yes();
+            }
             request.extensions_mut().insert(Arc::new(caller));
             next.run(request).await
         }
@@ -24,14 +59,16 @@ pub(super) async fn tcp(State(tokens): State<Arc<[Token]>>, mut request: Request
     }
 }
 
-fn admitted(tokens: &[Token], headers: &HeaderMap) -> Result<Caller, Fault> {
+fn admitted(door: &Door, headers: &HeaderMap) -> Result<Caller, Fault> {
     // A foreign Host is a browser that was led here by DNS rebinding; a foreign Origin is a page of another site.
     let host = one(headers, &header::HOST)?.unwrap_or_default();
-    if !is_loopback(host) {
-        return Err(Fault::new(Kind::Forbidden, "this Host is not served; use localhost, 127.0.0.1 or [::1]"));
+    if !door.serves(host) {
+        let message = "this Host is not served; use localhost, 127.0.0.1, [::1], or what http.listen and http.host_names of \
+                       the recorder's configuration allow";
+        return Err(Fault::new(Kind::Forbidden, message));
     }
     if let Some(origin) = one(headers, &header::ORIGIN)?
-        && origin.strip_prefix("http://") != Some(host)
+        && origin.strip_prefix(if door.tls { "https://" } else { "http://" }) != Some(host)
     {
         return Err(Fault::new(Kind::Forbidden, "requests of pages of another origin are refused"));
     }
@@ -39,7 +76,7 @@ fn admitted(tokens: &[Token], headers: &HeaderMap) -> Result<Caller, Fault> {
     let Some(offered) = offered else {
         return Err(Fault::new(Kind::Unauthorized, "TCP asks for a token: send `Authorization: Bearer TOKEN`"));
     };
-    let token = access::owner(tokens, offered);
+    let token = access::owner(&door.tokens, offered);
     let token = token.ok_or_else(|| Fault::new(Kind::Unauthorized, "no such token is known; was it revoked?"))?;
     Ok(Caller { who: Who::Token(token.name.clone()), role: Some(token.role) })
 }
@@ -56,14 +93,6 @@ fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&
     }
 }
 
-/// Whether a Host header means this machine itself.
-fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<axum::http::uri::Authority>() else { return false };
-    let name = authority.host();
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -74,12 +103,16 @@ mod tests {
         Token { name: "road".into(), role: Role::Operator, hash: TokenHash::of("0123456789abcdef") }
     }
 
+    fn door() -> Door {
+        Door { tokens: vec![token()], host_names: Vec::new(), addresses: false, tls: false }
+    }
+
     fn verdict(headers: &[(&'static str, &str)]) -> Option<Kind> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        admitted(&[token()], &map).err().map(|fault| fault.0.kind)
+        admitted(&door(), &map).err().map(|fault| fault.0.kind)
     }
 
     #[test]
@@ -100,5 +133,28 @@ mod tests {
         assert_eq!(verdict(&[host, ("authorization", "Bearer 0123456789abcdef0")]), Some(Kind::Unauthorized));
         assert_eq!(verdict(&[host, ("authorization", "Basic 0123456789abcdef")]), Some(Kind::Unauthorized));
         assert_eq!(verdict(&[host, host, token]), Some(Kind::BadRequest));
+    }
+
+    #[test]
+    fn beyond_loopback_addresses_and_configured_names_are_served_and_origins_come_by_tls() {
+        let door = Door { host_names: vec!["bus-7.fleet.example".into()], addresses: true, tls: true, ..door() };
+        for host in
+            ["192.0.2.1:8443", "[2001:db8::1]:8443", "bus-7.fleet.example", "BUS-7.fleet.example:1", "localhost"]
+        {
+            assert!(door.serves(host), "{host}");
+        }
+        for host in
+            ["evil.example", "bus-7.fleet.example.evil.example", "x@192.0.2.1", "192.0.2.1@evil.example", "", "a b"]
+        {
+            assert!(!door.serves(host), "{host}");
+        }
+        let mut map = HeaderMap::new();
+        map.append("host", "192.0.2.1".parse().unwrap());
+        map.append("authorization", "Bearer 0123456789abcdef".parse().unwrap());
+        assert!(admitted(&door, &map).is_ok());
+        map.append("origin", "https://192.0.2.1".parse().unwrap());
+        assert!(admitted(&door, &map).is_ok());
+        map.insert("origin", "http://192.0.2.1".parse().unwrap());
+        assert!(admitted(&door, &map).is_err(), "a page without TLS is another origin");
     }
 }

@@ -10,6 +10,7 @@ mod capture_control;
 mod capture_events;
 mod capture_metrics;
 mod clips;
+mod crowd;
 mod events;
 mod extract;
 pub mod fault;
@@ -30,6 +31,7 @@ mod storage;
 mod storage_metrics;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod uploads;
 
 use std::path::PathBuf;
@@ -38,7 +40,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
-use crate::access::Token;
 use crate::archive::Archive;
 use crate::capture::CaptureControlService;
 use crate::clip::Clips;
@@ -56,6 +57,7 @@ pub use clips::{ClipView, SpanView};
 pub use frames::{FramesView, LensFramesView, SubscriberView};
 pub(crate) use gmsl::alarm as dark_links;
 pub use gmsl::{GmslLinkView, GmslStateView};
+pub use guard::Door;
 pub use health::{HealthView, LensView};
 pub use openapi::document;
 pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
@@ -120,9 +122,9 @@ pub fn local(services: &Arc<Services>) -> Router {
     finish(all().into_router(), services)
 }
 
-/// The API for TCP: the same behind tokens.
-pub fn remote(services: &Arc<Services>, tokens: &[Token]) -> Router {
-    let guard = axum::middleware::from_fn_with_state(Arc::from(tokens), guard::tcp);
+/// The API for TCP: the same behind its door.
+pub fn remote(services: &Arc<Services>, door: Door) -> Router {
+    let guard = axum::middleware::from_fn_with_state(Arc::new(door), guard::tcp);
     finish(all().into_router(), services).layer(guard)
 }
 

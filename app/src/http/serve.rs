@@ -1,7 +1,8 @@
-//! The listeners: a Unix socket and, if configured, TCP on loopback.
+//! The listeners: a Unix socket and, if configured, TCP, beyond loopback with TLS.
 //!
 //! Promises: a socket that somebody serves is never taken over, a stale one is replaced; requests are bounded in header
-//! size, header time, body size and number of connections. Never touches recording.
+//! size, header time, body size and number of connections; a connection that says nothing keeps nobody out (`crowd.rs`). Never
+//! touches recording.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -19,7 +20,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
 
+use super::crowd::{Crowd, Known};
 use super::peer;
 use crate::access::{Caller, LocalUsers};
 
@@ -29,6 +33,8 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_HEADER: usize = 16 << 10;
 /// How long a client may take to send the header; also ends idle keep-alive connections.
 const HEADER_TIME: Duration = Duration::from_secs(15);
+/// How long a client may take to agree on keys.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +113,7 @@ pub async fn unix(endpoint: &UnixEndpoint, users: &LocalUsers, api: Router) {
         let Some(permit) = permit(&limit).await else { return };
         match endpoint.listener.accept().await {
             Ok((stream, _)) => match peer::caller(&stream, users) {
-                Ok(caller) => connection(stream, api.clone(), Some(caller), permit),
+                Ok(caller) => drop(connection(stream, api.clone(), As::Peer(Arc::new(caller)), permit)),
                 Err(e) => log::warn!("a connection to the API does not say whose it is: {e}"),
             },
             Err(e) => refused(&e).await,
@@ -115,18 +121,38 @@ pub async fn unix(endpoint: &UnixEndpoint, users: &LocalUsers, api: Router) {
     }
 }
 
-/// Serves until dropped. The API must ask for tokens by itself.
-pub async fn tcp(listener: &TcpListener, api: Router) {
-    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Serves until dropped, with TLS if there is an acceptor. The API must ask for tokens by itself.
+pub async fn tcp(listener: &TcpListener, tls: Option<&TlsAcceptor>, api: Router) {
+    let mut crowd = Crowd::new(MAX_CONNECTIONS);
     loop {
-        let Some(permit) = permit(&limit).await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let _ = stream.set_nodelay(true);
-                connection(stream, api.clone(), None, permit);
+        let (stream, permit) = match listener.accept().await {
+            Ok((stream, _)) => match crowd.place().await {
+                Some(permit) => (stream, permit),
+                None => return,
+            },
+            Err(e) => {
+                refused(&e).await;
+                continue;
             }
-            Err(e) => refused(&e).await,
-        }
+        };
+        let _ = stream.set_nodelay(true);
+        let (api, known) = (api.clone(), Known::default());
+        let shown = As::Unknown(known.clone());
+        let task = match tls {
+            None => connection(stream, api, shown, permit),
+            Some(tls) => {
+                let agreed = tls.accept(stream);
+                let task = tokio::spawn(async move {
+                    match tokio::time::timeout(HANDSHAKE_TIME, agreed).await {
+                        Ok(Ok(stream)) => exchange(stream, api, shown, permit).await,
+                        Ok(Err(e)) => log::debug!("a connection to the API could not agree on keys: {e}"),
+                        Err(_) => log::debug!("a connection to the API took too long to agree on keys"),
+                    }
+                });
+                task.abort_handle()
+            }
+        };
+        crowd.add(known, task);
     }
 }
 
@@ -140,28 +166,41 @@ async fn refused(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-fn connection<S>(stream: S, api: Router, caller: Option<Caller>, permit: OwnedSemaphorePermit)
+/// As whom requests of a connection come.
+enum As {
+    /// As a process of this machine.
+    Peer(Arc<Caller>),
+    /// As nobody yet: each request shows a token.
+    Unknown(Known),
+}
+
+fn connection<S>(stream: S, api: Router, caller: As, permit: OwnedSemaphorePermit) -> AbortHandle
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(exchange(stream, api, caller, permit)).abort_handle()
+}
+
+/// Serves one connection to its end; its place is free then.
+async fn exchange<S>(stream: S, api: Router, caller: As, _place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let api = TowerToHyperService::new(api);
-    let caller = caller.map(Arc::new);
     let api = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(caller) = &caller {
-            request.extensions_mut().insert(caller.clone());
+        match &caller {
+            As::Peer(caller) => drop(request.extensions_mut().insert(caller.clone())),
+            As::Unknown(known) => drop(request.extensions_mut().insert(known.clone())),
         }
         api.call(request)
     });
-    tokio::spawn(async move {
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .max_buf_size(MAX_HEADER)
-            .serve_connection(TokioIo::new(stream), api)
-            .await;
-        if let Err(e) = served {
-            log::debug!("a connection to the API ended early: {e}");
-        }
-        drop(permit);
-    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(MAX_HEADER)
+        .serve_connection(TokioIo::new(stream), api)
+        .await;
+    if let Err(e) = served {
+        log::debug!("a connection to the API ended early: {e}");
+    }
 }

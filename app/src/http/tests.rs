@@ -1,6 +1,8 @@
 //! The API over real sockets, with a real archive in a temporary folder. Only the clock is simulated.
 #![allow(clippy::unwrap_used)]
 
+mod doors;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::serve::{self, ServeError};
 use super::*;
-use crate::access::{LocalUsers, Role, TokenHash};
+use crate::access::{LocalUsers, Role, Token, TokenHash};
 use crate::archive::ArchiveOptions;
 use crate::archive::disk::RealDisk;
 use crate::capture::DropMode;
@@ -107,6 +109,10 @@ impl Rig {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn door(tokens: &[Token]) -> Door {
+    Door { tokens: tokens.to_vec(), host_names: Vec::new(), addresses: false, tls: false }
 }
 
 fn format() -> Arc<TrackFormat> {
@@ -413,7 +419,7 @@ fn r1_every_operation_asks_for_its_role_over_real_sockets() {
             }
         };
         tokio::select! {
-            () = serve::tcp(&listener, remote(&rig.services, &tokens)) => unreachable!("serves until dropped"),
+            () = serve::tcp(&listener, None, remote(&rig.services, door(&tokens))) => unreachable!("serves until dropped"),
             () = work => {}
         }
     });
@@ -439,7 +445,7 @@ fn tcp_asks_for_the_token_and_this_machine() {
             assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("forbidden"), "{answer}");
         };
         tokio::select! {
-            () = serve::tcp(&listener, remote(&rig.services, &[token])) => unreachable!("serves until dropped"),
+            () = serve::tcp(&listener, None, remote(&rig.services, door(&[token]))) => unreachable!("serves until dropped"),
             () = work => {}
         }
     });
