@@ -25,7 +25,7 @@ pub use discovery::Found;
 pub use survey::survey;
 
 pub(crate) use client::resolve;
-pub(crate) use runtime::{Task, spawn};
+pub(crate) use runtime::spawn;
 
 /// Why a camera could not be asked. Texts hold no credentials (N1).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

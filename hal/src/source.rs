@@ -13,10 +13,13 @@ use crate::media::AccessUnit;
 
 mod raw;
 mod spec;
+mod srt;
 
 pub use raw::RawOptions;
 pub use spec::{BadSource, Credentials, SourceSpec, TestPattern, Transport};
 pub(crate) use spec::{percent_decoded, redacted};
+pub(crate) use srt::address as srt_address;
+pub use srt::{SrtMode, SrtOptions};
 
 /// Why a source ended or could not start. Texts never hold credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +91,10 @@ pub trait UnitSink: Send + Sync {
 pub trait LensSource: Send {
     /// Asks the encoder or camera for a keyframe soon; false if the source has no means to.
     fn request_keyframe(&self) -> bool;
+    /// Whether its camera is the one to connect: silence before that is no trouble of the source.
+    fn awaits_caller(&self) -> bool {
+        false
+    }
     /// Publishes its raw pictures from now on; false if it has none, because the camera codes by itself.
     fn share(&self, frames: &Arc<LensFrames>) -> bool {
         let _ = frames;

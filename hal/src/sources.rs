@@ -10,6 +10,7 @@ mod camera;
 mod contract;
 pub(crate) mod encoder;
 mod file;
+mod later;
 mod leaks;
 mod live;
 mod onvif;
@@ -18,6 +19,7 @@ mod rtsp;
 mod samples;
 mod scene;
 mod skips;
+mod srt;
 pub(crate) mod test_pattern;
 
 /// Opens any source; see [`crate::platform::Platform::open`].
@@ -42,6 +44,7 @@ pub(crate) fn open(
         SourceSpec::Onvif { url, credentials, transport } => {
             onvif::open(url, credentials.as_ref(), *transport, audio, &outlet(clock, sink))
         }
+        SourceSpec::Srt { url, options } => srt::open(url, options, audio, &outlet(clock, sink)),
         SourceSpec::V4l2 { .. } | SourceSpec::Board { .. } | SourceSpec::Libcamera { .. } | SourceSpec::Qmmf { .. } => {
             Ok(Box::new(camera::open(spec, machine, clock, sink)?))
         }

@@ -23,6 +23,7 @@ mod secrets;
 mod settings;
 mod siege;
 mod snapshots;
+mod srt;
 mod stopping;
 mod strangers;
 mod streams;

@@ -19,6 +19,7 @@ pub mod onvif;
 pub mod picture;
 pub mod proc;
 pub mod road;
+pub mod srt;
 pub mod sshd;
 pub mod streams;
 

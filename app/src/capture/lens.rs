@@ -77,6 +77,8 @@ struct Open {
     opened: Mono,
     /// Since when it has delivered without a pause, or since it last proved itself.
     steady: Mono,
+    /// It has been told that nobody called.
+    uncalled: bool,
 }
 
 impl Open {
@@ -268,7 +270,7 @@ impl Lens {
                     // What has no raw pictures is decoded for those who want them.
                     source.share(frames);
                 }
-                self.open = Some(Open { source, sink, opened: now, steady: now });
+                self.open = Some(Open { source, sink, opened: now, steady: now, uncalled: false });
             }
             Err(error) => {
                 sink.retire();
@@ -295,7 +297,15 @@ impl Lens {
             open.source.request_keyframe();
         }
         let silence = open.silence(now);
-        if silence + LOOK.as_nanos() as i64 > STALL.as_nanos() as i64 {
+        let stalled = silence + LOOK.as_nanos() as i64 > STALL.as_nanos() as i64;
+        if stalled && last.is_none() && open.source.awaits_caller() {
+            // Given up, nobody could call; the cause is told once.
+            if !std::mem::replace(&mut open.uncalled, true) {
+                self.intake.down(GapCause::CameraAbsent, now);
+                self.cause = Some(GapCause::CameraAbsent);
+                self.note(format!("{}: nobody has called yet", self.config.source), now);
+            }
+        } else if stalled {
             let silent_since = if last.is_some() { "went silent" } else { "sent nothing since it was opened" };
             let text = format!("{} {silent_since} for {} s", self.config.source, STALL.as_secs());
             self.leave();
@@ -387,7 +397,7 @@ impl Lens {
 
 /// Whether the source hangs on this machine, so that its absence is a plain fact and no failure of it.
 fn is_attached(source: &SourceSpec) -> bool {
-    !matches!(source, SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. })
+    !matches!(source, SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } | SourceSpec::Srt { .. })
 }
 
 fn panicked(config: &LensConfig) -> SourceError {

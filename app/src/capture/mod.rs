@@ -98,6 +98,7 @@ impl Isolation {
             | SourceSpec::File { .. }
             | SourceSpec::Rtsp { .. }
             | SourceSpec::Onvif { .. }
+            | SourceSpec::Srt { .. }
             | SourceSpec::V4l2 { .. } => Self::None,
         }
     }

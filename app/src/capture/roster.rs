@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mos_hal::frames::LensFrames;
 use mos_hal::media::LensId;
 use mos_hal::platform::{Device, Platform, Transport};
-use mos_hal::source::SourceSpec;
+use mos_hal::source::{SourceSpec, SrtOptions};
 
 use super::operations::CaptureError;
 use super::settings::{StreamSettings, check};
@@ -174,7 +174,14 @@ fn find(text: &str, platform: &dyn Platform) -> Result<Found, CaptureError> {
         None => text.to_owned(),
     };
     match SourceSpec::parse(&source) {
-        Ok(SourceSpec::Rtsp { credentials: Some(_), .. } | SourceSpec::Onvif { credentials: Some(_), .. }) => {
+        Ok(
+            SourceSpec::Rtsp { credentials: Some(_), .. }
+            | SourceSpec::Onvif { credentials: Some(_), .. }
+            | SourceSpec::Srt {
+                options: SrtOptions { passphrase: Some(_), .. } | SrtOptions { stream_id: Some(_), .. },
+                ..
+            },
+        ) => {
             let why = "a camera with a password belongs in the configuration file, which the daemon alone can read";
             Err(CaptureError::NoDevice(why.to_owned()))
         }

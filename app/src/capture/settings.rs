@@ -79,7 +79,9 @@ impl Target {
                 bitrate: options.bitrate,
                 gop: options.gop,
             },
-            SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } => Self::default(),
+            SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } | SourceSpec::Srt { .. } => {
+                Self::default()
+            }
         }
     }
 }
@@ -121,7 +123,10 @@ impl StreamSettings {
                     *options = asked;
                 }
             }
-            source @ (SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. }) => {
+            source @ (SourceSpec::File { .. }
+            | SourceSpec::Rtsp { .. }
+            | SourceSpec::Onvif { .. }
+            | SourceSpec::Srt { .. }) => {
                 let video = Self { audio: None, rotation: None, ..self.clone() };
                 if video != Self::default() {
                     return Err(format!("{source} is recorded as it comes, coded by others; accepted: audio"));
@@ -168,7 +173,11 @@ pub(crate) fn check(source: &SourceSpec, platform: &dyn Platform) -> Result<(), 
         }
         SourceSpec::Board { .. } | SourceSpec::Qmmf { .. } => {}
         // The scene is encoded by the CPU, which knows no limits; what others made cannot be asked for.
-        SourceSpec::Test(_) | SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } => {
+        SourceSpec::Test(_)
+        | SourceSpec::File { .. }
+        | SourceSpec::Rtsp { .. }
+        | SourceSpec::Onvif { .. }
+        | SourceSpec::Srt { .. } => {
             return Ok(());
         }
     }

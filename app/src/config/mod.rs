@@ -216,7 +216,7 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         if let Some(first) = places.insert(id.clone(), fields.place("id")) {
             return Err(fields.bad("id", &format!("an id that no other camera has; {first} has this one too")));
         }
-        let accepted = "board:NAME, rtsp://[user:password@]host[:port]/path, onvif://[user:password@]host[:port][/profile], v4l2:/dev/videoN, libcamera:ID, qmmf:NUMBER, \
+        let accepted = "board:NAME, rtsp://[user:password@]host[:port]/path, onvif://[user:password@]host[:port][/profile], srt://host:port, v4l2:/dev/videoN, libcamera:ID, qmmf:NUMBER, \
                         file:/path.mp4 or test:";
         let source = fields.text("source")?.ok_or_else(|| fields.missing("source", accepted))?;
         // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use super::raw::{self, RawOptions};
+use super::srt::{self, SrtOptions};
 use crate::media::{LensId, VideoCodec};
 
 /// A source as written in the configuration. `Debug` and `Display` never show credentials.
@@ -41,6 +42,13 @@ pub enum SourceSpec {
         credentials: Option<Credentials>,
         /// How its packets come.
         transport: Transport,
+    },
+    /// `srt://host:port?mode=caller|listener&passphrase=…&streamid=…&latency=ms`: MPEG-TS over SRT.
+    Srt {
+        /// The URL as written, with its secrets.
+        url: Url,
+        /// What its options say.
+        options: SrtOptions,
     },
     /// `v4l2:/dev/videoN`.
     V4l2 {
@@ -149,7 +157,9 @@ impl Default for TestPattern {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSource {
     /// No scheme that MOS knows.
-    #[error("a source starts with board:, rtsp://, onvif://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:")]
+    #[error(
+        "a source starts with board:, rtsp://, onvif://, srt://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:"
+    )]
     Scheme,
     /// An option that this kind of source does not have.
     #[error("{kind} sources have no option {option}; accepted: {accepted}")]
@@ -209,6 +219,9 @@ impl SourceSpec {
             let (url, credentials) = parse_url(text)?;
             return Ok(Self::Rtsp { url, credentials, transport: Transport::Auto });
         }
+        if text.get(..4).is_some_and(|s| s.eq_ignore_ascii_case("srt:")) {
+            return srt::parse(text);
+        }
         if text.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("onvif:")) {
             return parse_onvif(text);
         }
@@ -261,7 +274,7 @@ impl fmt::Display for SourceSpec {
             Self::File { path, looped } => {
                 write!(f, "file:{}{}", path.display(), if *looped { "?loop=true" } else { "" })
             }
-            Self::Rtsp { url, .. } | Self::Onvif { url, .. } => f.write_str(&redacted(url)),
+            Self::Rtsp { url, .. } | Self::Onvif { url, .. } | Self::Srt { url, .. } => f.write_str(&redacted(url)),
             Self::V4l2 { device, .. } => write!(f, "v4l2:{}", device.display()),
             Self::Board { lens, .. } => write!(f, "board:{lens}"),
             Self::Libcamera { camera, .. } => write!(f, "libcamera:{camera}"),
@@ -351,7 +364,7 @@ fn parse_onvif(text: &str) -> Result<SourceSpec, BadSource> {
 }
 
 /// A URL of the network without its user information, and that.
-fn parse_url(text: &str) -> Result<(Url, Option<Credentials>), BadSource> {
+pub(super) fn parse_url(text: &str) -> Result<(Url, Option<Credentials>), BadSource> {
     let bad = |why: &str| BadSource::Url(why.to_owned());
     // The parser's errors are fixed texts without the input.
     let mut url = Url::parse(text).map_err(|e| BadSource::Url(e.to_string()))?;
@@ -510,6 +523,7 @@ mod tests {
             "onvif://admin:hunter2@host/x?admin",
             "onvif://admin:hunter2@/x",
             "onvif:admin:hunter2",
+            "srt://admin:hunter2@host:1",
             "http://admin:hunter2@host/",
             "test:?admin:hunter2@host",
             "file:admin:hunter2@host",
@@ -538,7 +552,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC*") {
-            for prefix in ["", "test:?", "file:", "v4l2:", "board:", "libcamera:", "qmmf:", "qmmf:1?", "onvif://", "rtsp://", "rtsp://user:pass@host/"] {
+            for prefix in ["", "test:?", "file:", "v4l2:", "board:", "libcamera:", "qmmf:", "qmmf:1?", "onvif://", "srt://", "srt://host:1?", "rtsp://", "rtsp://user:pass@host/"] {
                 let _ = SourceSpec::parse(&format!("{prefix}{text}"));
                 let _ = SourceSpec::for_input(&format!("{prefix}{text}"));
             }

@@ -67,7 +67,7 @@ fn build(path: &Path, audio: bool, outlet: &Arc<Outlet>) -> Result<(gst::Pipelin
         let (Some(pipeline), Some(caps)) = (parent.upgrade(), pad.current_caps()) else { return };
         let Some(branch) = branch(&caps, audio) else { return };
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        match connect(&pipeline, pad, &branch) {
+        match connect(&pipeline, pad, &branch.text) {
             Ok(sink) => {
                 let track = Track { video: branch.video, sink, samples: Samples::default(), next: None, over: false };
                 if let Some(found) = found.as_mut() {
@@ -104,8 +104,9 @@ fn branch(caps: &gst::Caps, audio: bool) -> Option<Branch> {
     Some(Branch { video, text: format!("{queue} ! {parser} ! {sink}") })
 }
 
-fn connect(pipeline: &gst::Pipeline, pad: &gst::Pad, branch: &Branch) -> Result<AppSink, String> {
-    let bin = gst::parse::bin_from_description(&branch.text, true).map_err(|e| e.message().to_owned())?;
+/// Puts a branch of elements that ends in a sink named `out` behind a pad.
+pub(super) fn connect(pipeline: &gst::Pipeline, pad: &gst::Pad, branch: &str) -> Result<AppSink, String> {
+    let bin = gst::parse::bin_from_description(branch, true).map_err(|e| e.message().to_owned())?;
     let sink = bin.by_name("out").and_then(|s| s.downcast::<AppSink>().ok()).ok_or("no sink")?;
     pipeline.add(&bin).map_err(|e| e.to_string())?;
     bin.sync_state_with_parent().map_err(|e| e.to_string())?;

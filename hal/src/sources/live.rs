@@ -160,6 +160,11 @@ pub(super) fn failure(outlet: &Outlet, error: &gst::message::Error) -> SourceErr
     // What GstBaseSrc says of elements that do not agree on a format is an error of no kind.
     let disagreed = error.debug().is_some_and(|debug| debug.contains("reason not-negotiated"));
     let (what, detail, error) = (outlet.what.clone(), common::words(error), error.error());
+    if detail.starts_with("srtsrc:")
+        && let Some(meant) = super::srt::meaning(&what, &detail)
+    {
+        return meant;
+    }
     match error.kind::<R>() {
         Some(R::NotFound) => return SourceError::Absent { what, detail },
         Some(R::Busy | R::OpenRead | R::OpenReadWrite | R::NotAuthorized) => {

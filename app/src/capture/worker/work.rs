@@ -108,6 +108,7 @@ fn text(source: &SourceSpec) -> String {
             }
             url.into()
         }
+        SourceSpec::Srt { url, .. } => url.to_string(),
         SourceSpec::V4l2 { device, options } => format!("v4l2:{}?{}", device.display(), query(options)),
         SourceSpec::Board { lens, options } => format!("board:{lens}?{}", query(options)),
         SourceSpec::Libcamera { camera, options } => format!("libcamera:{}?{}", escaped(camera), query(options)),
@@ -154,6 +155,7 @@ mod tests {
             "file:/plain.mp4",
             "rtsp://192.0.2.1:8554/stream/1?subtype=0",
             "rtsp://ad%40min:s%3Ac%2Fr%23t%25%20@192.0.2.10:8554/stream/1?subtype=0&pw=s3",
+            "srt://192.0.2.1:7001?mode=listener&passphrase=a%26b%25cdefghijk&streamid=%23%21::r=x&latency=200",
             "v4l2:/dev/video3?width=1280&height=720&fps=30&codec=h265&bitrate=3000000&gop=15",
             "board:road?fps=30",
             "libcamera:/base/soc@0/a%3Fb?gop=15",

@@ -1,0 +1,51 @@
+//! A test camera over SRT: `gst-launch-1.0` sends a stream of [`crate::streams`] as MPEG-TS through `srtsink`.
+
+use std::process::{Child, Command, Stdio};
+
+use crate::streams::{Kind, Stream};
+
+/// A passphrase: a word that occurs nowhere else, so that a leak can be found by searching.
+pub const PASSPHRASE: &str = "srt-s3cret-tr0ub4dor";
+
+/// A running sender; it dies when dropped.
+#[derive(Debug)]
+pub struct SrtCamera(Child);
+
+impl SrtCamera {
+    /// Sends `stream` once, in real time, to or at `uri` (`srt://127.0.0.1:PORT?mode=…`).
+    #[must_use]
+    pub fn start(stream: &Stream, uri: &str) -> Self {
+        let parser = if stream.kind.codec() == "h265" { "h265parse" } else { "h264parse" };
+        let file = format!("location={}", stream.path.display());
+        let mut line = vec!["-q", "filesrc", &file, "!", "qtdemux", "name=d", "d.video_0", "!", "queue", "!", parser];
+        line.extend(["config-interval=-1", "!", "m."]);
+        if stream.kind == Kind::H264Aac {
+            line.extend(["d.audio_0", "!", "queue", "!", "aacparse", "!", "m."]);
+        }
+        let uri = format!("uri={uri}");
+        // Seven packets of MPEG-TS for each message, as SRT carries them.
+        line.extend(["mpegtsmux", "name=m", "alignment=7", "!", "srtsink", "sync=true", &uri]);
+        let mut command = Command::new("gst-launch-1.0");
+        command.args(line).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("gst-launch-1.0 is installed (make test-deps)"))
+    }
+
+    /// Dies without a word.
+    pub fn die(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for SrtCamera {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A UDP port that was free a moment ago.
+#[must_use]
+pub fn free_port() -> u16 {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
