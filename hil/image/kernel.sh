@@ -21,10 +21,15 @@ kernel() {
     fi
 }
 
+# The kernel whose modules lie in a root; headers of others leave a folder without modules beside it.
+version_in() {
+    (cd "$1/usr/lib/modules" && dirname ./*/modules.order | sed 's,^\./,,')
+}
+
 # modules ARCH ROOT: builds vimc and v4l2loopback for the kernel in ROOT, and lists all modules anew.
 modules() {
     local version
-    version=$(cd "$2/usr/lib/modules" && echo *)
+    version=$(version_in "$2")
     chroot "$root" sh -euc '
         arch=$1 version=$2 common=${2%-"$1"}-common
         rm -rf /tmp/modules && mkdir /tmp/modules && cd /tmp/modules
@@ -62,7 +67,7 @@ with_guest() {
 initramfs() {
     local out=$1 busybox=$2 from=$3 init=$4 tree=$cache/initramfs number=100 version file module
     shift 4
-    version=$(cd "$from/usr/lib/modules" && echo *)
+    version=$(version_in "$from")
     rm -rf "$tree"
     mkdir -p "$tree"/{bin,m,proc,dev,ro,rw,root}
     cp "$busybox" "$tree/bin/busybox"
@@ -71,6 +76,7 @@ initramfs() {
     for module; do
         with_guest "$from" modprobe -d /mnt/guest -S "$version" --show-depends "$module" 2> /dev/null || true
     done | sed -n 's/^insmod *\([^ ]*\).*/\1/p' | awk '!seen[$0]++' > "$tree.list"
+    [ -s "$tree.list" ] || { echo "error: no module of $version for the initramfs" >&2; exit 1; }
     while read -r file; do
         number=$((number + 1))
         file=$from${file#/mnt/guest}
