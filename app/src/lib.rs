@@ -17,6 +17,7 @@ pub mod http;
 pub mod index;
 pub mod outputs;
 pub mod pins;
+pub mod power;
 pub mod record;
 pub mod reduce;
 pub mod retention;

@@ -1,7 +1,7 @@
 //! The lines of the box: a status light that tells whether all is recorded, and the line that woke the box.
 //!
 //! Promises that a line that cannot be used is told (log, health) and costs nothing else: recording matters more than a light.
-//! The ignition line is no part of it; it is a power event (see `daemon`).
+//! The ignition line is part of it only where it leads from state to state; else it is a power event (see `daemon`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use mos_hal::media::LensId;
 use mos_hal::pins::{Input, Line, PinError, Pins, Switch};
 
+use crate::archive::GapCause;
 use crate::config::PinLines;
+use crate::power::Levels;
 use crate::record::{LensRecording, RecorderStatus};
 
 /// What the status light tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// On: every lens is recorded.
+    /// On: every lens is recorded that is not stopped.
     Recording,
     /// Blinking: some lens is not, or a power cut may cost more than a second.
     Degraded,
@@ -29,9 +31,11 @@ impl Shown {
     pub fn of(status: &RecorderStatus) -> Self {
         let recorded = |lens: &LensRecording| lens.absent.is_none() && lens.open.is_some();
         let lenses: &BTreeMap<LensId, LensRecording> = &status.lenses;
+        // What is stopped or parked is not missing.
+        let due = lenses.values().filter(|lens| lens.absent != Some(GapCause::CaptureStopped)).count();
         match lenses.values().filter(|lens| recorded(lens)).count() {
             0 => Self::Nothing,
-            all if all == lenses.len() && !status.durability_degraded => Self::Recording,
+            all if all == due && !status.durability_degraded => Self::Recording,
             _ => Self::Degraded,
         }
     }
@@ -51,17 +55,20 @@ struct Inner {
     /// Whether the light is on now.
     on: bool,
     wake: Option<(Input, bool)>,
+    ignition: Option<(Input, bool)>,
     troubles: BTreeMap<&'static str, String>,
 }
 
 impl BoxPins {
-    /// Takes the configured lines.
+    /// Takes the configured lines; the ignition's only if its level leads from state to state.
     #[must_use]
-    pub fn take(pins: &dyn Pins, lines: &PinLines) -> Self {
+    pub fn take(pins: &dyn Pins, lines: &PinLines, follow_ignition: bool) -> Self {
         let mut inner = Inner::default();
         inner.light = inner.note("status_line", lines.status.as_ref().map(|line| Switch::take(pins, line)));
-        let wake = |line: &Line| Ok((pins.input(line)?, line.active_low));
-        inner.wake = inner.note("wake_line", lines.wake.as_ref().map(wake));
+        let read = |line: &Line| Ok((pins.input(line)?, line.active_low));
+        inner.wake = inner.note("wake_line", lines.wake.as_ref().map(read));
+        let ignition = lines.ignition.as_ref().filter(|_| follow_ignition);
+        inner.ignition = inner.note("ignition_line", ignition.map(read));
         let (lit, wakes) = (inner.light.is_some(), inner.wake.is_some());
         Self { inner: Mutex::new(inner), lit, wakes }
     }
@@ -92,9 +99,18 @@ impl BoxPins {
         if !self.wakes {
             return None;
         }
-        let mut inner = self.lock();
-        let level = inner.wake.as_mut().map(|(pin, active_low)| pin.is_high().map(|high| high != *active_low));
-        inner.note("wake_line", level)
+        self.levels().wake
+    }
+
+    /// The levels that lead from state to state.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        let inner = &mut *self.lock();
+        let level = |input: &mut Option<(Input, bool)>| {
+            input.as_mut().map(|(pin, active_low)| pin.is_high().map(|high| high != *active_low))
+        };
+        let (wake, ignition) = (level(&mut inner.wake), level(&mut inner.ignition));
+        Levels { ignition: inner.note("ignition_line", ignition), wake: inner.note("wake_line", wake) }
     }
 
     /// What is wrong with lines, a sentence each.
@@ -139,7 +155,6 @@ mod tests {
     use mos_hal::pins::SimPins;
 
     use super::*;
-    use crate::archive::GapCause;
 
     fn lines(status: &str, wake: Option<&str>) -> PinLines {
         PinLines { status: Some(status.parse().unwrap()), wake: wake.map(|text| text.parse().unwrap()), ignition: None }
@@ -165,7 +180,7 @@ mod tests {
         assert_eq!(Shown::of(&status(&[], false)), Shown::Nothing);
 
         let sim = SimPins::new(["LED"]);
-        let pins = BoxPins::take(&sim, &lines("!LED", None));
+        let pins = BoxPins::take(&sim, &lines("!LED", None), false);
         assert!(pins.has_light() && pins.troubles().is_empty());
         let level = |shown| {
             pins.show(shown);
@@ -180,12 +195,20 @@ mod tests {
     #[test]
     fn a_line_that_is_not_there_is_told_and_costs_nothing_else() {
         let sim = SimPins::new(["WAKE"]);
-        let pins = BoxPins::take(&sim, &lines("LED", Some("WAKE")));
+        let pins = BoxPins::take(&sim, &lines("LED", Some("WAKE")), false);
         pins.show(Shown::Recording);
         assert!(!pins.has_light());
         assert_eq!(pins.troubles(), ["board.status_line: GPIO line LED: no simulated line is called LED"]);
         assert_eq!(pins.woken(), Some(false));
         sim.pull("WAKE", true);
         assert_eq!(pins.woken(), Some(true));
+        assert_eq!(pins.levels(), Levels { ignition: None, wake: Some(true) });
+        drop(pins);
+        let sim = SimPins::new(["IGNITION"]);
+        let lines = PinLines { ignition: Some("!IGNITION".parse().unwrap()), ..PinLines::default() };
+        let pins = BoxPins::take(&sim, &lines, true);
+        assert_eq!(pins.levels(), Levels { ignition: Some(true), wake: None }, "low is on");
+        sim.pull("IGNITION", true);
+        assert_eq!(pins.levels().ignition, Some(false));
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Lens {
     state: CaptureState,
     since: Mono,
     cause: Option<GapCause>,
+    /// Idle until the recorder is woken.
+    asleep: bool,
     /// Added at run time.
     added: bool,
     /// To be started by the next look.
@@ -113,6 +115,7 @@ impl Lens {
             state: CaptureState::Idle,
             since,
             cause: Some(GapCause::Starting),
+            asleep: false,
             added: false,
             begins: true,
             open: None,
@@ -215,6 +218,7 @@ impl Lens {
             lens: self.config.id.clone(),
             source: self.config.source.to_string(),
             added: self.added,
+            asleep: self.asleep,
             isolation: self.config.isolation,
             state: self.state,
             since: self.since,

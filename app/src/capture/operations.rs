@@ -7,7 +7,7 @@ use mos_hal::media::LensId;
 
 use super::lens::{Lens, NotNow};
 use super::settings::{StreamSettings, check};
-use super::{CaptureControlService, CaptureState, LensStatus, lock};
+use super::{CaptureControlService, CaptureState, LensStatus, News, lock};
 
 /// Why an operation was not done. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +112,28 @@ impl CaptureControlService {
             self.shared.bell.ring();
         }
         Ok(lens.status())
+    }
+
+    /// Lets the lenses sleep for which `asleep` says so, and wakes the others; gives those that were started by it. Lenses that a
+    /// user stopped, or whose file is at its end, stay as they are.
+    pub(crate) fn sleep(&self, asleep: &dyn Fn(&LensId) -> bool) -> Vec<LensId> {
+        let mut started = Vec::new();
+        for lens in self.lenses() {
+            let mut lens = lock(&lens);
+            if asleep(lens.id()) {
+                lens.sleep();
+            } else if lens.wake() {
+                started.push(lens.id().clone());
+            }
+        }
+        self.shared.bell.ring();
+        started
+    }
+
+    /// Tells those who follow.
+    pub(crate) fn tell(&self, news: News) {
+        // Nobody may be listening.
+        let _ = self.shared.parts.changes.send(news);
     }
 
     fn ask(

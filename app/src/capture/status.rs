@@ -6,6 +6,7 @@ use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
 
 use crate::archive::gaps::GapCause;
+use crate::power::{PowerState, Trigger};
 
 use super::Isolation;
 use super::breaker::Breaker;
@@ -21,6 +22,8 @@ pub struct LensStatus {
     pub source: String,
     /// It was added by ConfigureStream, and is not in the configuration file.
     pub added: bool,
+    /// It is idle until the recorder is woken; see [`crate::power`].
+    pub asleep: bool,
     /// Where its source runs.
     pub isolation: Isolation,
     /// Where it stands.
@@ -73,6 +76,28 @@ pub enum News {
         /// The lens.
         lens: LensId,
         /// When.
+        at: Mono,
+    },
+    /// The recorder went from one state between ignition and parking to another.
+    Power {
+        /// Where it stood.
+        from: PowerState,
+        /// Where it stands now.
+        to: PowerState,
+        /// Why.
+        by: Trigger,
+        /// When.
+        at: Mono,
+    },
+    /// The first keyframe of a lens that was woken is durable.
+    Woken {
+        /// The lens.
+        lens: LensId,
+        /// What woke it.
+        by: Trigger,
+        /// How long that took.
+        took: Duration,
+        /// When it was durable.
         at: Mono,
     },
     /// Devices came or went: another ListDevices tells which.

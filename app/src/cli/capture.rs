@@ -6,7 +6,7 @@ use super::client::Client;
 use super::print::{self, Table};
 use super::{Failure, Outcome, Report, devices, times};
 use crate::capture::StreamSettings;
-use crate::http::{CaptureStatusView, CaptureView};
+use crate::http::{CaptureStatusView, CaptureView, PowerView};
 
 #[derive(Debug, Args)]
 pub(super) struct CaptureArgs {
@@ -30,6 +30,12 @@ enum Command {
     Reset(LensArgs),
     /// Take out a lens that was added; its footage stays
     Remove(LensArgs),
+    /// Tell where the recorder stands between ignition and parking, and how fast it was woken last
+    Power(StatusArgs),
+    /// Bring a parked recorder back
+    Wake(StatusArgs),
+    /// Park the recorder at once
+    Park(StatusArgs),
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +101,9 @@ pub(super) async fn execute(client: &Client, args: &CaptureArgs) -> Outcome {
         Command::Stop(args) => ask(client, args, "stop").await,
         Command::Reset(args) => ask(client, args, "reset").await,
         Command::Remove(args) => remove(client, args).await,
+        Command::Power(args) => power(&client.get("/v1/capture/power").await?, args.report),
+        Command::Wake(args) => power(&client.post("/v1/capture/wake", &()).await?, args.report),
+        Command::Park(args) => power(&client.post("/v1/capture/park", &()).await?, args.report),
     }
 }
 
@@ -171,6 +180,20 @@ async fn remove(client: &Client, args: &LensArgs) -> Outcome {
         return print::json(&lens);
     }
     print::line(&format!("{} is gone; its footage stays", lens.lens))
+}
+
+fn power(power: &PowerView, report: Report) -> Outcome {
+    if report.json {
+        return print::json(power);
+    }
+    let until = power.until_ts.map_or_else(String::new, |ts| format!(", until {}", times::show(ts)));
+    print::line(&format!("{} since {}{until}", power.state, times::show(power.since_ts)))?;
+    let Some(wake) = &power.last_wake else { return Ok(()) };
+    print::line(&format!("woken {} times, last {} by {}", power.wakes, times::show(wake.at_ts), wake.by))?;
+    for (lens, seconds) in &wake.keyframe_seconds {
+        print::line(&format!("{lens}: the first keyframe was durable after {seconds:.2} s"))?;
+    }
+    wake.waiting.iter().try_for_each(|lens| print::line(&format!("{lens}: nothing is durable yet")))
 }
 
 /// The API's path of an operation; a text that is no lens never gets into a path.

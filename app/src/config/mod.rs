@@ -15,6 +15,7 @@ mod entries;
 mod error;
 mod frames;
 mod http;
+mod power;
 mod schema;
 mod values;
 
@@ -32,6 +33,7 @@ pub use http::{Http, Tcp};
 pub use schema::{KEYS, Section};
 
 use crate::capture::Isolation;
+use crate::power::PowerPlan;
 use crate::retention::plan::Share;
 use crate::upload::named::NamedDestination;
 use crate::upload::template::Values;
@@ -51,6 +53,8 @@ pub struct Config {
     pub board: mos_hal::probe::Options,
     /// `[board]`: the lines of the box.
     pub lines: PinLines,
+    /// `[power]`: ignition and parking.
+    pub power: PowerPlan,
     /// `[frames]`: live frames for other processes; `None` if nobody gets any.
     pub frames: Option<Frames>,
     /// `[[camera]]`, in the order of the file; ids differ.
@@ -160,6 +164,7 @@ pub fn parse(
         http,
         log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
         board: board::options(&document)?,
+        power: power::plan(&document.section(Section::Power), document.section(Section::Board).has("ignition_line"))?,
         lines: board::lines(&document)?,
         cameras: cameras(&document)?,
         context: destinations::context(&document)?,

@@ -17,6 +17,8 @@ pub enum Section {
     Board,
     /// `[[board_lens]]`, any number of times.
     BoardLens,
+    /// `[power]`.
+    Power,
     /// `[frames]`.
     Frames,
     /// `[context]`: any tokens of names at a destination.
@@ -82,6 +84,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
         ],
     ),
     (Section::BoardLens, &["name", "role", "camera_index", "rotation", "power_line", "disabled"]),
+    (Section::Power, &["run_out", "ignition_lenses", "parking_lenses", "follow_ignition"]),
     (Section::Frames, &["enabled", "directory", "lease_budget", "trusted_users"]),
     (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "transport", "audio", "isolation", "share"]),
@@ -115,6 +118,7 @@ impl Section {
             Self::Log => "log",
             Self::Board => "board",
             Self::BoardLens => "board_lens",
+            Self::Power => "power",
             Self::Frames => "frames",
             Self::Context => "context",
             Self::Camera => "camera",

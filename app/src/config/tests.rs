@@ -70,6 +70,21 @@ fn the_board_may_describe_itself_elsewhere() {
 }
 
 #[test]
+fn parking_has_its_lenses_and_the_ignition_may_lead_there() {
+    let usual = read(SMALLEST, &[]).unwrap().power;
+    assert_eq!((usual.ignition.clone(), usual.parking.len(), usual.follow_ignition), (None, 0, false));
+    let text = format!(
+        "{SMALLEST}\n[board]\nignition_line = \"IGN\"\n[power]\nrun_out = \"30min\"\nparking_lenses = \"road rear\"\n\
+         follow_ignition = true\n"
+    );
+    let plan = read(&text, &[]).unwrap().power;
+    assert_eq!((plan.run_out, plan.follow_ignition), (Duration::from_mins(30), true));
+    assert_eq!(plan.parking.iter().map(LensId::as_str).collect::<Vec<_>>(), ["road", "rear"]);
+    assert!(refusal(&text.replace("ignition_line = \"IGN\"", ""), &[]).contains("power.follow_ignition"));
+    assert!(refusal(&text.replace("rear", "Rear!"), &[]).contains("power.parking_lenses"));
+}
+
+#[test]
 fn lenses_of_the_board_may_be_changed() {
     let text = format!("{SMALLEST}\n[[board_lens]]\nname = \"left\"\nrotation = 180\n");
     let lenses = read(&text, &[("MOS_BOARD_LENS__LEFT__CAMERA_INDEX", "3")]).unwrap().board.lenses;
@@ -314,7 +329,7 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [[token]], [log], [board], [[board_lens]], [frames], [context], \
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [[token]], [log], [board], [[board_lens]], [power], [frames], [context], \
          [[camera]], [[destination]]"
     );
     assert_eq!(

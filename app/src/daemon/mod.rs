@@ -7,8 +7,10 @@
 mod activation;
 mod hotplug;
 mod lean;
+mod lines;
 pub(crate) mod signals;
 mod supervise;
+mod watchdog;
 
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ use crate::http::serve::{self, ServeError};
 use crate::http::tls::{self, TlsError};
 use crate::http::{self, Door, Loading, Services};
 use crate::pins::{BoxPins, Shown};
+use crate::power::{Levels, Power};
 use crate::record::{Intake, Recorder, RecorderOptions};
 use crate::retention::{self, Retention};
 use crate::snapshot::Snapshots;
@@ -134,10 +137,12 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     log::info!("mos {}: run {} of {}", env!("CARGO_PKG_VERSION"), archive.run().0, root.display());
 
     let platform = mos_hal::probe::probe(&config.board);
-    let pins = BoxPins::take(platform.pins().as_ref(), &config.lines);
-    let ignition = ignition(platform.as_ref(), config.lines.ignition.as_ref(), &pins)?;
+    let pins = BoxPins::take(platform.pins().as_ref(), &config.lines, config.power.follow_ignition);
+    // Where it leads from state to state it does not end the daemon.
+    let ends = config.lines.ignition.as_ref().filter(|_| !config.power.follow_ignition);
+    let ignition = ignition(platform.as_ref(), ends, &pins)?;
     let devices = hotplug::listen(&config.cameras);
-    let (recording, capture) = record(&config, &archive, &clock, platform.clone())?;
+    let (recording, capture, power_states) = record(&config, &archive, &clock, platform.clone(), pins.levels())?;
     let recorder = recording.recorder.clone();
     let clips = Clips::new(archive.clone());
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
@@ -149,9 +154,20 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         log::warn!("the device that carries {} cannot be told: {e}", root.display());
         None
     });
-    let retention = Retention::new(archive.clone(), clock, limits(&config, protection), device);
-    let services =
-        Arc::new(Services { archive, root, recorder, capture, clips, snapshots, uploads, retention, pins, loading });
+    let retention = Retention::new(archive.clone(), clock.clone(), limits(&config, protection), device);
+    let services = Arc::new(Services {
+        archive,
+        root,
+        recorder,
+        power: power_states,
+        capture,
+        clips,
+        snapshots,
+        uploads,
+        retention,
+        pins,
+        loading,
+    });
     let beside = keep_house(services.clone())?;
     // Beside the start, which must not wait for a bus: errors are counted from now on.
     tokio::spawn(watch_links(services.clone()));
@@ -174,13 +190,14 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         }
     };
     let why = tokio::select! {
-        what = recording.died() => return Err(DaemonError::Died(what)),
+        what = recording.died(clock.as_ref()) => return Err(DaemonError::Died(what)),
         () = local => "the API ended",
         () = remote => "the API ended",
         signal = stop.next() => signal.map_err(system("wait for signals"))?,
         _ = power => "power is failing",
         () = ignition => "the ignition is off",
         () = show(&services) => "the light ended",
+        () = lines::follow(&services) => "lines",
         () = hotplug::follow(devices, &services.capture) => "devices",
     };
     log::info!("stopping: {why}");
@@ -269,7 +286,8 @@ fn record(
     archive: &Archive,
     clock: &Arc<dyn Clock>,
     platform: Arc<dyn Platform>,
-) -> Result<(Recording, CaptureControlService), DaemonError> {
+    levels: Levels,
+) -> Result<(Recording, CaptureControlService, Power), DaemonError> {
     let options = RecorderOptions {
         segment_length: config.storage.segment,
         intake_bytes: usize::try_from(config.storage.buffer_bytes).unwrap_or(usize::MAX),
@@ -289,9 +307,11 @@ fn record(
     let workers = Some(Workers::of_this_program(config.board.clone()));
     let capture = CaptureControlService::new(platform, workers, clock, lenses.collect(), DropMode::Thread);
     capture.remember(archive, Some(Arc::new(host)));
+    let (plan, states) = (config.power.clone(), (recorder.clone(), archive.clone(), clock.clone()));
+    let power = Power::new(plan, capture.clone(), states.0, states.1, states.2, levels);
     let cameras = capture.spawn().map_err(system("start the cameras"))?;
     let writer = recorder.spawn().map_err(system("start the recorder"))?;
-    Ok((Recording { recorder, writer, cameras }, capture))
+    Ok((Recording { recorder, writer, cameras }, capture, power))
 }
 
 /// What lenses that are added at run time need.

@@ -36,6 +36,9 @@ pub struct CaptureView {
     pub source: String,
     /// It was added by ConfigureStream and can be taken out by RemoveLens; it is not in the configuration file.
     pub added: bool,
+    /// It is idle because the recorder is parked, and is started when that is woken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asleep: bool,
     /// Where its source runs: `none` in the recorder's process, `process` in one of its own.
     pub isolation: String,
     /// `absent`, `idle`, `connecting`, `streaming`, `stalled`, `backing_off`, `circuit_open` or `failed`.
@@ -245,6 +248,7 @@ impl CaptureView {
             lens: capture.lens.to_string(),
             source: capture.source.clone(),
             added: capture.added,
+            asleep: capture.asleep,
             isolation: capture.isolation.name().to_owned(),
             state: capture.state.name().to_owned(),
             since_ts: utc(capture.since),

@@ -42,6 +42,32 @@ pub struct CaptureChange {
     pub at_ts: i64,
 }
 
+/// The recorder went from one state between ignition and parking to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PowerChange {
+    /// The state that it was in.
+    pub from: String,
+    /// The state that it is in.
+    pub state: String,
+    /// `ignition_on`, `ignition_off`, `wake_line`, `api`, `park` or `run_out`.
+    pub by: String,
+    /// When, UTC microseconds.
+    pub at_ts: i64,
+}
+
+/// The first keyframe of a lens that was woken is durable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LensWoken {
+    /// The lens.
+    pub lens: String,
+    /// What woke it.
+    pub by: String,
+    /// Seconds from the wake until then.
+    pub keyframe_seconds: f64,
+    /// When it was durable, UTC microseconds.
+    pub at_ts: i64,
+}
+
 /// A lens was taken out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LensRemoved {
@@ -64,7 +90,8 @@ pub(super) fn routes(routes: &mut Routes) {
 
 /// Follows the lenses: server-sent events named `lens`. First the present state of each, then every change. Whoever is too
 /// slow to hear all is told the present states again. An event `removed` says that a lens which had been added was taken out,
-/// `devices` that devices came or went; ListDevices tells which.
+/// `devices` that devices came or went (ListDevices tells which), `power` that the recorder went from one state between ignition
+/// and parking to another, `woken` how long the first durable keyframe of a lens took after that.
 #[utoipa::path(get, path = "/v1/capture/events", operation_id = "GetCaptureEvents", tag = "capture",
     responses((status = 200, content_type = "text/event-stream", body = CaptureChange), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_capture_events(
@@ -118,6 +145,24 @@ fn told_as(news: &News, mapping: &Mapping) -> Event {
         News::Removed { lens, at } => {
             event("removed", &LensRemoved { lens: lens.to_string(), at_ts: mapping.utc_of(*at).0 })
         }
+        News::Power { from, to, by, at } => event(
+            "power",
+            &PowerChange {
+                from: from.name().to_owned(),
+                state: to.name().to_owned(),
+                by: by.name().to_owned(),
+                at_ts: mapping.utc_of(*at).0,
+            },
+        ),
+        News::Woken { lens, by, took, at } => event(
+            "woken",
+            &LensWoken {
+                lens: lens.to_string(),
+                by: by.name().to_owned(),
+                keyframe_seconds: took.as_secs_f64(),
+                at_ts: mapping.utc_of(*at).0,
+            },
+        ),
         News::Devices(at) => event("devices", &DevicesChange { at_ts: mapping.utc_of(*at).0 }),
     }
 }

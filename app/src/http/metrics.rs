@@ -22,6 +22,7 @@ use crate::archive::disk::Space;
 use crate::archive::{Counts, Health};
 use crate::capture::LensStatus;
 use crate::error::ErrorBody;
+use crate::power::PowerStatus;
 use crate::record::{LensRecording, RecorderStatus, SyncTimes};
 use crate::upload::job::JobState;
 
@@ -44,6 +45,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
     let figures = Figures {
         capture: services.capture.status(),
         device_changes: services.capture.device_changes(),
+        power: services.power.status(),
         gmsl: gmsl::views(&services.capture.gmsl()),
         frames: frames::views(&services.capture.frames()),
         woken: services.pins.woken(),
@@ -66,6 +68,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
 struct Figures {
     capture: Vec<LensStatus>,
     device_changes: u64,
+    power: PowerStatus,
     gmsl: Vec<GmslLinkView>,
     frames: Vec<LensFramesView>,
     /// The wake line, if there is one.
@@ -84,6 +87,7 @@ type RecordFigure = fn(&LensRecording) -> u64;
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         super::capture_metrics::encode(&self.capture, self.device_changes, &self.recorder, &mut encoder)?;
+        super::power::encode(&self.power, &mut encoder)?;
         gmsl::encode(&self.gmsl, &mut encoder)?;
         frames::encode(&self.frames, &mut encoder)?;
         if let Some(woken) = self.woken {

@@ -22,6 +22,7 @@ mod health;
 mod metrics;
 mod openapi;
 mod peer;
+mod power;
 mod roles;
 mod routes;
 mod segments;
@@ -44,6 +45,7 @@ use crate::archive::Archive;
 use crate::capture::CaptureControlService;
 use crate::clip::Clips;
 use crate::pins::BoxPins;
+use crate::power::Power;
 use crate::record::Recorder;
 use crate::retention::Retention;
 use crate::snapshot::Snapshots;
@@ -52,7 +54,7 @@ use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
 pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, TargetView};
-pub use capture_events::{CaptureChange, DevicesChange, LensRemoved};
+pub use capture_events::{CaptureChange, DevicesChange, LensRemoved, LensWoken, PowerChange};
 pub use clips::{ClipView, SpanView};
 pub use frames::{FramesView, LensFramesView, SubscriberView};
 pub(crate) use gmsl::alarm as dark_links;
@@ -60,6 +62,7 @@ pub use gmsl::{GmslLinkView, GmslStateView};
 pub use guard::Door;
 pub use health::{HealthView, LensView};
 pub use openapi::document;
+pub use power::{PowerView, WakeView};
 pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
 pub use snapshots::SnapshotView;
 pub use storage::{DeviceStateView, ForecastView, StorageView};
@@ -76,6 +79,8 @@ pub struct Services {
     pub root: PathBuf,
     /// The recorder.
     pub recorder: Recorder,
+    /// Ignition and parking.
+    pub power: Power,
     /// The cameras.
     pub capture: CaptureControlService,
     /// Clips.
@@ -144,6 +149,7 @@ fn all() -> Routes {
     health::routes(&mut routes);
     metrics::routes(&mut routes);
     openapi::routes(&mut routes);
+    power::routes(&mut routes);
     segments::routes(&mut routes);
     snapshots::routes(&mut routes);
     uploads::routes(&mut routes);

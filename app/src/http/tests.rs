@@ -24,6 +24,7 @@ use crate::archive::disk::RealDisk;
 use crate::capture::DropMode;
 use crate::cli::client::{Address, Client, ClientError};
 use crate::error::Kind;
+use crate::power::{Levels, Power, PowerPlan};
 use crate::record::RecorderOptions;
 use crate::retention;
 use crate::upload::queue::Settings;
@@ -74,8 +75,12 @@ impl Rig {
         let platform = mos_hal::platform::probe();
         let limits =
             retention::Limits { protected_alarm_bytes: protected_max_bytes / 2, ..retention::Limits::default() };
+        let capture = CaptureControlService::new(platform.clone(), None, &as_clock, Vec::new(), DropMode::InPlace);
+        let (plan, clock, levels) = (PowerPlan::default(), as_clock.clone(), Levels::default());
+        let power = Power::new(plan, capture.clone(), recorder.clone(), archive.clone(), clock, levels);
         let services = Services {
-            capture: CaptureControlService::new(platform.clone(), None, &as_clock, Vec::new(), DropMode::InPlace),
+            capture,
+            power,
             clips: Clips::new(archive.clone()),
             snapshots: Snapshots::new(archive.clone(), platform.codecs()),
             uploads: Uploads::start(&root, archive.clone(), &Settings::default()).unwrap(),

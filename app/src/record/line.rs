@@ -150,6 +150,7 @@ impl Line {
             match item {
                 Item::Unit(unit) => self.unit(unit),
                 Item::Down { cause, at } => {
+                    self.status.first_durable = None;
                     self.release_held();
                     self.footage_ends(cause);
                     self.absence.down(at, cause);
@@ -201,6 +202,7 @@ impl Line {
             let (progress, stored) = current.file.after_sync(report);
             self.status.stored += stored;
             if stored > 0 {
+                self.status.first_durable.get_or_insert(now);
                 self.status.latency = u64::try_from(now.since(oldest)).ok().map(Duration::from_nanos);
             }
             if let Progress::Failed(error) = progress {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
 
 use crate::archive::gaps::GapCause;
@@ -73,6 +74,8 @@ pub struct LensRecording {
     pub absent: Option<GapCause>,
     /// Segments given up because a write or sync failed.
     pub abandoned: u64,
+    /// When the first fragment since the source was last down became durable.
+    pub first_durable: Option<Mono>,
     /// From the capture of the oldest picture of the newest durable fragment until it was durable.
     pub latency: Option<Duration>,
 }

@@ -12,6 +12,7 @@ impl Lens {
         if self.state != CaptureState::Idle || self.begins {
             return Err(NotNow(self.state));
         }
+        self.asleep = false;
         let now = self.clock.mono();
         self.intake.down(GapCause::Starting, now);
         self.go(Trigger::Start, Some(GapCause::Starting), now);
@@ -20,6 +21,9 @@ impl Lens {
 
     /// StopCapture: of any lens that is not idle. Nothing that its source still delivers counts.
     pub(crate) fn stop(&mut self) -> Result<(), NotNow> {
+        if std::mem::take(&mut self.asleep) {
+            return Ok(());
+        }
         let begun = !std::mem::take(&mut self.begins);
         if self.state == CaptureState::Idle && begun {
             return Err(NotNow(self.state));
@@ -33,6 +37,18 @@ impl Lens {
             self.cause = Some(GapCause::CaptureStopped);
         }
         Ok(())
+    }
+
+    /// The recorder is parked: stopped until it is woken, unless it is idle for another reason.
+    pub(crate) fn sleep(&mut self) {
+        if !self.asleep {
+            self.asleep = self.stop().is_ok();
+        }
+    }
+
+    /// The recorder is awake; whether that starts the lens.
+    pub(crate) fn wake(&mut self) -> bool {
+        std::mem::take(&mut self.asleep) && self.start().is_ok()
     }
 
     /// ResetCapture: source, breaker and back-off of a lens that is not idle are dropped and it starts anew. Knows nothing
