@@ -30,4 +30,5 @@ mod strangers;
 mod streams;
 mod trees;
 mod uploads;
+mod vanished;
 mod watchdog;

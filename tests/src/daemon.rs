@@ -192,6 +192,11 @@ impl Daemon<'_> {
         assert!(status.success(), "after SIGTERM: {status}: {}", self.setup.log());
     }
 
+    /// Waits until it ends by itself.
+    pub fn ended(&mut self, limit: Duration) -> std::process::ExitStatus {
+        wait_for("the end of the daemon", limit, || self.child.try_wait().unwrap())
+    }
+
     /// All segments of a lens (all pages), oldest first.
     #[must_use]
     pub fn segments(&self, lens: &str) -> Vec<Value> {

@@ -33,8 +33,8 @@ pub(crate) mod testing;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mos_hal::clock::{BootId, Clock};
 use mos_hal::media::LensId;
@@ -108,6 +108,8 @@ pub(crate) struct Inner {
     protected_max_bytes: u64,
     health: Mutex<Health>,
     health_changed: Condvar,
+    /// A folder of this run that somebody took away.
+    vanished: OnceLock<PathBuf>,
 }
 
 /// A stored segment opened for reading; its file stays as long as this lives.
@@ -177,6 +179,7 @@ impl Archive {
             protected_max_bytes: options.protected_max_bytes,
             health: Mutex::default(),
             health_changed: Condvar::new(),
+            vanished: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -185,6 +188,13 @@ impl Archive {
     #[must_use]
     pub fn run(&self) -> RunId {
         self.inner.run
+    }
+
+    /// The folder of this run that somebody took away, if one did. Nothing more can be recorded into it; a new run makes a new
+    /// one, and finds out what else is gone.
+    #[must_use]
+    pub fn vanished(&self) -> Option<&Path> {
+        self.inner.vanished.get().map(PathBuf::as_path)
     }
 
     /// The present boot.

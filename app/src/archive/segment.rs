@@ -146,7 +146,12 @@ impl Archive {
         let identity = SegmentIdentity { id: id.clone(), boot: inner.boot, start: new.start, mapping: inner.mapping() };
         let header = header(&identity);
         let path = id.media_path();
-        let file = inner.disk.open(&path, OpenMode::CreateNew).map_err(at("create", &path))?;
+        let file = inner.disk.open(&path, OpenMode::CreateNew).map_err(|error| {
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+                let _ = inner.vanished.set(lens_run.dir.clone());
+            }
+            at("create", &path)(error)
+        })?;
         inner.dirty.dir(&lens_run.dir);
         if new.expected_bytes > 0 {
             // Best effort: without it the file is only more scattered.

@@ -52,6 +52,10 @@ const API_THREADS: usize = 4;
 const API_STACK: usize = 512 << 10;
 /// How long an idle one stays.
 const API_IDLE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a folder of the archive has vanished, and not before this long after the start.
+const VANISHED_LOOK: Duration = Duration::from_secs(1);
+/// See [`VANISHED_LOOK`].
+const VANISHED_AFTER: Duration = Duration::from_secs(10);
 /// How often the alarm for dark GMSL links is looked at; their chips are read as often.
 const LINKS: Duration = Duration::from_secs(1);
 /// Half a period of the status light when it blinks.
@@ -72,6 +76,9 @@ pub enum DaemonError {
     /// A thread that records has ended by itself; what it wrote is safe, recovery will close it.
     #[error("{0} has ended unexpectedly; the log tells more, a restart records again")]
     Died(&'static str),
+    /// Somebody took a folder of the archive away; a new run makes it anew.
+    #[error("the folder {0} of the archive has vanished while it was recorded into; a restart records again")]
+    Vanished(PathBuf),
     /// The system refuses something that the daemon cannot do without.
     #[error("cannot {what}: {reason}")]
     System {
@@ -189,10 +196,15 @@ async fn live(config: Config) -> Result<(), DaemonError> {
             None => std::future::pending().await,
         }
     };
+    let mut fate = Ok(());
     let why = tokio::select! {
         what = recording.died(clock.as_ref()) => return Err(DaemonError::Died(what)),
         () = local => "the API ended",
         () = remote => "the API ended",
+        folder = vanished(&services.archive) => {
+            fate = Err(DaemonError::Vanished(folder));
+            "a folder of the archive has vanished"
+        }
         signal = stop.next() => signal.map_err(system("wait for signals"))?,
         _ = power => "power is failing",
         () = ignition => "the ignition is off",
@@ -217,7 +229,21 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         let _ = done.send(());
     };
     std::thread::Builder::new().name("mos-stop".into()).spawn(stop).map_err(system("stop in order"))?;
-    stopped.await.map_err(|e| system("stop in order")(io::Error::other(e)))
+    stopped.await.map_err(|e| system("stop in order")(io::Error::other(e)))?;
+    fate
+}
+
+/// Resolves with a folder of the archive that was taken away; not at once, so that what takes it away again and again does not
+/// take the recording with it.
+async fn vanished(archive: &Archive) -> PathBuf {
+    tokio::time::sleep(VANISHED_AFTER).await;
+    let mut times = tokio::time::interval(VANISHED_LOOK);
+    loop {
+        times.tick().await;
+        if let Some(folder) = archive.vanished() {
+            return folder.to_owned();
+        }
+    }
 }
 
 /// What the TCP listener asks for.

@@ -203,10 +203,13 @@ impl Line {
             self.status.stored += stored;
             if stored > 0 {
                 self.status.first_durable.get_or_insert(now);
+                // Not before: a disk that takes files and syncs none would fill up with beginnings.
+                self.retry = None;
                 self.status.latency = u64::try_from(now.since(oldest)).ok().map(Duration::from_nanos);
             }
             if let Progress::Failed(error) = progress {
                 self.sync_failed(&current.file, &error);
+                self.back_off();
             } else {
                 self.current = Some(current);
             }

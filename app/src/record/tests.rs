@@ -283,6 +283,24 @@ fn l3_a_failed_sync_costs_one_gap_and_a_new_segment() {
     assert_eq!(rig.rows().last().unwrap().start, Mono(2000 * MS));
 }
 
+/// A disk that takes files and makes none of them durable must not be filled with beginnings, one a second for days.
+#[test]
+fn l3_while_syncs_keep_failing_segments_begin_ever_more_rarely() {
+    let rig = rig(60);
+    let format = video_format(0);
+    (0..40).for_each(|n| rig.frame(&format, n, gop(n, 25)));
+    rig.disk.fail(SimOp::Sync, ".mp4", libc::EIO, 12);
+    (40..4000).for_each(|n| rig.frame(&format, n, gop(n, 25)));
+    rig.stop();
+    let status = rig.recorder.status().lenses[&rig.lens].clone();
+    assert_eq!(status.abandoned, 12);
+    let gaps = rig.gaps();
+    assert!(gaps.len() == 1 && gaps[0].2 == GapCause::DiskError, "{gaps:?}");
+    // Twelve attempts take a minute and more, not twelve seconds; then it goes on by itself.
+    assert!((60_000..80_000).contains(&gaps[0].1), "{gaps:?}");
+    assert!(rig.rows().iter().any(|r| r.start == Mono(gaps[0].1 * MS)), "{gaps:?}");
+}
+
 #[test]
 fn l3_a_full_disk_is_a_gap_and_recording_resumes_by_itself() {
     let rig = rig(60);

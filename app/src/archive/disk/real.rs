@@ -3,7 +3,8 @@
 //! Promises:
 //! - B1: no call leaves the root: paths are resolved beneath it and no symbolic link is followed (`openat2`, Linux 5.6).
 //! - B2: one process at a time: the root is locked with `flock` while a [`RealDisk`] lives.
-//! - B3: contents are synced with `fdatasync`, which also makes a changed length durable; names with `fsync` of the folder.
+//! - B3: contents are synced with `fdatasync`, which also makes a changed length durable; names with `fsync` of the folder. A file
+//!   that somebody deleted while it was written is not durable, however well it syncs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -100,7 +101,9 @@ impl Disk for RealDisk {
         if mode != OpenMode::CreateNew && !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(Arc::new(RealFile { file }))
+        // Not every file system counts names.
+        let counts_names = file.metadata()?.nlink() > 0;
+        Ok(Arc::new(RealFile { file, counts_names }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -169,6 +172,7 @@ impl Disk for RealDisk {
 
 struct RealFile {
     file: File,
+    counts_names: bool,
 }
 
 impl DiskFile for RealFile {
@@ -203,7 +207,11 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        if self.counts_names && self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "somebody deleted the file while it was written"));
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

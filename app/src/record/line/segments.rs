@@ -62,7 +62,6 @@ impl Line {
                 let splitter = Splitter::new(shown_from, self.segment_length);
                 let format = Arc::clone(&timed.unit.format);
                 self.current = Some(Current { file, splitter, format, audio, audio_changed: false });
-                self.retry = None;
                 self.go_on(timed);
             }
             Err(error) => {
