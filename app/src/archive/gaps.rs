@@ -8,7 +8,7 @@
 //! - G5: accounts of what retention removed grow together in the file once the files are gone for good, so that the file of
 //!   a long run does not grow with all that was ever recorded.
 //! - G6: the end of a recorder explains only what it cost. A lens that was silent before it is `camera_stalled` for as long
-//!   as other lenses show that the recorder lived.
+//!   as other lenses show that the recorder lived with its disk in order.
 
 mod log;
 

@@ -227,6 +227,7 @@ fn accounts(
     }
     join_windows_over_empty_lives(world, sent, found, &mut windows);
     join_windows_of_one_camera(&mut windows);
+    widen_windows_without_witness(world, &mut windows);
     for (start, end, cause) in &gaps {
         if end < start {
             complaints.push(format!("{id}: a gap runs backwards, {}..{} {}", ms(*start), ms(*end), cause.name()));
@@ -295,7 +296,7 @@ fn join_windows_over_empty_lives(world: &World, sent: &[Sent], found: &[Found], 
     for (n, life) in world.lives.iter().enumerate() {
         let left = found.iter().any(|f| sent.iter().any(|s| s.at == f.at && s.life == n));
         let end_of = |life| windows.iter().rfind(|w| w.ends == Some(life)).cloned();
-        if left || life.run == 0 {
+        if left {
             continue;
         }
         let before = n.checked_sub(1).and_then(end_of);
@@ -315,6 +316,20 @@ fn join_windows_of_one_camera(windows: &mut Vec<Window1>) {
             let causes = one.causes.iter().chain(&other.causes).copied().collect();
             let (from, to) = (one.from.min(other.from), one.to.max(other.to));
             windows.push(Window1 { lens: one.lens, from, to, causes, must: false, ends: None });
+        }
+    }
+}
+
+/// Where retention has taken a life of some lens, nothing tells that the recorder lived on while another camera was silent.
+fn widen_windows_without_witness(world: &World, windows: &mut Vec<Window1>) {
+    let remembered = |life: &Life| (0..world.lenses.len()).all(|lens| world.is_remembered(lens, life));
+    let ends: Vec<Window1> =
+        windows.iter().filter(|w| w.ends.is_some_and(|n| !remembered(&world.lives[n]))).cloned().collect();
+    let silent: Vec<Window1> =
+        windows.iter().filter(|w| w.causes.contains(&GapCause::CameraStalled)).cloned().collect();
+    for (end, silent) in ends.iter().flat_map(|end| silent.iter().map(move |silent| (end, silent))) {
+        if silent.from < end.from && silent.to > end.from {
+            windows.push(Window1 { lens: silent.lens, from: silent.from, must: false, ..end.clone() });
         }
     }
 }

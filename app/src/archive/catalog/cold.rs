@@ -246,14 +246,20 @@ impl Cold {
     }
 
     /// Where a run ended at the earliest, if a lens whose footage ends at `end` was silent by then and `cause` says only that
-    /// the recorder came to its end. So long it lived that any lens has footage or an account.
+    /// the recorder came to its end. So long it lived that any lens has footage or an account; but where the disk was in
+    /// trouble, another lens's footage says nothing of this one's camera.
     fn silent_until(&self, run: RunId, end: Mono, cause: GapCause) -> Option<Mono> {
         if !matches!(cause, GapCause::RecorderKilled | GapCause::PowerLoss) {
             return None;
         }
         let footage = self.index.lenses().filter_map(|lens| self.index.span(lens, run)).map(|span| span.end);
-        let accounts = self.gaps.iter().filter(|((_, of), _)| *of == run);
-        let lived = footage.chain(accounts.filter_map(|(_, known)| known.gaps.last()).map(|gap| gap.end)).max()?;
+        let mut lived = footage.max()?;
+        for gap in self.gaps.iter().filter(|((_, of), _)| *of == run).flat_map(|(_, known)| &known.gaps) {
+            if gap.end >= end && matches!(gap.cause, GapCause::DiskSlow | GapCause::DiskFull | GapCause::DiskError) {
+                return None;
+            }
+            lived = lived.max(gap.end);
+        }
         (lived.since(end) > SILENT_NS).then_some(lived)
     }
 
