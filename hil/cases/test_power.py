@@ -61,12 +61,13 @@ def test_power_cuts(
         figures.update(lost_p50_ms=statistics.median(lost), lost_max_ms=max(lost))
         assert verdict.faults == [], f"cut {cut} of run {run}, seed {seed}"
         assert _digest(recorder, protected[0], tmp_path) == protected[1], f"cut {cut}: the protected segment has changed"
-        # What the cut cost is told as such, from the last frame that is left to the cut at least, once.
+        # What the cut cost is told as such, from the last frame that is left to the cut at least, once. Pictures that the encoder
+        # left out may lie between.
         told = [g for g in recorder.gaps("road") if g["cause"] == "power_loss"]
         figures["told_gaps"] = len(told)
         assert len(told) == cut, f"cut {cut}: told as power_loss {len(told)} times"
         start, end = told[-1]["start_ts"] / 1e6, told[-1]["end_ts"] / 1e6
-        assert abs(start - seen[-1].at) < 3 * INTERVAL, f"cut {cut}: the gap begins at {start}, the last frame was at {seen[-1].at}"
+        assert -INTERVAL < start - seen[-1].at < 1.0, f"cut {cut}: the gap begins at {start}, the last frame was at {seen[-1].at}"
         assert end > at - CLOCK_CHIP, f"cut {cut}: the gap ends at {end}, the power went at {at}"
         assert holes(recorder, "road", until=end) == [], f"cut {cut}"
 

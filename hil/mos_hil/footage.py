@@ -31,11 +31,13 @@ def of_run(segments: list[dict], run: int) -> list[dict]:
 
 
 def holes(recorder: Recorder, lens: str, until: float | None = None) -> list[str]:
-    """Holes of more than two frames between segments and gaps in their order, up to a time if it is given: while a lens records,
-    what it tells of the last second is in motion."""
-    spans = [(s["start_ts"], s["end_ts"], s["id"]) for s in recorder.segments(lens)]
+    """Holes of more than two frames between segments and gaps in their order, up to a time, or to the end of the last closed
+    segment: while a lens records, what it tells of the last second is in motion."""
+    segments = recorder.segments(lens)
+    last = max((s["end_ts"] for s in segments if s["state"] == "closed"), default=0) if until is None else until * 1e6
+    spans = [(s["start_ts"], s["end_ts"], s["id"]) for s in segments]
     spans += [(g["start_ts"], g["end_ts"], f"gap {g['cause']}") for g in recorder.gaps(lens)]
-    spans = sorted(span for span in spans if until is None or span[0] / 1e6 <= until)
+    spans = sorted(span for span in spans if span[0] <= last)
     found, reached, before = [], spans[0][1], spans[0][2]
     for start, end, name in spans[1:]:
         if start - reached > 2 * INTERVAL * 1e6:
