@@ -44,15 +44,15 @@ pub(crate) fn memory(fd: OwnedFd, size: u64, dmabuf: bool) -> Result<gst::Memory
     }
 }
 
-/// A share of a memory that keeps a lease.
-pub(crate) fn lend(memory: &gst::MemoryRef, held: Arc<Held>) -> gst::Memory {
+/// A share of the first bytes of a memory that keeps a lease.
+pub(crate) fn lend(memory: &gst::MemoryRef, bytes: usize, held: Arc<Held>) -> gst::Memory {
     unsafe extern "C" fn free(data: glib::ffi::gpointer) {
         // SAFETY: put there below, and freed once.
         drop(unsafe { Arc::from_raw(data.cast::<Held>().cast_const()) });
     }
     static NAME: std::sync::LazyLock<glib::Quark> =
         std::sync::LazyLock::new(|| glib::Quark::from_str("mos-frame-lease"));
-    let share = memory.share(..);
+    let share = memory.share(..bytes);
     // SAFETY: a memory is a mini object; it is ours alone so far. The data lives until GStreamer calls `free`.
     unsafe {
         let object = share.as_mut_ptr().cast::<gst::ffi::GstMiniObject>();

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video::{VideoFrame, VideoFrameFlags, VideoMeta};
-use mos_frame::{Picture, Received, ReceivedFrame, SubscribeError, Subscriber, Wish};
+use mos_frame::{Modifier, Picture, Received, ReceivedFrame, SubscribeError, Subscriber, Wish};
 
 use crate::format::Layout;
 use crate::memory::{self, Held};
@@ -115,10 +115,12 @@ impl Stream {
         let lent = buffer.make_mut();
         let mut starts = Vec::new();
         let mut start = 0;
-        for memory in memories {
+        for (at, memory) in memories.iter().enumerate() {
+            // Memory goes on behind the picture, at least to the end of a page: who writes buffers as they are must not see it.
+            let used = extent(&kind.picture, at).map_or(memory.size(), |end| end.min(memory.size()));
             starts.push(start);
-            start += memory.size();
-            lent.append_memory(memory::lend(memory, Arc::clone(&held)));
+            start += used;
+            lent.append_memory(memory::lend(memory, used, Arc::clone(&held)));
         }
         let offset = |plane: &mos_frame::Plane| {
             let start = starts.get(plane.memory as usize).copied();
@@ -133,7 +135,7 @@ impl Stream {
         let (width, height) = (info.width(), info.height());
         VideoMeta::add_full(lent, VideoFrameFlags::empty(), info.format(), width, height, &offsets, &layout.strides)
             .map_err(|e| e.to_string())?;
-        let told = kind.heeds || layout.is_packed(&offsets);
+        let told = kind.heeds || (layout.is_packed(&offsets) && start == info.size());
         match kind.pool.as_ref().filter(|_| scarce || !told) {
             None => Ok(Some(Taken { buffer: numbered(buffer, sequence), copied: false })),
             Some(pool) => {
@@ -146,6 +148,14 @@ impl Stream {
             }
         }
     }
+}
+
+/// Bytes of a memory up to the end of the last plane in it; none if that is not known.
+fn extent(picture: &Picture, memory: usize) -> Option<usize> {
+    let planes = picture.planes.iter().enumerate().filter(|(_, plane)| plane.memory as usize == memory);
+    let linear = picture.modifier == Modifier::LINEAR;
+    let ends = planes.map(|(number, plane)| plane.offset.checked_add(picture.bytes(number)));
+    ends.max().flatten().filter(|_| linear).and_then(|end| usize::try_from(end).ok())
 }
 
 /// A pool of ordinary memory.

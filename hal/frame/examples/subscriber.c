@@ -29,9 +29,9 @@ int main(int argc, char **argv) {
         uint64_t latency = ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec - f.captured) / 1000;
         size_t bytes;
         const uint8_t *luma = mos_frame_plane(&s, &f, 0, &bytes);
-        uint64_t sum = 0;
-        for (size_t row = 0; luma != NULL && row < f.height && (row + 1) * f.plane[0].stride <= bytes; row++)
-            for (size_t x = 0; x < f.width; x++) sum += luma[row * f.plane[0].stride + x];
+        uint64_t sum = 0, stride = f.plane[0].stride, width = f.width < stride ? f.width : stride;
+        for (uint64_t row = 0; luma != NULL && stride > 0 && row < f.height && (row + 1) * stride <= bytes; row++)
+            for (uint64_t x = 0; x < width; x++) sum += luma[row * stride + x];
         if (luma != NULL && mos_frame_intact(&s, &f)) {
             printf("%" PRIu64 " %.4s %" PRIu32 "x%" PRIu32 " %" PRIu64 " %" PRIu64 "\n", f.sequence,
                    (const char *)&f.fourcc, f.width, f.height, sum, latency);

@@ -6,6 +6,7 @@ here. Frames that the camera took back while they were read are not printed. See
 """
 
 import array
+import fcntl
 import mmap
 import os
 import socket
@@ -16,6 +17,23 @@ import time
 HELLO, WELCOME, ANNOUNCE, FRAME, RELEASE, REVOKED, GOODBYE = range(1, 8)
 VERSION = 1
 GOODBYES = {1: "leaving", 2: "buffers change, connect again", 3: "too many peers", 4: "violation", 5: "other version", 6: "not allowed"}
+
+
+LENGTHS = {WELCOME: 32, ANNOUNCE: 48, FRAME: 128, REVOKED: 24, GOODBYE: 16}
+BUFFERS, MEMORIES, PAGE, GENERATIONS = 64, 4, 4096, 64
+
+
+def check(holds, otherwise):
+    if not holds:
+        raise ConnectionError("the publisher broke the protocol: " + otherwise)
+
+
+def may_shrink(fd):
+    """Whether memory can become shorter below a mapping, which would end this process (SIGBUS)."""
+    try:
+        return not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
+    except OSError:
+        return True
 
 
 def message(kind, body):
@@ -38,10 +56,9 @@ class Subscriber:
         self.socket.connect(path)
         self.socket.send(message(HELLO, b"MOSFRAME" + struct.pack("<IIII", waiting, leases, max_rate, 0)))
         kind, data, fds = self._receive()
-        if kind != WELCOME or len(fds) != 1:
-            raise ConnectionError("no welcome")
-        size, self.generations = struct.unpack_from("<II", data, 24)
-        self.page = mapped(fds[0], size)
+        check(kind == WELCOME and len(fds) == 1, "no welcome")
+        check(struct.unpack_from("<II", data, 24) == (PAGE, GENERATIONS) and not may_shrink(fds[0]), "another page")
+        self.page = mapped(fds[0], PAGE)
         self.cells = memoryview(self.page).cast("Q")
         self.buffers = {}
 
@@ -55,9 +72,10 @@ class Subscriber:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
         if not data:
             raise ConnectionError("the publisher has gone")
+        check(len(data) >= 8 and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC), "not a message")
         kind, version, length = struct.unpack_from("<HHI", data)
-        if version != VERSION or length != len(data) or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise ConnectionError("not a message of this protocol")
+        check(version == VERSION and length == len(data) == LENGTHS.get(kind), "not a message of this version")
+        check(not fds or kind in (WELCOME, ANNOUNCE), "descriptors that belong to nothing")
         if kind == GOODBYE:
             raise ConnectionError("goodbye: " + GOODBYES.get(struct.unpack_from("<I", data, 8)[0], "?"))
         return kind, data, fds
@@ -69,9 +87,14 @@ class Subscriber:
             if kind == ANNOUNCE:
                 index, memories = struct.unpack_from("<IB", data, 8)
                 sizes = struct.unpack_from("<4Q", data, 16)[:memories]
+                check(index < BUFFERS and index not in self.buffers, "a buffer announced twice, or beyond all numbers")
+                check(1 <= memories <= MEMORIES and len(fds) == memories and all(sizes), "a buffer without its descriptors")
+                check(data[13] or not any(map(may_shrink, fds)), "memory that may shrink")
                 self.buffers[index] = [mapped(fd, size) for fd, size in zip(fds, sizes)]
             elif kind == FRAME:
                 yield Frame(self, data)
+            else:
+                check(kind == REVOKED, "a message that only subscribers send, or a second welcome")
 
     def release(self, frame):
         self.socket.send(message(RELEASE, struct.pack("<IIQ", frame.index, 0, frame.generation)))
@@ -84,7 +107,10 @@ class Frame:
         self.subscriber = subscriber
         self.index, _, self.generation, self.sequence, self.captured = struct.unpack_from("<IIQQQ", data, 8)
         self.fourcc, planes, self.modifier, self.width, self.height = struct.unpack_from("<4sIQII", data, 40)
+        check(self.index in subscriber.buffers and 1 <= planes <= 4, "a frame in a buffer that was not announced")
         self.planes = [struct.unpack_from("<IIQ", data, 64 + 16 * plane) for plane in range(planes)]
+        sizes = [len(memory) for memory in subscriber.buffers[self.index]]
+        check(all(m < len(sizes) and offset < sizes[m] for m, _, offset in self.planes), "a plane beyond its buffer")
 
     def plane(self, number, rows):
         """The bytes of a plane, where they are. Valid only if the frame is intact afterwards."""
@@ -93,7 +119,7 @@ class Frame:
 
     def intact(self):
         """To be asked after the work on the frame. (The interpreter's own locks order the loads on common processors.)"""
-        return self.subscriber.cells[self.subscriber.generations // 8 + self.index] == self.generation
+        return self.subscriber.cells[GENERATIONS // 8 + self.index] == self.generation
 
 
 def main():

@@ -22,6 +22,7 @@
 #endif
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,6 +32,14 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+/* linux/fcntl.h; whoever includes fcntl.h before without _GNU_SOURCE lacks them. */
+#ifndef F_GET_SEALS
+#define F_GET_SEALS 1034
+#endif
+#ifndef F_SEAL_SHRINK
+#define F_SEAL_SHRINK 2
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -150,6 +159,12 @@ static inline int mos_receive(struct mos_subscriber *s, uint8_t message[128], in
     return type;
 }
 
+/* Whether memory can become shorter below a mapping, which would end this process (SIGBUS). */
+static inline bool mos_may_shrink(int fd) {
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals < 0 || (seals & F_SEAL_SHRINK) == 0;
+}
+
 /* Ends a connection and all its mappings. */
 static inline void mos_frame_close(struct mos_subscriber *s) {
     for (size_t b = 0; b < MOS_FRAME_BUFFERS; b++) {
@@ -193,6 +208,7 @@ static inline int mos_frame_connect(struct mos_subscriber *s, const char *path, 
     /* A refusal may have come first; it says more than a broken pipe. */
     if (result == 0 || result == -EPIPE) result = mos_receive(s, message, fds, &count);
     if (result >= 0 && (result != 2 || count != 1 || lseek(fds[0], 0, SEEK_END) < 4096 ||
+                        mos_may_shrink(fds[0]) ||
                         mos_get32(message + 24) != 4096 || mos_get32(message + 28) != 64))
         result = -EPROTO;
     if (result >= 0) {
@@ -219,7 +235,8 @@ static inline int mos_take_buffer(struct mos_subscriber *s, const uint8_t *messa
     for (int m = 0; good && m < count; m++) {
         uint64_t size = mos_get64(message + 16 + 8 * m);
         off_t there = lseek(fds[m], 0, SEEK_END);
-        good = size > 0 && there >= 0 && (uint64_t)there >= size;
+        good = size > 0 && size <= SIZE_MAX && there >= 0 && (uint64_t)there >= size &&
+               (message[13] == 1 || !mos_may_shrink(fds[m]));
     }
     if (!good) {
         for (int m = 0; m < count; m++) close(fds[m]);
@@ -268,7 +285,7 @@ static inline int mos_frame_next(struct mos_subscriber *s, struct mos_frame *f, 
         f->modifier = mos_get64(message + 48);
         f->width = mos_get32(message + 56);
         f->height = mos_get32(message + 60);
-        if (f->planes < 1 || f->planes > MOS_FRAME_PLANES) return -EPROTO;
+        if (f->planes < 1 || f->planes > MOS_FRAME_PLANES || f->width < 1 || f->height < 1) return -EPROTO;
         for (uint32_t p = 0; p < f->planes; p++) {
             f->plane[p].memory = mos_get32(message + 64 + 16 * p);
             f->plane[p].stride = mos_get32(message + 68 + 16 * p);

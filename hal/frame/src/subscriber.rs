@@ -186,7 +186,8 @@ impl Subscriber {
             return Err(SubscribeError::Protocol("its first message is no welcome"));
         };
         let page = fds.pop().filter(|_| fds.is_empty()).ok_or(SubscribeError::Protocol("welcome without its page"))?;
-        let enough = sys::size(page.as_fd()).is_ok_and(|size| size >= PAGE_SIZE as u64);
+        let enough =
+            sys::size(page.as_fd()).is_ok_and(|size| size >= PAGE_SIZE as u64) && !sys::may_shrink(page.as_fd());
         let page = Mapping::new(page.as_fd(), PAGE_SIZE, false).ok().filter(|_| enough);
         let page = page.ok_or(SubscribeError::Protocol("its generation page cannot be mapped"))?;
         let link = Arc::new(Link { socket, page });
@@ -241,6 +242,9 @@ impl Subscriber {
         let large = fds.iter().zip(announce.sizes).all(|(fd, size)| sys::size(fd.as_fd()).is_ok_and(|s| s >= size));
         if !large {
             return Err(SubscribeError::Protocol("a buffer smaller than announced"));
+        }
+        if !announce.dmabuf && fds.iter().any(|fd| sys::may_shrink(fd.as_fd())) {
+            return Err(SubscribeError::Protocol("a buffer that may shrink"));
         }
         let place = &mut self.buffers[usize::from(announce.index)];
         if place.is_some() {

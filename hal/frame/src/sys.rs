@@ -49,11 +49,13 @@ pub fn monotonic() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// A socket that listens at `path`, for messages. A socket file that nobody listens on any more is replaced.
+/// A socket that listens at `path`, for messages. A socket file that nobody listens on any more is replaced; a link is not
+/// followed, neither to a socket nor for its permissions.
 pub fn listen(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    use std::os::unix::fs::FileTypeExt;
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        match connect(path) {
+        // Never waits: who listens there may be stuck.
+        match connect_with(path, SockFlag::SOCK_NONBLOCK) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
@@ -61,9 +63,22 @@ pub fn listen(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let listener = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     socket::bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    permit(path, mode)?;
+    // Nobody can connect before this.
     socket::listen(&listener, Backlog::new(backlog)?)?;
     Ok(listener)
+}
+
+/// Sets the permissions of a socket file that was just made, and of nothing that took its place meanwhile.
+fn permit(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+    let there = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    if !there.metadata()?.file_type().is_socket() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    // What is open for its path alone has its permissions changed by the name of its descriptor.
+    let name = format!("/proc/self/fd/{}", there.as_raw_fd());
+    std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode))
 }
 
 /// The next peer that has connected, its socket never blocking.
@@ -76,7 +91,12 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// A socket connected to `path`, for messages, blocking.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
-    let socket = socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect_with(path, SockFlag::empty())
+}
+
+fn connect_with(path: &Path, flags: SockFlag) -> io::Result<OwnedFd> {
+    let flags = flags | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket)
 }
@@ -202,6 +222,13 @@ pub fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
     let seals = libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: a plain call on a descriptor that lives.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
+}
+
+/// Whether memory of others can become shorter below a mapping, which would end this process (`SIGBUS`).
+pub fn may_shrink(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: a plain call on a descriptor that lives.
+    let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
+    seals < 0 || seals & libc::F_SEAL_SHRINK == 0
 }
 
 /// Bytes behind a descriptor: of a file, or of a dmabuf (which knows its size by `lseek` only).

@@ -4,10 +4,9 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Process, example};
+use common::{Process, example, in_c, in_python};
 
 const COUNT: u64 = 40;
 
@@ -53,21 +52,13 @@ fn rust() {
 
 #[test]
 fn python() {
-    judge(&mut Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/subscriber.py")));
+    judge(&mut Command::new(in_python()));
 }
 
 #[test]
 fn c() {
-    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
-    let source = crate_folder.join("examples/subscriber.c");
-    let include = crate_folder.join("include");
-    for standard in [&["-std=c11"][..], &["-std=c++20", "-x", "c++"]] {
-        let program = folder.path().join("subscriber");
-        let compiler = if standard.len() == 1 { "cc" } else { "c++" };
-        let mut compile = Command::new(compiler);
-        compile.args(standard).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-I"]).arg(&include);
-        assert!(compile.arg(&source).arg("-o").arg(&program).status().unwrap().success(), "{compiler} failed");
+    for program in in_c(folder.path()) {
         judge(&mut Command::new(&program));
     }
 }

@@ -103,7 +103,15 @@ impl Rest {
         if state.connected() {
             Self::plan(now, served, state.last, state.interval, state.any_leased())
         } else {
-            Self::Idle
+            Self::alone(now, served)
+        }
+    }
+
+    /// Peers that come and are gone at once are looked at no more often than others.
+    fn alone(now: u64, served: u64) -> Self {
+        match (served + GATHER).saturating_sub(now) {
+            0 => Self::Idle,
+            gathered => Self::Deaf(gathered),
         }
     }
 
@@ -143,6 +151,12 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn b5_a_flood_of_connections_gets_no_more_looks_than_peers_that_stay() {
+        assert_eq!(Rest::alone(1000 * MS, 998 * MS), Rest::Idle);
+        assert_eq!(Rest::alone(1000 * MS, 999 * MS), Rest::Deaf(MS));
+    }
 
     #[test]
     fn one_look_per_frame_while_readers_are_quick() {

@@ -5,7 +5,7 @@
 pub mod hostile;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -15,6 +15,11 @@ use mos_frame::{BufferId, Frame, Lent, Memory, MemoryKind, Picture, Pixels, Publ
 
 pub const WIDTH: u32 = 64;
 pub const HEIGHT: u32 = 48;
+
+/// Bytes of a buffer: whole pages, as devices have them, so more than the picture.
+fn memory_size() -> u64 {
+    u64::from(WIDTH * HEIGHT * 3 / 2).next_multiple_of(4096)
+}
 
 /// Gives the buffer back when it is dropped.
 pub struct Loan {
@@ -56,7 +61,7 @@ impl Camera {
     pub fn of(kind: MemoryKind, settings: Settings, buffers: usize) -> Self {
         let publisher = Publisher::open(settings, None).unwrap();
         let picture = Picture::nv12(WIDTH, HEIGHT, WIDTH);
-        let size = u64::from(WIDTH * HEIGHT * 3 / 2);
+        let size = memory_size();
         let (back, free) = channel();
         let (mut mappings, mut ids) = (Vec::new(), Vec::new());
         for buffer in 0..buffers {
@@ -72,7 +77,7 @@ impl Camera {
     pub fn renew(&mut self) {
         self.publisher.reconfigure();
         self.all_back();
-        let size = u64::from(WIDTH * HEIGHT * 3 / 2);
+        let size = memory_size();
         for (mapping, id) in self.mappings.iter_mut().zip(&mut self.ids) {
             let fd: OwnedFd = sys::memory("camera", size).unwrap();
             *mapping = Mapping::new(fd.as_fd(), size as usize, true).unwrap();
@@ -163,6 +168,27 @@ pub fn example(name: &str) -> PathBuf {
     path.push(name);
     assert!(path.exists(), "{} is not built: cargo build -p mos-frame --examples", path.display());
     path
+}
+
+/// The reader in Python.
+pub fn in_python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/subscriber.py")
+}
+
+/// The reader in C, compiled as C and as C++.
+pub fn in_c(folder: &Path) -> [PathBuf; 2] {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    [("cc", &["-std=c11"][..]), ("c++", &["-std=c++20", "-x", "c++"])].map(|(compiler, standard)| {
+        let program = folder.join(format!("subscriber-{compiler}"));
+        let mut compile = Command::new(compiler);
+        compile
+            .args(standard)
+            .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-I"])
+            .arg(here.join("include"));
+        let done = compile.arg(here.join("examples/subscriber.c")).arg("-o").arg(&program).status().unwrap();
+        assert!(done.success(), "{compiler} failed");
+        program
+    })
 }
 
 /// A process that is killed with the test.
