@@ -14,7 +14,12 @@ SIZE = "width=320,height=240"
 
 
 def _closed(recorder: Recorder, lens: str, seconds: float = 120) -> dict:
-    return wait_for(f"a closed segment of {lens}", seconds, lambda: next((s for s in recorder.segments(lens) if s["state"] == "closed"), None))
+    """One that is long enough for a clip: a source that begins slowly begins with short ones."""
+
+    def found() -> dict | None:
+        return next((s for s in recorder.segments(lens) if s["state"] == "closed" and s["end_ts"] - s["start_ts"] >= 2_000_000), None)
+
+    return wait_for(f"a closed segment of {lens}", seconds, found)
 
 
 def _node(board: Board, name: str) -> str:

@@ -28,7 +28,6 @@ guest() {
     # What Debian's dropbear asks a shell to be listed in.
     grep -qsx /bin/sh "$1/etc/shells" || echo /bin/sh >> "$1/etc/shells"
     install -D -m 644 hil/guest/virtual.yaml "$1/usr/share/libcamera/pipeline/virtual/virtual.yaml"
-    install -m 644 hil/guest/mos-rig.service "$1/etc/systemd/system/mos-rig.service"
 }
 
 # The program under test for an architecture: $MOS, else what the repository's own targets have built.
@@ -53,6 +52,7 @@ program() {
         install -m 755 -D "$found" "$root/usr/bin/mos"
         chroot "$root" strip /usr/bin/mos
         install -m 755 hil/guest/init hil/guest/board "$root/rig/"
+        install -m 644 hil/guest/mos-rig.service "$root/etc/systemd/system/mos-rig.service"
         ;;
     *)
         found=$(chosen arm64)
