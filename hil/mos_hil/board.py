@@ -64,6 +64,9 @@ class Board:
     def boot(self, *boot_args: str, machine_args: str = "") -> float:
         """Power on and wait until commands run. Seconds that it took. `machine_args` are a virtual machine's."""
         began = time.monotonic()
+        if self._qemu and self._qemu.status:
+            # A boot that nobody heard of the end of.
+            self.cut_power()
         if self._qemu:
             port = free_port()
             self.target.get_resource("NetworkService").port = port
