@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mos_tests::camera::Camera;
+use mos_tests::camera::{Camera, Manner};
 use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::archive::{assert_pictures, assert_tiled};
 use mos_tests::streams::{Kind, Stream};
@@ -96,7 +96,7 @@ fn a_silent_camera_is_given_up_and_asked_again() {
 fn what_a_slow_server_gathered_is_recorded_at_the_time_of_its_capture() {
     let stream = Stream::get(Kind::H264B3);
     let gathered = Duration::from_secs(4);
-    let camera = Camera::slow(std::slice::from_ref(&stream), gathered);
+    let camera = Camera::with(std::slice::from_ref(&stream), Manner { slow: gathered, ..Manner::default() });
     let setup = Setup::new().storage("segment_seconds", "2").camera("road", &camera.url(0));
     let daemon = setup.start();
     let segments = daemon.await_closed("road", 2, LONG);

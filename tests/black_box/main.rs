@@ -8,6 +8,7 @@ mod capture;
 mod clips;
 mod commands;
 mod documents;
+mod faults;
 mod footage;
 mod frames;
 mod full_disk;

@@ -24,6 +24,21 @@ pub struct Camera {
     folder: tempfile::TempDir,
 }
 
+/// How a camera is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// It asks for [`USER`] and [`PASSWORD`] by Digest.
+    pub login: bool,
+    /// Its port; 0: any.
+    pub port: u16,
+    /// It thinks about each request to play for so long, and then sends what it gathered meanwhile.
+    pub slow: Duration,
+    /// It does not send over TCP.
+    pub udp_only: bool,
+    /// Its RTP times wrap round five seconds after it began to play.
+    pub wraps: bool,
+}
+
 /// One access unit that the camera sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -41,40 +56,47 @@ impl Camera {
     /// A camera without password that serves the streams as `/0`, `/1`…
     #[must_use]
     pub fn open(streams: &[Stream]) -> Self {
-        Self::start(paths(streams), false, 0)
+        Self::start(&paths(streams), &Manner::default())
     }
 
-    /// The same, but it thinks about each request to play for `slow`, and then sends what it gathered meanwhile.
+    /// The same, with ways of its own.
     #[must_use]
-    pub fn slow(streams: &[Stream], slow: Duration) -> Self {
-        Self::start_with(paths(streams), false, 0, slow)
+    pub fn with(streams: &[Stream], manner: Manner) -> Self {
+        Self::start(&paths(streams), &manner)
+    }
+
+    /// One stream that [`Self::order`] can have coded in the other way: both have the same frames.
+    #[must_use]
+    pub fn of_two_codings(first: &Stream, other: &Stream) -> Self {
+        let mut both = first.path.clone().into_os_string();
+        both.push("+");
+        both.push(&other.path);
+        Self::start(&[both.into()], &Manner { login: true, ..Manner::default() })
     }
 
     /// A camera without password that serves these MP4 files.
     #[must_use]
     pub fn of_files(files: &[PathBuf]) -> Self {
-        Self::start(files.to_vec(), false, 0)
+        Self::start(files, &Manner::default())
     }
 
     /// A camera that asks for [`USER`] and [`PASSWORD`] by Digest.
     #[must_use]
     pub fn locked(streams: &[Stream]) -> Self {
-        Self::start(paths(streams), true, 0)
+        Self::start(&paths(streams), &Manner { login: true, ..Manner::default() })
     }
 
-    fn start(files: Vec<PathBuf>, login: bool, port: u16) -> Self {
-        Self::start_with(files, login, port, Duration::ZERO)
-    }
-
-    fn start_with(files: Vec<PathBuf>, login: bool, port: u16, slow: Duration) -> Self {
+    fn start(files: &[PathBuf], manner: &Manner) -> Self {
         // In memory where possible: a camera does not wait for the disk that the recorder under test keeps busy.
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let log = folder.path().join("sent");
         let mut command = Command::new(crate::binary("rtsp_camera"));
-        command.arg("--log").arg(&log).args(["--port", &port.to_string()]);
-        command.args(["--slow", &slow.as_millis().to_string()]);
-        if login {
+        command.arg("--log").arg(&log).args(["--port", &manner.port.to_string()]);
+        command.args(["--slow", &manner.slow.as_millis().to_string()]);
+        command.args(["--protocols", if manner.udp_only { "udp" } else { "tcp" }]);
+        command.args(manner.wraps.then_some("--wraps"));
+        if manner.login {
             command.args(["--user", USER, "--password", PASSWORD]);
         }
         command.args(files);
@@ -84,14 +106,20 @@ impl Camera {
         let port = line.trim().strip_prefix("port ").and_then(|p| p.parse().ok());
         let port = port.unwrap_or_else(|| panic!("the camera said {line:?}"));
         let stdin = child.stdin.take();
-        Self { child, stdin, port, login, log, folder }
+        Self { child, stdin, port, login: manner.login, log, folder }
     }
 
     /// The URL of stream `mount`, with login if it needs one.
     #[must_use]
     pub fn url(&self, mount: usize) -> String {
+        self.url_by(self.port, mount)
+    }
+
+    /// The same by way of another port, that leads to this one.
+    #[must_use]
+    pub fn url_by(&self, port: u16, mount: usize) -> String {
         let login = if self.login { format!("{USER}:{PASSWORD}@") } else { String::new() };
-        format!("rtsp://{login}127.0.0.1:{}/{mount}", self.port)
+        format!("rtsp://{login}127.0.0.1:{port}/{mount}")
     }
 
     /// The URL of stream 0 with a wrong password.
@@ -108,6 +136,17 @@ impl Camera {
     /// Sends again after [`Self::stall`].
     pub fn go_on(&mut self) {
         self.tell("go");
+    }
+
+    /// What becomes of the packets of a mount: `lose 2`, `damage 1`, `jump -3600000`, `swap`, `stall`, `go`.
+    pub fn order(&mut self, mount: usize, order: &str) {
+        self.tell(&format!("{mount} {order}"));
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn tell(&mut self, word: &str) {
@@ -130,7 +169,7 @@ impl Camera {
     #[must_use]
     pub fn revive(mut self, streams: &[Stream]) -> Self {
         self.die();
-        Self::start(paths(streams), self.login, self.port)
+        Self::start(&paths(streams), &Manner { login: self.login, port: self.port, ..Manner::default() })
     }
 
     /// What was sent of stream `mount` until now, in order of sending.

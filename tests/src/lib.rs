@@ -22,6 +22,7 @@ pub mod road;
 pub mod srt;
 pub mod sshd;
 pub mod streams;
+pub mod wire;
 
 /// The folder of the built binaries (`target/debug` or `target/release`): the one that this program was built into.
 #[must_use]

@@ -17,6 +17,8 @@ use crate::picture;
 pub enum Kind {
     /// H.264 High, no B-frames, IDR every second.
     H264,
+    /// The frames of [`Self::H264`] at 960×540.
+    H264Large,
     /// H.264 with three B-frames and a B-pyramid.
     H264B3,
     /// H.264, no IDR after the first frame: intra refresh with recovery points.
@@ -61,6 +63,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::H264 => "h264",
+            Self::H264Large => "h264_large",
             Self::H264B3 => "h264_b3",
             Self::H264Refresh => "h264_refresh",
             Self::H264Variable => "h264_variable",
@@ -123,7 +126,11 @@ impl Stream {
             Kind::Load8M | Kind::Bulk => 30,
             _ => 25,
         };
-        let (width, height) = if kind.is_load() { (1920, 1080) } else { (640, 360) };
+        let (width, height) = match kind {
+            Kind::H264Large => (960, 540),
+            _ if kind.is_load() => (1920, 1080),
+            _ => (640, 360),
+        };
         let path = folder().join(format!("{}-v2.mp4", kind.name()));
         let stream = Self { kind, path, width, height, fps, frames: fps * seconds, seconds };
         let _one = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -177,7 +184,7 @@ fn coding(kind: Kind, fps: u32) -> Vec<String> {
     args.push(&gop);
     let is_265 = kind.codec() == "h265";
     match kind {
-        Kind::H264 | Kind::H264Aac => x264.push_str(":bframes=0"),
+        Kind::H264 | Kind::H264Large | Kind::H264Aac => x264.push_str(":bframes=0"),
         Kind::H264B3 => x264.push_str(":bframes=3:b-adapt=0:b-pyramid=normal"),
         Kind::H264Refresh => x264.push_str(":bframes=0:intra-refresh=1"),
         Kind::H264Variable => {

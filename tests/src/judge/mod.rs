@@ -1,5 +1,6 @@
 //! Judges: independent programs and parsers that say whether a media file is what MOS claims.
 
+pub mod accounts;
 pub mod archive;
 pub mod chromium;
 pub mod ffmpeg;

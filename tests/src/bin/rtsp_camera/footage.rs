@@ -14,6 +14,8 @@ pub(crate) struct Unit {
     pub(crate) capture: u64,
     /// When an encoder could have it ready: never before its capture, in decoding order.
     pub(crate) ready: u64,
+    /// A decoder may begin here.
+    pub(crate) key: bool,
     /// Place in order of display.
     pub(crate) number: u64,
 }
@@ -85,8 +87,9 @@ fn track(sink: &gst_app::AppSink) -> Track {
         let capture = pts - first;
         ready = capture.max(ready);
         let number = displayed.binary_search(pts).unwrap() as u64;
+        let key = !data.flags().contains(gst::BufferFlags::DELTA_UNIT);
         data.make_mut().set_flags(gst::BufferFlags::empty());
-        Unit { data, capture, ready, number }
+        Unit { data, capture, ready, key, number }
     });
     Track { caps, units: units.collect(), is_video }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use gstreamer_rtsp_server as gst_rtsp_server;
 use gstreamer_rtsp_server::gst_rtsp;
 
 use crate::footage::{Footage, Track};
+use crate::tamper::{self, Orders};
 
 /// What all mounts share.
 pub(crate) struct Camera {
@@ -23,15 +23,25 @@ pub(crate) struct Camera {
     /// How long it thinks about a request to play, while pictures gather.
     slow: Duration,
     log: Option<Mutex<File>>,
-    /// While set, nothing is sent; connections stay open.
-    pub(crate) stalled: AtomicBool,
+    /// By mount.
+    pub(crate) orders: Vec<Arc<Orders>>,
+    pub(crate) protocols: gst_rtsp::RTSPLowerTrans,
+    /// RTP times wrap round five seconds after the start.
+    pub(crate) wraps: bool,
 }
 
 impl Camera {
     /// A camera whose time begins now.
-    pub(crate) fn new(log: Option<&Path>, slow: Duration) -> Self {
-        let log = log.map(|path| Mutex::new(File::create(path).expect("the log can be written")));
-        Self { epoch: mos_tests::monotonic_ns(), slow, log, stalled: AtomicBool::new(false) }
+    pub(crate) fn new(wanted: &crate::Wanted) -> Self {
+        let log = wanted.log.as_ref().map(|path| Mutex::new(File::create(path).expect("the log can be written")));
+        let protocols = match wanted.protocols.as_str() {
+            "tcp" => gst_rtsp::RTSPLowerTrans::TCP,
+            "udp" => gst_rtsp::RTSPLowerTrans::UDP,
+            other => panic!("protocols are tcp or udp, not {other}"),
+        };
+        let orders = wanted.files.iter().map(|_| Arc::default()).collect();
+        let epoch = mos_tests::monotonic_ns();
+        Self { epoch, slow: wanted.slow, log, orders, protocols, wraps: wanted.wraps }
     }
 
     fn sent(&self, mount: usize, number: u64, capture: u64, bytes: usize) {
@@ -46,7 +56,7 @@ impl Camera {
 pub(crate) fn start(
     port: u16,
     login: Option<&(String, String)>,
-    footage: Vec<Arc<Footage>>,
+    footage: Vec<Vec<Arc<Footage>>>,
     camera: &Arc<Camera>,
 ) -> (glib::MainLoop, u16) {
     let server = gst_rtsp_server::RTSPServer::new();
@@ -83,11 +93,11 @@ pub(crate) fn start(
     (main_loop, u16::try_from(port).expect("the server is bound"))
 }
 
-fn mount(i: usize, footage: Arc<Footage>, login: bool, camera: &Arc<Camera>) -> gst_rtsp_server::RTSPMediaFactory {
+fn mount(i: usize, footage: Vec<Arc<Footage>>, login: bool, camera: &Arc<Camera>) -> gst_rtsp_server::RTSPMediaFactory {
     let factory = gst_rtsp_server::RTSPMediaFactory::new();
-    factory.set_launch(&launch(&footage));
+    factory.set_launch(&launch(&footage[0], camera.wraps));
     factory.set_shared(true);
-    factory.set_protocols(gst_rtsp::RTSPLowerTrans::TCP);
+    factory.set_protocols(camera.protocols);
     if login {
         let role = gst::Structure::builder("viewer")
             .field("media.factory.access", true)
@@ -101,13 +111,16 @@ fn mount(i: usize, footage: Arc<Footage>, login: bool, camera: &Arc<Camera>) -> 
         let gone = Arc::new(AtomicBool::new(false));
         let going = gone.clone();
         media.connect_unprepared(move |_| going.store(true, Ordering::SeqCst));
-        for (t, track) in footage.tracks.iter().enumerate() {
+        for (t, track) in footage[0].tracks.iter().enumerate() {
             let source = bin.by_name(&format!("src{t}")).unwrap().downcast::<gst_app::AppSrc>().unwrap();
             source.set_caps(Some(&track.caps));
+            if track.is_video {
+                tamper::watch(&bin.by_name(&format!("pay{t}")).unwrap(), camera.orders[i].clone());
+            }
             let (footage, camera, gone) = (footage.clone(), camera.clone(), gone.clone());
             std::thread::spawn(move || {
                 if let Some(base) = base_time(&source, &gone) {
-                    feed(&source, base, &footage.tracks[t], footage.length, &camera, i);
+                    feed(&source, base, &footage, t, &camera, i);
                 }
             });
         }
@@ -115,7 +128,9 @@ fn mount(i: usize, footage: Arc<Footage>, login: bool, camera: &Arc<Camera>) -> 
     factory
 }
 
-fn launch(footage: &Footage) -> String {
+fn launch(footage: &Footage, wraps: bool) -> String {
+    // Of a clock of 90 kHz, as all video has.
+    let wrap = if wraps { format!("timestamp-offset={}", u32::MAX - 5 * 90_000) } else { String::new() };
     let pay = |t: usize, track: &Track| {
         let name = track.caps.structure(0).unwrap().name().to_string();
         let pay = match name.as_str() {
@@ -124,7 +139,7 @@ fn launch(footage: &Footage) -> String {
             "audio/mpeg" => "rtpmp4gpay",
             other => panic!("a track of {other} cannot be served"),
         };
-        format!("appsrc name=src{t} is-live=true format=time max-bytes=0 ! {pay} name=pay{t} pt={}", 96 + t)
+        format!("appsrc name=src{t} is-live=true format=time max-bytes=0 ! {pay} name=pay{t} pt={} {wrap}", 96 + t)
     };
     let branches: Vec<String> = footage.tracks.iter().enumerate().map(|(t, track)| pay(t, track)).collect();
     format!("( {} )", branches.join(" "))
@@ -142,12 +157,21 @@ fn base_time(source: &gst_app::AppSrc, gone: &AtomicBool) -> Option<u64> {
     None
 }
 
-/// Sends the track from the camera's present on, until the media is torn down.
-fn feed(source: &gst_app::AppSrc, base: u64, track: &Track, length: u64, camera: &Camera, mount: usize) {
+/// Sends track `t` from the camera's present on, until the media is torn down. All codings of a file have the same frames.
+fn feed(source: &gst_app::AppSrc, base: u64, codings: &[Arc<Footage>], t: usize, camera: &Camera, mount: usize) {
+    let length = codings[0].length;
+    let orders = &camera.orders[mount];
+    let mut coding = 0;
     let elapsed = mos_tests::monotonic_ns() - camera.epoch;
     let (mut turn, offset) = (elapsed / length, elapsed % length);
-    let mut at = track.units.iter().position(|u| u.ready >= offset).unwrap_or(0);
+    let mut at = codings[0].tracks[t].units.iter().position(|u| u.ready >= offset).unwrap_or(0);
     loop {
+        let wanted = usize::from(orders.swapped.load(Ordering::SeqCst)) % codings.len();
+        if wanted != coding && codings[wanted].tracks[t].units.get(at).is_some_and(|unit| unit.key) {
+            coding = wanted;
+            source.set_caps(Some(&codings[coding].tracks[t].caps));
+        }
+        let track = &codings[coding].tracks[t];
         let Some(unit) = track.units.get(at) else {
             (turn, at) = (turn + 1, 0);
             continue;
@@ -157,7 +181,10 @@ fn feed(source: &gst_app::AppSrc, base: u64, track: &Track, length: u64, camera:
             std::thread::sleep(Duration::from_nanos(wait));
         }
         at += 1;
-        if camera.stalled.load(Ordering::SeqCst) {
+        if orders.stalled.load(Ordering::SeqCst) {
+            if source.current_state() == gst::State::Null {
+                return;
+            }
             continue;
         }
         let capture = start + unit.capture;

@@ -1,0 +1,77 @@
+//! The judge of a lens's books: what the camera sent is stored, or lies in a gap.
+//!
+//! Compares with the camera's own log, never with what MOS counted. Times are compared with some tolerance: a capture time is the
+//! arrival's at best.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::archive::source_md5;
+use super::ffmpeg;
+use crate::camera::Sent;
+use crate::daemon::{Daemon, id};
+use crate::streams::Stream;
+
+/// How far a capture time may be from the log's, µs: a loaded machine delivers late.
+const NEAR: i64 = 1_000_000;
+
+/// UTC minus the monotonic clock, µs.
+#[must_use]
+pub fn utc_ahead() -> i64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
+    wall - crate::monotonic_ns() as i64 / 1000
+}
+
+fn ts(item: &Value, key: &str) -> i64 {
+    item[key].as_i64().unwrap_or_else(|| panic!("no {key}: {item}"))
+}
+
+/// Asserts of all closed segments of a lens that every picture is, bit by bit, one that was sent (in one of the codings), at the
+/// time of its capture, once and in order; and that every picture that was sent in between and is missing lies in a gap. Gives how many
+/// are shown and how many are missing.
+#[must_use]
+pub fn assert_accounted(daemon: &Daemon, lens: &str, codings: &[&Stream], sent: &[Sent]) -> (usize, usize) {
+    let frames = u64::from(codings[0].frames);
+    let ahead = utc_ahead();
+    let at = |s: &Sent| s.capture_ns as i64 / 1000 + ahead;
+    let gaps = daemon.gaps(lens);
+    let mut shown = BTreeSet::new();
+    for segment in daemon.segments(lens).iter().filter(|s| s["state"] != "open") {
+        let file = daemon.file(segment);
+        let (numbers, sums, times) = (ffmpeg::all_numbers(&file), ffmpeg::frame_md5(&file), ffmpeg::times(&file, "v"));
+        assert_eq!((numbers.len(), sums.len()), (times.len(), times.len()), "{}", file.display());
+        for ((number, sum), time) in numbers.iter().zip(&sums).zip(&times) {
+            let whole = codings.iter().any(|c| source_md5(c)[usize::from(*number)] == *sum);
+            assert!(whole, "{}: frame {number} is not the source's", file.display());
+            let time = ts(segment, "start_ts") + (time * 1e6) as i64;
+            let same = sent.iter().filter(|s| s.number % frames == u64::from(*number));
+            let of = same.min_by_key(|s| (at(s) - time).abs()).expect("a frame that is shown was sent");
+            assert!((at(of) - time).abs() < NEAR, "{}: frame {number} is {} µs off", id(segment), time - at(of));
+            assert!(shown.last().is_none_or(|last| *last < of.number), "{}: frame {number} again", id(segment));
+            shown.insert(of.number);
+        }
+    }
+    let (first, last) = (*shown.first().expect("something is shown"), *shown.last().unwrap());
+    let missing: Vec<_> =
+        sent.iter().filter(|s| (first..last).contains(&s.number) && !shown.contains(&s.number)).collect();
+    for gone in &missing {
+        let told = |g: &&Value| (ts(g, "start_ts") - NEAR..ts(g, "end_ts") + NEAR).contains(&at(gone));
+        assert!(
+            gaps.iter().any(|g| told(&g)),
+            "frame {} of {lens} is missing, and no gap tells: {gaps:?}",
+            gone.number
+        );
+    }
+    (shown.len(), missing.len())
+}
+
+/// The causes of a lens's gaps after it began, in order.
+#[must_use]
+pub fn causes(daemon: &Daemon, lens: &str) -> Vec<String> {
+    let cause = |g: &Value| g["cause"].as_str().unwrap().to_owned();
+    let mut causes: Vec<String> = daemon.gaps(lens).iter().map(cause).filter(|cause| cause != "starting").collect();
+    causes.dedup();
+    causes
+}
