@@ -31,6 +31,7 @@ mod tail;
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod way;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -156,7 +157,7 @@ impl Archive {
     pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: &ArchiveOptions) -> Result<Self, ArchiveError> {
         for folder in FOLDERS {
             let folder = Path::new(folder);
-            disk.create_dir(folder).map_err(at("create", folder))?;
+            way::folder(disk.as_ref(), folder).map_err(at("create", folder))?;
         }
         let boot = clock.boot_id();
         let mapping = Mapping { mono: clock.mono(), utc: clock.utc(), quality: clock.quality() };

@@ -17,6 +17,7 @@ use super::disk::{Disk, OpenMode};
 use super::error::{ArchiveError, at};
 use super::gaps::GapLog;
 use super::ids::{RunId, SegmentId, Seq, number};
+use super::way;
 
 const FILE: &str = "run";
 const FILE_TMP: &str = "run.tmp";
@@ -101,6 +102,9 @@ pub(crate) fn read_whole(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<u8
 
 /// Replaces a small file atomically and durably: temporary file, sync, rename, sync of the folder.
 pub(crate) fn write_whole(disk: &dyn Disk, tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArchiveError> {
+    for path in [tmp, path] {
+        way::file(disk, path).map_err(at("make way for", path))?;
+    }
     if let Err(error) = disk.remove_file(tmp)
         && error.kind() != std::io::ErrorKind::NotFound
     {

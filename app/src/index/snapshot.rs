@@ -12,9 +12,9 @@ use rusqlite::backup::Backup;
 use sha2::{Digest, Sha256};
 
 use super::{Index, SCHEMA};
-use crate::archive::ArchiveError;
 use crate::archive::disk::{Disk, OpenMode};
 use crate::archive::error::at;
+use crate::archive::{ArchiveError, way};
 
 pub(crate) const FILE: &str = "index/segments.db";
 const TMP: &str = "index/segments.tmp";
@@ -33,6 +33,9 @@ pub fn serialize(index: &mut Index) -> Result<Vec<u8>, ArchiveError> {
 /// Writes what [`serialize`] gave: temporary file, sync, rename, sync of the folder.
 pub fn write(disk: &dyn Disk, database: &[u8]) -> Result<(), ArchiveError> {
     let (tmp, path) = (Path::new(TMP), Path::new(FILE));
+    for path in [tmp, path] {
+        way::file(disk, path).map_err(at("make way for", path))?;
+    }
     if let Err(error) = disk.remove_file(tmp)
         && error.kind() != std::io::ErrorKind::NotFound
     {
