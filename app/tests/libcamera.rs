@@ -14,6 +14,7 @@ use mos_hal::libcamera::{self, SurveyError};
 use mos_hal::media::{AccessUnit, FrameKind, TrackFormat};
 use mos_hal::platform::Transport;
 use mos_hal::probe::{Options, probe};
+use mos_hal::shared::Ledger;
 use mos_hal::source::{SourceError, SourceSpec, UnitSink};
 
 const MOS: &str = env!("CARGO_BIN_EXE_mos");
@@ -58,10 +59,11 @@ impl UnitSink for Sink {
 /// requests), which costs the source, never the recorder.
 #[test]
 fn a_camera_streams_from_a_worker() {
-    let workers = Workers { program: MOS.into(), board: Options::default() };
+    let workers =
+        Workers { program: MOS.into(), board: Options::default(), shared: Arc::new(Ledger::new("none", None)) };
     let open = |id: &str, sender| {
         let spec = SourceSpec::parse(&format!("libcamera:{id}?width=640&height=480")).unwrap();
-        workers.open(&spec, false, Arc::new(SystemClock::new().unwrap()), Arc::new(Sink(sender))).unwrap()
+        workers.open(&spec, false, Arc::new(SystemClock::new().unwrap()), Arc::new(Sink(sender)), None).unwrap()
     };
     let next = |units: &Receiver<Result<AccessUnit, SourceError>>| units.recv_timeout(Duration::from_mins(1)).unwrap();
     let run = || {

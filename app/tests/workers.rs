@@ -11,9 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mos::capture::worker::Workers;
+use mos_frame::wire::Farewell;
+use mos_frame::{Received, SubscribeError, Subscriber, Wish};
 use mos_hal::clock::{Clock, SystemClock};
+use mos_hal::frames::{LensFrames, Settings};
 use mos_hal::media::{AccessUnit, FrameKind, TrackFormat};
 use mos_hal::probe::Options;
+use mos_hal::shared::{Ledger, Shared};
 use mos_hal::source::{LensSource, SourceError, SourceSpec, UnitSink};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -48,13 +52,17 @@ fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new().unwrap())
 }
 
+fn book() -> Arc<dyn Shared> {
+    Arc::new(Ledger::new("none", None))
+}
+
 fn workers() -> Workers {
-    Workers { program: env!("CARGO_BIN_EXE_mos").into(), board: Options::default() }
+    Workers { program: env!("CARGO_BIN_EXE_mos").into(), board: Options::default(), shared: book() }
 }
 
 fn open(workers: &Workers, source: &str) -> (Box<dyn LensSource>, Receiver<News>) {
     let (sink, told) = sink();
-    (workers.open(&SourceSpec::parse(source).unwrap(), false, clock(), sink).unwrap(), told)
+    (workers.open(&SourceSpec::parse(source).unwrap(), false, clock(), sink, None).unwrap(), told)
 }
 
 /// What a source delivers until it ends.
@@ -183,7 +191,7 @@ fn p1_programs_that_are_no_workers_end_as_broken() {
         let path = folder.path().join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Workers { program: path, board: Options::default() }
+        Workers { program: path, board: Options::default(), shared: book() }
     };
     let before = held();
     for (name, text, why) in [
@@ -208,8 +216,8 @@ fn p1_programs_that_are_no_workers_end_as_broken() {
     assert!(told.try_recv().is_err(), "a source that was dropped says nothing more");
     assert_eq!(children(), [0; 0]);
     assert_eq!(held(), before);
-    let absent = Workers { program: folder.path().join("absent"), board: Options::default() };
-    let refused = absent.open(&SourceSpec::parse("test:").unwrap(), false, clock(), sink().0);
+    let absent = Workers { program: folder.path().join("absent"), board: Options::default(), shared: book() };
+    let refused = absent.open(&SourceSpec::parse("test:").unwrap(), false, clock(), sink().0, None);
     assert!(matches!(refused, Err(SourceError::Broken { .. })));
 }
 
@@ -224,4 +232,50 @@ fn p3_nobody_but_the_recorder_starts_a_worker() {
     let (_source, told) = open(&workers(), "file:/there/is/no/such.mp4");
     let end = all(&told).1;
     assert!(matches!(end, SourceError::Absent { .. }), "{end}");
+}
+
+/// P6: a reader of a lens in a worker goes on after the worker was killed, at the same socket.
+#[test]
+fn p6_readers_of_a_lens_outlive_its_worker() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("road.sock");
+    let frames = LensFrames::open(Settings::new(socket.clone())).unwrap();
+    let scene = SourceSpec::parse("test:?width=160&height=96&fps=20&bitrate=60000").unwrap();
+    let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
+    let mut read = |frames: u32| {
+        let (mut read, mut changes, mut luma) = (0, 0, Vec::new());
+        while read < frames {
+            match subscriber.next(Some(LONG)) {
+                Ok(Some(Received::Frame(frame))) => {
+                    read += u32::from(subscriber.copy_plane(&frame, 0, &mut luma).unwrap());
+                    assert!(luma.iter().any(|byte| *byte != luma[0]), "a picture");
+                    subscriber.release(frame).unwrap();
+                }
+                Ok(Some(Received::Revoked(_))) => {}
+                Ok(None) => panic!("no frame"),
+                Err(SubscribeError::Goodbye(Farewell::Reconfigured)) => {
+                    changes += 1;
+                    subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
+                }
+                Err(why) => panic!("{why}"),
+            }
+        }
+        changes
+    };
+    for opening in 0..3 {
+        frames.renew();
+        let (sink, told) = sink();
+        let source = workers().open(&scene, false, clock(), sink, Some(&frames)).unwrap();
+        await_unit(&told);
+        assert_eq!(read(10), u32::from(opening > 0), "buffers changed once, with the worker");
+        let [worker] = children()[..] else { panic!("not one worker") };
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        let end = await_end(&told);
+        assert!(end.contains("SIGKILL"), "{end}");
+        drop(source);
+        assert_eq!(children(), [0; 0]);
+        assert!(!folder.path().join("road.worker").exists(), "nothing of it is left");
+    }
+    assert!(frames.totals().delivered >= 30);
 }

@@ -22,6 +22,7 @@ use crate::machine::Machine;
 use crate::media::LensId;
 use crate::platform::{Acceleration, Camera, Cameras, Codecs, Device, Platform, Route, Stack};
 use crate::probe::Options;
+use crate::shared::{Ledger, Shared};
 use crate::source::{LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
 use crate::sources;
 use crate::surroundings::Surroundings;
@@ -64,11 +65,19 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn new(soc: &'static dyn Soc, evidence: String, options: &Options, here: Arc<dyn Surroundings>) -> Self {
+    /// Without `shared` it keeps the book itself.
+    pub(crate) fn new(
+        soc: &'static dyn Soc,
+        evidence: String,
+        options: &Options,
+        here: Arc<dyn Surroundings>,
+        shared: Option<Arc<dyn Shared>>,
+    ) -> Self {
         let tree = LensTree { root: options.device_tree.clone(), overrides: options.lenses.clone() };
+        let shared = shared.unwrap_or_else(|| Arc::new(Ledger::new(soc.name(), soc.encoder_budget())));
         Self {
             evidence,
-            machine: Arc::new(Machine::new(soc, tree, here, options.production)),
+            machine: Arc::new(Machine { soc, tree, here, production: options.production, shared }),
             sysfs: options.sysfs.clone(),
             gmsl: OnceLock::new(),
             gmsl_set_up: options.gmsl,
@@ -154,6 +163,10 @@ impl Platform for Board {
         sink: Arc<dyn UnitSink>,
     ) -> Result<Box<dyn LensSource>, SourceError> {
         sources::open(spec, audio, &self.machine, clock, sink)
+    }
+
+    fn shared(&self) -> Arc<dyn Shared> {
+        Arc::clone(&self.machine.shared)
     }
 
     fn decoders(&self) -> Decoders {

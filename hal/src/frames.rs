@@ -4,44 +4,71 @@
 //! subscribes and never waits; that a picture in dmabufs is published where it lies, and is the camera's own again when its
 //! last reader is done; that encoders' buffers never leave; and that a source may come and go while readers wait.
 //!
-//! A lens whose camera codes by itself is decoded for the bus in [`decoder`], only while somebody subscribes.
+//! A lens whose camera codes by itself is decoded for the bus in [`decoder`], only while somebody subscribes; one that is
+//! captured by another process is relayed from there ([`Relay`]).
 
 mod decoder;
 mod layout;
+mod relay;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_allocators::{DmaBufMemory, FdMemory};
-use gstreamer_video::{VideoInfo, VideoMeta};
-use mos_frame::{BufferId, Frame, Lent, MemoryKind, Picture, Pixels, Publisher};
+use gstreamer_video::VideoMeta;
+use mos_frame::{BufferId, Frame, Lease, Lent, MemoryKind, Modifier, Picture, Pixels, Publisher};
 
 pub use decoder::Decoders;
 pub use mos_frame::{PublishError, Report, Settings, Totals};
+pub use relay::{Relay, socket_behind};
 
+use self::layout::Layout;
 use crate::media::AccessUnit;
 use crate::platform::Platform;
 use crate::source::{SourceError, UnitSink};
 
-/// What the bus holds of a frame: the buffer itself, so that its pool gets it back when it is dropped.
-enum Loan {
-    Kept { _buffer: gst::Buffer },
+/// What the bus holds of a frame, and that it does.
+struct Loan {
+    kept: Kept,
+    /// Frames that the bus holds.
+    lent: Arc<AtomicUsize>,
+}
+
+/// What goes back to its pool when it is dropped.
+enum Kept {
+    Buffer { _buffer: gst::Buffer },
     Mapped(gst::MappedBuffer<gst::buffer::Readable>),
+    Leased { _frame: Lease },
 }
 
 impl Lent for Loan {
     fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::Kept { .. } => None,
-            Self::Mapped(map) => Some(map.as_slice()),
+        match &self.kept {
+            Kept::Buffer { .. } | Kept::Leased { .. } => None,
+            Kept::Mapped(map) => Some(map.as_slice()),
         }
     }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.lent.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Of a camera's pool: one that is being filled, one that waits for that, one that is being coded.
+const CAMERAS_OWN: usize = 3;
+
+/// How many of a pool's buffers may be lent: what the camera really has counts, not what it was asked for.
+fn lendable(pool: usize) -> usize {
+    pool.saturating_sub(CAMERAS_OWN).max(1)
 }
 
 /// A published lens. Outlives the sources that feed it.
@@ -50,13 +77,60 @@ pub struct LensFrames {
     publisher: Publisher<Loan>,
     /// Buffers of the camera that the bus may hold.
     budget: u32,
-    /// Buffers of the camera's pool that the bus knows, by their memories' identities.
-    known: Mutex<HashMap<[(u64, u64); 4], BufferId>>,
+    /// Published for the recorder, which lends it on: what it holds is never taken back, so it is not given too much.
+    behind: bool,
+    pool: Mutex<Pool>,
     sequence: AtomicU64,
+    lent: Arc<AtomicUsize>,
     /// Whether the source has a raw branch.
     raw: AtomicBool,
     /// A layout that cannot be published was told of.
     told: AtomicBool,
+    decoding: Mutex<decoder::Run>,
+    demand: Arc<Demand>,
+}
+
+/// Buffers that the bus knows.
+#[derive(Default)]
+struct Pool {
+    /// Rises with every opening: what an earlier one still delivers counts no more.
+    opening: u64,
+    /// The numbers of a camera's buffers, by their memories' identities.
+    known: HashMap<[(u64, u64); 4], BufferId>,
+    /// Any was registered.
+    used: bool,
+}
+
+/// One opening of a lens, as somebody who feeds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Feed(u64);
+
+impl Pool {
+    fn is_fed_by(&self, feed: Feed) -> bool {
+        self.opening == feed.0
+    }
+}
+
+/// Wakes who waits for subscribers.
+#[derive(Debug, Default)]
+struct Demand {
+    asked: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Demand {
+    fn tell(&self) {
+        drop(self.asked.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits, at most that long if a time is given.
+    fn wait(&self, at_most: Option<Duration>, until: impl Fn() -> bool) {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        // A day is without end here.
+        let at_most = at_most.unwrap_or(Duration::from_hours(24));
+        drop(self.changed.wait_timeout_while(asked, at_most, |()| !until()));
+    }
 }
 
 impl fmt::Debug for LensFrames {
@@ -77,18 +151,39 @@ impl Eq for LensFrames {}
 impl LensFrames {
     /// Opens the socket of a lens.
     pub fn open(settings: Settings) -> Result<Arc<Self>, PublishError> {
+        Self::published(settings, false)
+    }
+
+    /// Opens the socket at which the recorder's [`Relay`] takes the frames of a lens that this process captures for it.
+    pub fn open_behind(socket: PathBuf, budget: usize) -> Result<Arc<Self>, PublishError> {
+        Self::published(relay::behind(socket, budget), true)
+    }
+
+    fn published(settings: Settings, behind: bool) -> Result<Arc<Self>, PublishError> {
         let (budget, socket) = (settings.lease_budget, settings.socket.clone());
         let budget = if budget > 0 { (budget + mos_frame::HANDOVER) as u32 } else { 0 };
-        let publisher = Publisher::open(settings, None)?;
+        let demand: Arc<Demand> = Arc::default();
+        let changed = Arc::clone(&demand);
+        let publisher = Publisher::open(settings, Some(Box::new(move |_| changed.tell())))?;
         Ok(Arc::new(Self {
             socket,
             publisher,
             budget,
-            known: Mutex::default(),
+            behind,
+            pool: Mutex::default(),
             sequence: AtomicU64::new(0),
+            lent: Arc::default(),
             raw: AtomicBool::new(false),
             told: AtomicBool::new(false),
+            decoding: Mutex::default(),
+            demand,
         }))
+    }
+
+    /// Buffers of the camera that readers may hold in all.
+    #[must_use]
+    pub fn budget(&self) -> u32 {
+        self.budget
     }
 
     /// Where it is published.
@@ -109,13 +204,17 @@ impl LensFrames {
         self.publisher.totals()
     }
 
-    /// Before a source is opened: it has new buffers.
+    /// Before a source is opened, and when it is gone: its buffers go back, and what it may still deliver counts no more.
     pub fn renew(&self) {
         self.raw.store(false, Ordering::Relaxed);
-        self.forget();
+        self.decoding().stop();
+        let mut pool = self.kept();
+        pool.opening += 1;
+        self.forget(&mut pool);
     }
 
-    /// A sink in the place of `sink` that also feeds the bus, where the camera codes by itself.
+    /// A sink in the place of `sink` that also feeds the bus: with the source's raw pictures, or with what is decoded where
+    /// the camera codes by itself.
     pub fn beside(self: &Arc<Self>, platform: &dyn Platform, sink: Arc<dyn UnitSink>) -> Arc<dyn UnitSink> {
         Arc::new(Beside { decoding: decoder::Decoding::new(self, platform.decoders()), sink })
     }
@@ -126,9 +225,11 @@ impl LensFrames {
         self.pass(pad);
     }
 
-    fn pass(self: &Arc<Self>, pad: &gst::Pad) {
+    /// Returns who feeds it now.
+    fn pass(self: &Arc<Self>, pad: &gst::Pad) -> Feed {
         let this = Arc::clone(self);
-        let format: Mutex<Option<(gst::Caps, Option<VideoInfo>)>> = Mutex::default();
+        let feed = self.feed();
+        let format: Mutex<Option<(gst::Caps, Option<Layout>)>> = Mutex::default();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if !this.publisher.wanted() {
                 return gst::PadProbeReturn::Ok;
@@ -140,16 +241,16 @@ impl LensFrames {
             if format.as_ref().is_none_or(|(known, _)| *known != caps) {
                 // Another size or layout means another pool.
                 if format.is_some() {
-                    this.forget();
+                    this.forget_of(feed);
                 }
-                let info = VideoInfo::from_caps(&caps).ok();
-                if info.as_ref().and_then(layout::fourcc).is_none() && !this.told.swap(true, Ordering::Relaxed) {
+                let layout = Layout::of(&caps);
+                if layout.is_none() && !this.told.swap(true, Ordering::Relaxed) {
                     log::warn!("frames in {caps} cannot be published");
                 }
-                *format = Some((caps, info));
+                *format = Some((caps, layout));
             }
-            if let Some((_, Some(info))) = &*format {
-                this.publish(buffer, info);
+            if let Some((_, Some(layout))) = &*format {
+                this.publish(feed, buffer, layout);
             }
             gst::PadProbeReturn::Ok
         });
@@ -162,38 +263,66 @@ impl LensFrames {
             }
             gst::PadProbeReturn::Ok
         });
+        feed
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<[(u64, u64); 4], BufferId>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self) {
-        let mut known = self.known();
-        if !known.is_empty() {
-            known.clear();
+    fn decoding(&self) -> MutexGuard<'_, decoder::Run> {
+        self.decoding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feed(&self) -> Feed {
+        Feed(self.kept().opening)
+    }
+
+    fn lend(&self, kept: Kept) -> Loan {
+        self.lent.fetch_add(1, Ordering::Relaxed);
+        Loan { kept, lent: Arc::clone(&self.lent) }
+    }
+
+    fn forget(&self, pool: &mut Pool) {
+        if std::mem::take(&mut pool.used) {
+            pool.known.clear();
             self.publisher.reconfigure();
         }
     }
 
-    fn publish(&self, buffer: &gst::Buffer, info: &VideoInfo) {
-        let Some(mut picture) = layout::picture(info, buffer.meta::<VideoMeta>().as_deref()) else { return };
+    /// Forgets the buffers of an opening, unless there is a newer one.
+    fn forget_of(&self, feed: Feed) {
+        let mut pool = self.kept();
+        if pool.is_fed_by(feed) {
+            self.forget(&mut pool);
+        }
+    }
+
+    fn publish(&self, feed: Feed, buffer: &gst::Buffer, layout: &Layout) {
+        let Some(mut picture) = layout.picture(buffer.meta::<VideoMeta>().as_deref()) else { return };
         // The running time of every pipeline is CLOCK_MONOTONIC itself.
         let captured = buffer.pts().map_or_else(mos_frame::sys::monotonic, gst::ClockTime::nseconds);
+        let mut pool = self.kept();
+        if !pool.is_fed_by(feed) {
+            return;
+        }
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        let (pixels, hold) = match self.place(buffer, &mut picture) {
-            Some(id) => (Pixels::Buffer(id), Loan::Kept { _buffer: buffer.clone() }),
+        let (pixels, hold) = match self.place(&mut pool, buffer, &mut picture) {
+            Some(_) if self.behind && self.lent.load(Ordering::Relaxed) > lendable(pool.known.len()) => return,
+            Some(id) => (Pixels::Buffer(id), Kept::Buffer { _buffer: buffer.clone() }),
+            // What is not read as rows is worth nothing as a copy either.
+            None if picture.modifier != Modifier::LINEAR => return,
             None => match buffer.clone().into_mapped_buffer_readable() {
-                Ok(map) => (Pixels::System, Loan::Mapped(map)),
+                Ok(map) => (Pixels::System, Kept::Mapped(map)),
                 Err(_) => return,
             },
         };
-        self.publisher.publish(Frame { pixels, sequence, captured, picture, hold });
+        self.publisher.publish(Frame { pixels, sequence, captured, picture, hold: self.lend(hold) });
     }
 
     /// The bus' number of a buffer that lies in dmabufs, and the picture's planes in their memories. `None`: it is to be
     /// copied.
-    fn place(&self, buffer: &gst::BufferRef, picture: &mut Picture) -> Option<BufferId> {
+    fn place(&self, pool: &mut Pool, buffer: &gst::BufferRef, picture: &mut Picture) -> Option<BufferId> {
         let count = buffer.n_memory();
         if !(1..=4).contains(&count) || self.budget == 0 {
             return None;
@@ -214,23 +343,24 @@ impl LensFrames {
             let within = buffer.peek_memory(memory).offset() as u64;
             (plane.memory, plane.offset) = (memory as u32, plane.offset - starts[memory] + within);
         }
-        let mut known = self.known();
-        if let Some(id) = known.get(&identity) {
+        if let Some(id) = pool.known.get(&identity) {
             return Some(*id);
         }
         let memories: Option<Vec<mos_frame::Memory>> = buffer.iter_memories().map(owned).collect();
-        let memories = memories?;
-        let id = match self.publisher.add_buffer(MemoryKind::Dmabuf, memories) {
+        let id = match self.publisher.add_buffer(MemoryKind::Dmabuf, memories?) {
             Ok(id) => id,
             Err(PublishError::TooManyBuffers(_)) => {
-                known.clear();
-                self.publisher.reconfigure();
+                self.forget(pool);
                 let memories: Option<Vec<mos_frame::Memory>> = buffer.iter_memories().map(owned).collect();
                 self.publisher.add_buffer(MemoryKind::Dmabuf, memories?).ok()?
             }
             Err(_) => return None,
         };
-        known.insert(identity, id);
+        pool.known.insert(identity, id);
+        pool.used = true;
+        if !self.behind {
+            self.publisher.lend_at_most(lendable(pool.known.len()));
+        }
         Some(id)
     }
 }
@@ -280,6 +410,10 @@ impl UnitSink for Beside {
     fn ended(&self, why: SourceError) {
         self.decoding.stop();
         self.sink.ended(why);
+    }
+
+    fn frames(&self) -> Option<Arc<LensFrames>> {
+        self.decoding.frames()
     }
 }
 

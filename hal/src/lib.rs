@@ -28,6 +28,7 @@ pub mod porting;
 pub mod power;
 pub mod probe;
 pub mod qcs6490;
+pub mod shared;
 pub mod source;
 mod sources;
 pub mod storage;

@@ -13,6 +13,7 @@ use crate::gmsl::board::ChipState;
 use crate::hotplug::Presence;
 use crate::media::{VideoCodec, VideoFormat};
 use crate::pins::{Gpio, Pins};
+use crate::shared::{Ledger, Shared};
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
 /// How frames reach the box.
@@ -234,6 +235,10 @@ pub trait Platform: Send + Sync {
         clock: Arc<dyn Clock>,
         sink: Arc<dyn UnitSink>,
     ) -> Result<Box<dyn LensSource>, SourceError>;
+    /// What its lenses share, for those that run in another process.
+    fn shared(&self) -> Arc<dyn Shared> {
+        Arc::new(Ledger::new(self.name(), None))
+    }
     /// Which element decodes live pictures of a codec, for [`crate::frames`].
     fn decoders(&self) -> Decoders {
         Arc::new(|_| None)

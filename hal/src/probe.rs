@@ -14,6 +14,7 @@ use crate::gmsl::bring_up::SetUp;
 use crate::imx8mp::Imx8mp;
 use crate::platform::Platform;
 use crate::qcs6490::Qcs6490;
+use crate::shared::Shared;
 use crate::surroundings::{Here, SYSFS, Surroundings};
 
 /// Every SoC that has a module. A new one is entered here.
@@ -53,13 +54,19 @@ impl Default for Options {
 /// Recognises the machine.
 #[must_use]
 pub fn probe(options: &Options) -> Arc<dyn Platform> {
-    Arc::new(board(options, Arc::new(Here::at(&options.sysfs))))
+    Arc::new(board(options, Arc::new(Here::at(&options.sysfs)), None))
+}
+
+/// The same for a process whose lenses share with those of another.
+#[must_use]
+pub fn probe_sharing(options: &Options, shared: Arc<dyn Shared>) -> Arc<dyn Platform> {
+    Arc::new(board(options, Arc::new(Here::at(&options.sysfs)), Some(shared)))
 }
 
 /// The same in given surroundings.
-pub(crate) fn board(options: &Options, here: Arc<dyn Surroundings>) -> Board {
+pub(crate) fn board(options: &Options, here: Arc<dyn Surroundings>, shared: Option<Arc<dyn Shared>>) -> Board {
     let (soc, evidence) = recognise(&options.device_tree);
-    Board::new(soc, evidence, options, here)
+    Board::new(soc, evidence, options, here, shared)
 }
 
 /// The SoC, and what it was recognised by.

@@ -85,6 +85,10 @@ pub trait UnitSink: Send + Sync {
     }
     /// The source is over; nothing follows.
     fn ended(&self, why: SourceError);
+    /// Where its raw pictures are published, if they are: asked once, while the source is opened.
+    fn frames(&self) -> Option<Arc<LensFrames>> {
+        None
+    }
 }
 
 /// A running lens. Dropping it stops it; drop returns within 2 s.
@@ -93,11 +97,6 @@ pub trait LensSource: Send {
     fn request_keyframe(&self) -> bool;
     /// Whether its camera is the one to connect: silence before that is no trouble of the source.
     fn awaits_caller(&self) -> bool {
-        false
-    }
-    /// Publishes its raw pictures from now on; false if it has none, because the camera codes by itself.
-    fn share(&self, frames: &Arc<LensFrames>) -> bool {
-        let _ = frames;
         false
     }
     /// Where raw pictures are on their way to the encoder, once the first has passed; `None` if the camera codes by itself.

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::source::{LensSource, SourceError, SourceSpec, UnitSink};
 
 mod camera;
-mod contract;
+pub(crate) mod contract;
 pub(crate) mod encoder;
 mod file;
 mod later;

@@ -254,26 +254,23 @@ impl Lens {
         let sink =
             Arc::new(LensSink::new(Arc::clone(&self.intake), tally, Arc::clone(&self.clock), Arc::clone(&self.bell)));
         let frames = self.config.frames.as_ref();
+        if let Some(frames) = frames {
+            frames.renew();
+        }
+        let isolated = openers.workers.as_ref().filter(|_| self.config.isolation == Isolation::Process);
         let as_unit_sink: Arc<dyn UnitSink> = match frames {
-            Some(frames) => {
-                frames.renew();
-                frames.beside(&*openers.platform, sink.clone())
-            }
-            None => sink.clone(),
+            // What has no raw pictures is decoded for those who want them; a worker does that itself.
+            Some(frames) if isolated.is_none() => frames.beside(&*openers.platform, sink.clone()),
+            _ => sink.clone(),
         };
         let (spec, audio, clock) = (&self.config.source, self.config.audio, Arc::clone(&self.clock));
-        let isolated = openers.workers.as_ref().filter(|_| self.config.isolation == Isolation::Process);
         let open = || match isolated {
-            Some(workers) => workers.open(spec, audio, clock, as_unit_sink),
+            Some(workers) => workers.open(spec, audio, clock, as_unit_sink, frames),
             None => openers.platform.open(spec, audio, clock, as_unit_sink),
         };
         let opened = catch_unwind(AssertUnwindSafe(open));
         match opened.unwrap_or_else(|_| Err(panicked(&self.config))) {
             Ok(source) => {
-                if let Some(frames) = frames {
-                    // What has no raw pictures is decoded for those who want them.
-                    source.share(frames);
-                }
                 self.open = Some(Open { source, sink, opened: now, steady: now, uncalled: false });
             }
             Err(error) => {
@@ -386,8 +383,14 @@ impl Lens {
     fn leave(&mut self) {
         let Some(open) = self.open.take() else { return };
         open.sink.retire();
-        let source = open.source;
-        let drop_it = move || drop(catch_unwind(AssertUnwindSafe(|| drop(source))));
+        let (source, frames) = (open.source, self.config.frames.clone());
+        let drop_it = move || {
+            drop(catch_unwind(AssertUnwindSafe(|| drop(source))));
+            // Buffers of a camera that is closed are not kept for readers.
+            if let Some(frames) = frames {
+                frames.renew();
+            }
+        };
         match self.drop_mode {
             DropMode::InPlace => drop_it(),
             DropMode::Thread => {

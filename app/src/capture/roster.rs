@@ -66,7 +66,7 @@ impl CaptureControlService {
         let Some(intake) = host.take_in(id) else {
             return Err(refused("the recorder is stopping".into()));
         };
-        let status = self.insert(published(base, host.frames(id)), settings, intake)?;
+        let status = self.insert(LensConfig { frames: host.frames(id), ..base }, settings, intake)?;
         self.shared.bell.ring();
         Ok(status)
     }
@@ -84,7 +84,7 @@ impl CaptureControlService {
                 continue;
             };
             let Some(intake) = host.take_in(&id) else { return };
-            let config = published(bare(&id, source), host.frames(&id));
+            let config = LensConfig { frames: host.frames(&id), ..bare(&id, source) };
             // What was configured for it is applied as for all others.
             let _ = self.insert(config, &StreamSettings::default(), intake);
         }
@@ -159,12 +159,6 @@ impl CaptureControlService {
 fn bare(id: &LensId, source: SourceSpec) -> LensConfig {
     let isolation = Isolation::of(&source);
     LensConfig { id: id.clone(), source, audio: false, frames: None, isolation }
-}
-
-fn published(config: LensConfig, frames: Option<Arc<LensFrames>>) -> LensConfig {
-    // Raw pictures do not leave a worker: a lens whose pictures are published runs here, as one of the file would.
-    let isolation = if frames.is_some() { Isolation::None } else { config.isolation };
-    LensConfig { frames, isolation, ..config }
 }
 
 /// A device of ListDevices, or else a source as in the configuration file.

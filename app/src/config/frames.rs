@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::values::Fields;
 
 /// Longest path of the directory, so that the socket of every lens fits into the 107 bytes that Linux takes.
-const LONGEST: usize = 107 - "/.sock".len() - 32;
+const LONGEST: usize = 107 - "/.worker".len() - 32;
 
 /// `[frames]`: where they are published, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -321,16 +321,14 @@ fn record(
     let ids: Vec<LensId> = config.cameras.iter().map(|camera| camera.id.clone()).collect();
     let recorder = Recorder::new(archive.clone(), clock.clone(), &options, &ids);
     let lenses = config.cameras.iter().filter_map(|camera| {
+        let isolation = camera.isolation.unwrap_or_else(|| Isolation::of(&camera.source));
         let frames = published(config.frames.as_ref(), &camera.id);
-        // Raw pictures do not leave a worker yet: a lens whose pictures are published stays here unless somebody decides.
-        let shared = if frames.is_some() { Isolation::None } else { Isolation::of(&camera.source) };
-        let isolation = camera.isolation.unwrap_or(shared);
         let (id, source) = (camera.id.clone(), camera.source.clone());
         let lens = LensConfig { id, source, audio: camera.audio, frames, isolation };
         Some((lens, recorder.intake(&camera.id)?))
     });
     let host = Host { recorder: recorder.clone(), frames: config.frames.clone() };
-    let workers = Some(Workers::of_this_program(config.board.clone()));
+    let workers = Some(Workers::of_this_program(config.board.clone(), platform.shared()));
     let capture = CaptureControlService::new(platform, workers, clock, lenses.collect(), DropMode::Thread);
     capture.remember(archive, Some(Arc::new(host)));
     let (plan, states) = (config.power.clone(), (recorder.clone(), archive.clone(), clock.clone()));

@@ -191,6 +191,11 @@ impl<H, G: Generations> Ledger<H, G> {
         }
     }
 
+    /// Changes the budget of a pool, never beyond what [`Ledger::new`] was given; the next frame makes the room.
+    pub(crate) fn limit(&mut self, pool: Pool, budget: usize) {
+        self.budgets[pool as usize] = budget;
+    }
+
     /// The generation that a frame in `buffer` will have, once no frame is in it any more.
     pub(crate) fn generation(&self, buffer: u8) -> u64 {
         self.generations.current(buffer)

@@ -32,7 +32,7 @@ mod subscriber;
 #[cfg(not(loom))]
 pub mod sys;
 
-pub use picture::{Fourcc, MAX_PLANES, Modifier, Picture, Plane};
+pub use picture::{Fourcc, MAX_PLANES, Modifier, Picture, Plane, Planes};
 #[cfg(not(loom))]
 pub use publisher::{
     BufferId, Demand, Frame, HANDOVER, Lent, Memory, MemoryKind, Pixels, PublishError, Publisher, Report, Settings,

@@ -10,6 +10,9 @@ use heapless::Vec;
 /// Planes of a picture, at most (as DRM has it).
 pub const MAX_PLANES: usize = 4;
 
+/// The planes of a picture.
+pub type Planes = Vec<Plane, MAX_PLANES>;
+
 /// A pixel format code of DRM (`drm_fourcc.h`), e.g. `NV12`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fourcc(pub u32);
@@ -85,7 +88,7 @@ pub struct Picture {
     /// Height in pixels.
     pub height: u32,
     /// Planes in the format's order.
-    pub planes: Vec<Plane, MAX_PLANES>,
+    pub planes: Planes,
 }
 
 impl Picture {

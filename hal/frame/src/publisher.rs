@@ -300,6 +300,12 @@ impl<H: Lent> Publisher<H> {
         self.shared.bell.ring();
     }
 
+    /// Peers may hold no more than this many of the camera's buffers in all, nor more than the lease budget: its pool has
+    /// turned out to be smaller or larger than was thought.
+    pub fn lend_at_most(&self, buffers: usize) {
+        self.shared.books.lock().lend_at_most(buffers);
+    }
+
     /// Every peer that has said hello.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {

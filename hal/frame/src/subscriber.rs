@@ -3,7 +3,7 @@
 //! Trusts the publisher no further than it must: what it sends is checked before it is used, and nothing it sends panics.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
@@ -50,6 +50,9 @@ pub enum SubscribeError {
     #[error("the publisher has gone")]
     Closed,
 }
+
+/// How long a publisher may take to answer: one that lives does so within 50 ms.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to ask for.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +118,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // If this fails the connection is over, and the lease with it.
-        let _ = self.link.release(self.index, self.generation);
+        if self.link.release(self.index, self.generation).is_err() {
+            // The connection is over, or the publisher reads nothing: without this return its books would be wrong for good.
+            let _ = nix::sys::socket::shutdown(self.link.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        }
     }
 }
 
@@ -180,6 +185,9 @@ impl Subscriber {
         match sys::send(socket.as_fd(), hello.as_slice(), &[], 0) {
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Err(connecting(e)),
             _ => {}
+        }
+        if !sys::wait(&[socket.as_fd()], Some(PATIENCE)).map_err(connecting)? {
+            return Err(connecting(io::ErrorKind::TimedOut.into()));
         }
         let mut fds = sys::Descriptors::new();
         let Message::Welcome(welcome) = read(socket.as_fd(), &mut fds)? else {

@@ -231,6 +231,24 @@ pub fn may_shrink(fd: BorrowedFd<'_>) -> bool {
     seals < 0 || seals & libc::F_SEAL_SHRINK == 0
 }
 
+/// Whether memory that another process gave cannot shrink below a mapping of it: a dmabuf, sealed memory, or memory that
+/// nobody may map through this descriptor.
+#[must_use]
+pub fn is_lasting(fd: BorrowedFd<'_>) -> bool {
+    /// `DMA_BUF_MAGIC` of Linux's `magic.h`.
+    const DMABUF: u64 = 0x444d_4142;
+    // SAFETY: all zeros is a valid statfs, and the call fills it.
+    let mut found: libc::statfs = unsafe { zeroed() };
+    // SAFETY: `found` is ours; the other call takes and gives plain numbers.
+    let (system, flags) = unsafe {
+        let raw = fd.as_raw_fd();
+        (libc::fstatfs(raw, &raw mut found), libc::fcntl(raw, libc::F_GETFL))
+    };
+    #[allow(clippy::useless_conversion, reason = "its type differs from target to target")]
+    let dmabuf = system == 0 && i64::from(found.f_type).unsigned_abs() == DMABUF;
+    dmabuf || !may_shrink(fd) || (flags >= 0 && flags & libc::O_ACCMODE == libc::O_WRONLY)
+}
+
 /// Bytes behind a descriptor: of a file, or of a dmabuf (which knows its size by `lseek` only).
 pub fn size(fd: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: all zeros is a valid stat, and the call fills it.

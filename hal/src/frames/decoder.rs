@@ -5,7 +5,7 @@
 //! keyframe.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use gstreamer_app::AppSrc;
 use super::LensFrames;
 use crate::gst as common;
 use crate::media::{AccessUnit, FrameKind, TrackFormat, VideoCodec, VideoFormat};
+use crate::sources::contract;
 
 /// Units that may wait for the decoder.
 const QUEUE: usize = 16;
@@ -30,36 +31,37 @@ pub(super) struct Decoding {
     // Weak: a sink that a source forgets to drop must not keep the socket.
     frames: Weak<LensFrames>,
     decoders: Decoders,
-    run: Mutex<Run>,
 }
 
-/// The thread that decodes, if there is one. One that hangs in a driver is never joined by a second.
+/// The thread that decodes a lens, if there is one. One that hangs in a driver is never joined by a second, however often
+/// the lens is opened.
 #[derive(Default)]
-struct Run {
+pub(super) struct Run {
     queue: Option<SyncSender<AccessUnit>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Decoding {
     pub(super) fn new(frames: &Arc<LensFrames>, decoders: Decoders) -> Self {
-        Self { frames: Arc::downgrade(frames), decoders, run: Mutex::default() }
+        Self { frames: Arc::downgrade(frames), decoders }
     }
 
-    fn run(&self) -> MutexGuard<'_, Run> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn frames(&self) -> Option<Arc<LensFrames>> {
+        self.frames.upgrade()
     }
 
     pub(super) fn stop(&self) {
-        self.run().queue = None;
+        if let Some(frames) = self.frames() {
+            frames.decoding().stop();
+        }
     }
 
     pub(super) fn unit(&self, unit: &AccessUnit) {
         let Some(frames) = self.frames.upgrade() else { return };
         let TrackFormat::Video(format) = &*unit.format else { return };
-        let mut run = self.run();
+        let mut run = frames.decoding();
         if frames.raw.load(std::sync::atomic::Ordering::Relaxed) || !frames.publisher.wanted() {
-            // The thread ends with its queue.
-            run.queue = None;
+            run.stop();
             return;
         }
         let idle = run.thread.as_ref().is_none_or(JoinHandle::is_finished);
@@ -70,6 +72,13 @@ impl Decoding {
             // Too slow, ended, or failed: again from the next keyframe.
             run.queue = None;
         }
+    }
+}
+
+impl Run {
+    /// The thread ends with its queue.
+    pub(super) fn stop(&mut self) {
+        self.queue = None;
     }
 }
 
@@ -103,14 +112,15 @@ fn decode(
     format: &VideoFormat,
     units: &Receiver<AccessUnit>,
 ) -> Result<(), String> {
-    common::init()?;
+    common::init().and_then(|()| contract::register())?;
     let (parser, media, framing) = match format.codec {
         VideoCodec::H264 => ("h264parse", "video/x-h264", "avc"),
         VideoCodec::H265 => ("h265parse", "video/x-h265", "hvc1"),
     };
     let text = format!(
         "appsrc name=in format=time is-live=true max-buffers=4 block=true ! {parser} ! {decoder} ! \
-         fakesink name=out sync=false async=false enable-last-sample=false"
+         {} name=out ! fakesink sync=false async=false enable-last-sample=false",
+        contract::ELEMENT
     );
     let pipeline = common::build(&text)?;
     let input: AppSrc = common::named(&pipeline, "in")?;
@@ -122,9 +132,8 @@ fn decode(
         .field("width", format.width.cast_signed())
         .field("height", format.height.cast_signed());
     input.set_caps(Some(&caps.build()));
-    if let Some(pad) = output.static_pad("sink") {
-        frames.pass(&pad);
-    }
+    // The contract answers for the sink how many buffers there are to be, and that their layout may be the decoder's own.
+    let fed = output.static_pad("sink").map(|pad| frames.pass(&pad));
     let result = if pipeline.set_state(gst::State::Playing).is_err() {
         Err(format!("{decoder} does not start"))
     } else {
@@ -132,7 +141,9 @@ fn decode(
     };
     common::stop(pipeline);
     // The decoder's buffers ended with it; their descriptors would keep the memory.
-    frames.forget();
+    if let Some(feed) = fed {
+        frames.forget_of(feed);
+    }
     result
 }
 

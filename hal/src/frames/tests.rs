@@ -24,6 +24,18 @@ impl UnitSink for Recorder {
     }
 }
 
+/// Hides the bus from the source, as if the camera coded by itself.
+struct Coding(Arc<dyn UnitSink>);
+
+impl UnitSink for Coding {
+    fn unit(&self, unit: AccessUnit) {
+        self.0.unit(unit);
+    }
+    fn ended(&self, why: SourceError) {
+        self.0.ended(why);
+    }
+}
+
 struct Rig {
     _folder: tempfile::TempDir,
     frames: Arc<LensFrames>,
@@ -41,10 +53,8 @@ fn rig(source: &str, share: bool) -> Rig {
     let (tell, units) = mpsc::channel();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().unwrap());
     let sink = frames.beside(platform.as_ref(), Arc::new(Recorder(tell)));
+    let sink = if share { sink } else { Arc::new(Coding(sink)) };
     let source = platform.open(&SourceSpec::parse(source).unwrap(), false, clock, sink).unwrap();
-    if share {
-        assert!(source.share(&frames));
-    }
     let subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
     Rig { _folder: folder, frames, source, units, subscriber }
 }
@@ -83,7 +93,6 @@ fn frames_of_a_painted_lens_are_published() {
 
 #[test]
 fn a_coded_lens_is_decoded_only_while_somebody_subscribes() {
-    // Not shared: as if the camera coded by itself.
     let mut rig = rig("test:?width=320&height=240&fps=25&gop=10", false);
     take(&mut rig, 20);
     assert!(rig.units.try_iter().count() > 0, "and it is recorded");
@@ -114,7 +123,7 @@ fn buffers_of_a_camera_are_passed_on_and_come_back() {
     frames.tap(&camera.static_pad("src").unwrap());
     pipeline.set_state(gst::State::Playing).unwrap();
     let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
-    while frames.reports().is_empty() {
+    while !frames.publisher.wanted() {
         std::thread::yield_now();
     }
     let allocator = DmaBufAllocator::new();
@@ -172,4 +181,96 @@ fn pools_are_asked_for_what_the_bus_may_hold() {
     ask_for(query.get_mut().unwrap(), 4);
     let pools: Vec<_> = query.allocation_pools().map(|(_, size, min, max)| (size, min, max)).collect();
     assert_eq!(pools, [(6144, 6, 0), (6144, 5, 7)]);
+}
+
+/// The next frame, over connections that end because buffers change; how often they did.
+fn next_of(socket: &std::path::Path, subscriber: &mut Subscriber) -> (mos_frame::ReceivedFrame, u32) {
+    let mut changes = 0;
+    loop {
+        match subscriber.next(LONG) {
+            Ok(Some(Received::Frame(frame))) => return (frame, changes),
+            Ok(Some(Received::Revoked(_))) => {}
+            Ok(None) => panic!("a frame in 30 s"),
+            Err(mos_frame::SubscribeError::Goodbye(mos_frame::wire::Farewell::Reconfigured)) => {
+                changes += 1;
+                *subscriber = Subscriber::connect(socket, Wish::default()).unwrap();
+            }
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
+/// R1, R2 and R3, with both sides in one process: the lens is opened twice, its socket stays.
+#[test]
+fn r3_a_lens_of_another_process_comes_and_goes_while_readers_keep_its_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("road.sock");
+    let frames = LensFrames::open(Settings::new(socket.clone())).unwrap();
+    let platform = crate::platform::probe();
+    let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
+    let mut last = 0;
+    for opening in 0..2 {
+        frames.renew();
+        let relay = Relay::start(&frames).unwrap();
+        let there = LensFrames::open_behind(socket_behind(&socket), frames.budget() as usize).unwrap();
+        let (tell, _units) = mpsc::channel();
+        let sink = there.beside(platform.as_ref(), Arc::new(Recorder(tell)));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().unwrap());
+        let scene = SourceSpec::parse("test:?width=320&height=240&fps=25").unwrap();
+        let source = platform.open(&scene, false, clock, sink).unwrap();
+        let mut luma = Vec::new();
+        for number in 0..30 {
+            let (frame, changes) = next_of(&socket, &mut subscriber);
+            assert!(changes == 0 || (opening, number) == (1, 0), "only the end of an opening changes buffers");
+            assert!(frame.sequence() > last, "{} after {last}", frame.sequence());
+            last = frame.sequence();
+            assert!(frame.captured() <= mos_frame::sys::monotonic());
+            if subscriber.copy_plane(&frame, 0, &mut luma).unwrap() {
+                assert!(luma.iter().any(|byte| *byte != luma[0]), "a picture");
+            }
+            subscriber.release(frame).unwrap();
+        }
+        let lent = there.totals();
+        assert_eq!(lent.revoked, 0, "nothing that is lent on is taken back: {lent:?}");
+        drop((source, there, relay));
+    }
+    // R1: nobody subscribes, so nothing is asked for.
+    drop(subscriber);
+    while frames.publisher.wanted() {
+        std::thread::yield_now();
+    }
+    assert!(frames.totals().delivered >= 60);
+}
+
+/// R4: what could shrink below a mapping is refused.
+#[test]
+fn r4_only_memory_that_cannot_shrink_is_taken() {
+    use mos_frame::sys::{is_lasting, memory};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    let sealed = memory("sealed", 4096).unwrap();
+    assert!(is_lasting(sealed.as_fd()));
+    let open = memfd_create(c"open", MFdFlags::MFD_CLOEXEC).unwrap();
+    assert!(!is_lasting(open.as_fd()));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(!is_lasting(file.as_file().as_fd()));
+    // Nobody can map it through this descriptor.
+    let blind = std::fs::OpenOptions::new().write(true).open(file.path()).unwrap();
+    assert!(is_lasting(blind.as_fd()));
+}
+
+#[test]
+fn r2_books_behind_have_room_for_all_that_is_lent_on() {
+    for budget in 0..=16 {
+        let settings = relay::behind("/none".into(), budget);
+        // One waits and one is new beside all leases; see the ledger's L2.
+        let leases = settings.max_leases as usize;
+        assert!(settings.copy_budget >= leases + 2 && leases > budget.min(relay::MOST_LENT));
+        assert!(budget == 0 || settings.lease_budget >= leases + 2);
+    }
+}
+
+#[test]
+fn what_is_lent_follows_the_pool_that_is_really_there() {
+    assert_eq!([1, 4, 5, 12].map(lendable), [1, 1, 2, 9]);
 }

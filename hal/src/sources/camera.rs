@@ -15,7 +15,7 @@ use gstreamer::prelude::*;
 
 use self::line::{Encoded, Line};
 use self::origin::{Origin, Source};
-use super::contract::{self, Contract, Passing};
+use super::contract::{self, Contract, Passing, Verdict};
 use super::leaks;
 use super::live::{self, Live};
 use super::outlet::Outlet;
@@ -26,11 +26,16 @@ use crate::frames::LensFrames;
 use crate::gst as common;
 use crate::machine::{Claim, Machine};
 use crate::media::{AccessUnit, VideoCodec};
+use crate::shared::Fact;
 use crate::source::{LeftOutBy, LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
 
 mod line;
 mod modes;
 mod origin;
+mod pace;
+
+/// So many pictures in CPU memory in a row are the camera's way, where dmabufs were expected.
+const SURPRISES: u32 = 8;
 
 /// A camera that is being opened or runs.
 pub(super) struct Camera {
@@ -40,8 +45,7 @@ pub(super) struct Camera {
 }
 
 enum Slot {
-    /// And who is to get the raw pictures.
-    Opening(Option<Arc<LensFrames>>),
+    Opening,
     Running(Live),
     /// Dropped while it was being opened.
     Gone,
@@ -56,19 +60,15 @@ pub(super) fn open(
 ) -> Result<Camera, SourceError> {
     let learner = Arc::new(Learner { sink, lesson: OnceLock::new() });
     let outlet = Outlet::new(spec.to_string(), clock, learner.clone());
-    let (slot, memory) = (Arc::new(Mutex::new(Slot::Opening(None))), Arc::default());
+    let (slot, memory) = (Arc::new(Mutex::new(Slot::Opening)), Arc::default());
     let camera = Camera { outlet: Arc::clone(&outlet), slot: Arc::clone(&slot), memory: Arc::clone(&memory) };
-    let wish = Arc::clone(&slot);
-    let opening = Opening { spec: spec.clone(), machine: Arc::clone(machine), outlet, learner, memory, slot: wish };
+    let opening = Opening { spec: spec.clone(), machine: Arc::clone(machine), outlet, learner, memory };
     let open = move || match opening.run() {
         Ok(live) => {
             let mut now = lock(&slot);
             // What was dropped meanwhile is stopped here, outside of the lock.
             let unwanted = match &*now {
-                Slot::Opening(frames) => {
-                    if let Some(frames) = frames {
-                        live.share(frames);
-                    }
+                Slot::Opening => {
                     *now = Slot::Running(live);
                     None
                 }
@@ -88,19 +88,7 @@ impl LensSource for Camera {
     fn request_keyframe(&self) -> bool {
         match &*lock(&self.slot) {
             Slot::Running(live) => live.request_keyframe(),
-            Slot::Opening(_) | Slot::Gone => false,
-        }
-    }
-
-    /// A camera that turns out to code by itself shares nothing; its units are decoded.
-    fn share(&self, frames: &Arc<LensFrames>) -> bool {
-        match &mut *lock(&self.slot) {
-            Slot::Opening(wish) => {
-                *wish = Some(Arc::clone(frames));
-                true
-            }
-            Slot::Running(live) => live.share(frames),
-            Slot::Gone => false,
+            Slot::Opening | Slot::Gone => false,
         }
     }
 
@@ -142,6 +130,9 @@ impl UnitSink for Learner {
         }
         self.sink.ended(why);
     }
+    fn frames(&self) -> Option<Arc<LensFrames>> {
+        self.sink.frames()
+    }
 }
 
 /// The thread that opens.
@@ -151,7 +142,6 @@ struct Opening {
     outlet: Arc<Outlet>,
     learner: Arc<Learner>,
     memory: Arc<Mutex<Option<Memory>>>,
-    slot: Arc<Mutex<Slot>>,
 }
 
 impl Opening {
@@ -170,7 +160,8 @@ impl Opening {
         }
         let unsupported = |why: String| self.outlet.unsupported(why);
         common::init().and_then(|()| contract::register()).map_err(unsupported)?;
-        let source = origin.source(&options, &self.machine).map_err(unsupported)?;
+        let lent = self.outlet.frames().map_or(0, |frames| frames.budget());
+        let source = origin.source(&options, lent, &self.machine).map_err(unsupported)?;
         self.start(source, &origin, &options, claim)
     }
 
@@ -178,7 +169,7 @@ impl Opening {
     fn expected(&self, name: &str, options: &RawOptions) -> Memory {
         let encoder = self.machine.element(Task::Encode(options.codec.unwrap_or(VideoCodec::H264)));
         match encoder {
-            Ok(encoder) if !self.machine.is_in_system_memory(name) => encoder.memory,
+            Ok(encoder) if !self.machine.knows(name, Fact::InSystemMemory) => encoder.memory,
             _ => Memory::System,
         }
     }
@@ -193,18 +184,7 @@ impl Opening {
     ) -> Result<Live, SourceError> {
         let pipeline = gst::Pipeline::new();
         match self.build(&pipeline, source, origin, options, &claim) {
-            Ok(kind) => {
-                // Before it runs, so that the camera's pool is asked for what readers may hold.
-                let wish = match &mut *lock(&self.slot) {
-                    Slot::Opening(frames) => frames.take(),
-                    Slot::Running(_) | Slot::Gone => None,
-                };
-                let raw = common::named::<gst::Element>(&pipeline, live::RAW).ok();
-                if let (Some(frames), Some(pad)) = (wish, raw.and_then(|raw| raw.static_pad("sink"))) {
-                    frames.tap(&pad);
-                }
-                Live::start(&pipeline, &self.outlet, kind, claim)
-            }
+            Ok(kind) => Live::start(&pipeline, &self.outlet, kind, claim),
             Err(why) => {
                 common::stop_and_release(pipeline, claim);
                 Err(why)
@@ -228,17 +208,17 @@ impl Opening {
             let message = pipeline.bus().and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
             return Err(match message.as_ref().map(|m| m.view()) {
                 Some(gst::MessageView::Error(e)) => live::failure(&self.outlet, e),
-                _ => self.outlet.broken("the camera cannot be opened"),
+                _ => origin.unopened(&self.outlet),
             });
         }
         let name = origin.name();
         let offered = pad.query_caps(None);
         let mut mode = modes::pick(&offered, options, origin.unhurried()).map_err(unsupported)?;
         let blind = mode.size.is_none() || offered.iter().all(|s| !s.has_field("format"));
-        if blind && self.machine.is_without_nv12(&name) {
+        if blind && self.machine.knows(&name, Fact::WithoutNv12) {
             mode.stream = modes::Stream::Any;
             // If that does not do either, the next opening asks for NV12 again.
-            self.machine.found_without_nv12(&name, false);
+            self.machine.learn(&name, Fact::WithoutNv12, false);
         }
         let camera = self.expected(&name, options);
         let line = line::plan(&mode, options, camera, &self.machine).map_err(unsupported)?;
@@ -253,6 +233,11 @@ impl Opening {
         skips::watch(&pad, &self.outlet);
         let filter = bin.by_name(line::MODE).ok_or_else(|| self.outlet.broken("no filter"))?;
         filter.set_property("caps", modes::filter(&mode, &offered));
+        if let (Some(fps), true, Some(pad)) =
+            (options.fps, mode.stream != modes::Stream::H264, filter.static_pad("src"))
+        {
+            pace::keep(&pad, fps);
+        }
         pipeline.add(&bin).map_err(|e| self.outlet.broken(e.to_string()))?;
         // Not found by the parser, which looks into elements that are bins, too.
         let input = filter.static_pad("sink").and_then(|pad| gst::GhostPad::with_target(&pad).ok());
@@ -266,7 +251,10 @@ impl Opening {
             Line::Encoded(encoded) => {
                 if let Ok(queue) = common::named::<gst::Element>(pipeline, leaks::QUEUE) {
                     contract::plain_before(&queue);
-                    leaks::watch(&queue, &self.outlet);
+                    let entering = common::named::<gst::Element>(pipeline, line::CONTRACT).ok();
+                    if let Some(entering) = entering.and_then(|contract| contract.static_pad("sink")) {
+                        leaks::watch(&entering, &queue, &self.outlet);
+                    }
                 }
                 self.watch(pipeline, &name, &mode, encoded, claim, blind)?;
                 Ok(live::Kind::Encoded)
@@ -306,7 +294,7 @@ impl Opening {
             let (machine, name, came) = (Arc::clone(&machine), name.clone(), Arc::clone(&came));
             let lesson = move |why: &SourceError| {
                 if matches!(why, SourceError::Unsupported { .. }) && !came.load(Ordering::Relaxed) {
-                    machine.found_without_nv12(&name, true);
+                    machine.learn(&name, Fact::WithoutNv12, true);
                 }
             };
             let _ = self.learner.lesson.set(Box::new(lesson));
@@ -314,32 +302,42 @@ impl Opening {
         let judge = move |passing: Passing| {
             came.store(true, Ordering::Relaxed);
             if any {
-                machine.found_without_nv12(&name, true);
+                machine.learn(&name, Fact::WithoutNv12, true);
             }
             let refuse = |why: String| {
                 outlet.end(outlet.unsupported(why));
-                false
+                Verdict::End
             };
+            if passing.memory == Memory::Dmabuf && machine.knows(&name, Fact::InSystemMemory) {
+                machine.learn(&name, Fact::InSystemMemory, false);
+            }
+            let surprise = passing.memory == Memory::System && line.input == Memory::Dmabuf;
+            // Where it cannot be coded, one alone is left out: it says nothing of those that follow.
+            if surprise && (machine.production || line.must_know()) && passing.in_a_row < SURPRISES {
+                return Verdict::LeaveOut;
+            }
             if let Some(why) = line.encoder.refusal(passing.size, line.bitrate) {
                 return refuse(why);
             }
             if let Some(Err(why)) = claim.upgrade().map(|claim| budget(&line, passing.size, fps, &claim)) {
                 return refuse(why);
             }
-            let surprise = passing.memory == Memory::System && line.input == Memory::Dmabuf;
             if surprise && machine.production {
                 return refuse(only_dmabufs("its pictures come in CPU memory"));
             }
             if surprise && line.must_know() {
-                machine.found_in_system_memory(&name);
+                // What began in dmabufs does so again.
+                if passing.before.is_none() {
+                    machine.learn(&name, Fact::InSystemMemory, true);
+                }
                 outlet.end(outlet.broken("its pictures come in CPU memory: it is opened again for that"));
-                return false;
+                return Verdict::End;
             }
             if surprise {
                 outlet.warn("its pictures come in CPU memory");
             }
             *lock(&memory) = Some(if surprise { Memory::System } else { line.memory() });
-            true
+            Verdict::Pass
         };
         contract::watch(&contract, Box::new(judge));
         Ok(())

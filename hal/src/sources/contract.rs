@@ -17,7 +17,7 @@ use gstreamer_video::{VideoFormat, VideoInfo};
 use crate::codecs::families::Memory;
 
 /// Its factory name in this process.
-pub(super) const ELEMENT: &str = "moscontract";
+pub(crate) const ELEMENT: &str = "moscontract";
 /// Buffers that the camera should have besides those that it fills: the queue before the encoder, the encoder's own, and one
 /// on the way.
 const BUFFERS: u32 = 8;
@@ -31,13 +31,28 @@ pub(super) struct Passing {
     pub(super) layout: VideoFormat,
     /// Their width and height in pixels.
     pub(super) size: (u32, u32),
+    /// What those before were in, if there were any of this format.
+    pub(super) before: Option<Memory>,
+    /// How many came in this memory in a row, this one included, since one last passed in another.
+    pub(super) in_a_row: u32,
+}
+
+/// What becomes of a picture that is the first, or in another memory than those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It passes, and those that follow in the same memory do.
+    Pass,
+    /// It is left out; the next one is judged again.
+    LeaveOut,
+    /// The stream is over.
+    End,
 }
 
 /// Hears of what passes; whether it may.
-pub(super) type Watch = Box<dyn Fn(Passing) -> bool + Send + Sync>;
+pub(super) type Watch = Box<dyn Fn(Passing) -> Verdict + Send + Sync>;
 
 /// Makes the element known under its name; once is enough.
-pub(super) fn register() -> Result<(), String> {
+pub(crate) fn register() -> Result<(), String> {
     static DONE: OnceLock<Result<(), String>> = OnceLock::new();
     let register = || gst::Element::register(None, ELEMENT, gst::Rank::NONE, Contract::static_type());
     DONE.get_or_init(|| register().map_err(|e| e.to_string())).clone()
@@ -133,7 +148,7 @@ mod imp {
     use super::{
         BUFFERS, ElementExt, ElementImpl, ElementImplExt, GstObjectImpl, Memory, Mutex, MutexGuard, ObjectImpl,
         ObjectImplExt, ObjectSubclass, ObjectSubclassExt, OnceLock, PadExt, PadExtManual, Passing, PoisonError,
-        VideoFormat, VideoInfo, Watch, by_drm_format, glib, gst, memory_of, plain, promised,
+        Verdict, VideoFormat, VideoInfo, Watch, by_drm_format, glib, gst, memory_of, plain, promised,
     };
     use gstreamer::prelude::ElementClassExt as _;
 
@@ -150,6 +165,8 @@ mod imp {
         caps: Option<gst::Caps>,
         /// What the caps that were passed on say; `None` before, and after new ones have come.
         said: Option<Memory>,
+        /// Pictures in another memory, in a row.
+        odd: u32,
         /// Events that must follow the caps.
         held: Vec<gst::Event>,
     }
@@ -230,25 +247,35 @@ mod imp {
         fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
             let memory = memory_of(&buffer);
             let mut state = self.lock();
-            if state.said != Some(memory) {
-                let caps = state.caps.clone().ok_or(gst::FlowError::NotNegotiated)?;
-                let info = VideoInfo::from_caps(&caps).map_err(|_| gst::FlowError::NotNegotiated)?;
-                state.said = Some(memory);
-                let held = std::mem::take(&mut state.held);
+            if state.said == Some(memory) {
+                state.odd = 0;
                 drop(state);
-                self.announce(&caps, &info, memory)?;
-                for event in held {
-                    self.src.push_event(event);
-                }
+                return self.src.push(buffer);
+            }
+            state.odd = state.odd.saturating_add(1);
+            let (before, in_a_row) = (state.said, state.odd);
+            let caps = state.caps.clone().ok_or(gst::FlowError::NotNegotiated)?;
+            drop(state);
+            let info = VideoInfo::from_caps(&caps).map_err(|_| gst::FlowError::NotNegotiated)?;
+            let size = (info.width(), info.height());
+            let passing = Passing { memory, layout: info.format(), size, before, in_a_row };
+            match self.watch.get().map_or(Verdict::Pass, |watch| watch(passing)) {
+                Verdict::Pass => {}
+                Verdict::LeaveOut => return Ok(gst::FlowSuccess::Ok),
+                Verdict::End => return Err(gst::FlowError::Error),
+            }
+            let mut state = self.lock();
+            (state.said, state.odd) = (Some(memory), 0);
+            let held = std::mem::take(&mut state.held);
+            drop(state);
+            self.announce(&caps, &info, memory)?;
+            for event in held {
+                self.src.push_event(event);
             }
             self.src.push(buffer)
         }
 
         fn announce(&self, caps: &gst::Caps, info: &VideoInfo, memory: Memory) -> Result<(), gst::FlowError> {
-            let passing = Passing { memory, layout: info.format(), size: (info.width(), info.height()) };
-            if !self.watch.get().is_none_or(|watch| watch(passing)) {
-                return Err(gst::FlowError::Error);
-            }
             let nv12 = info.format() == VideoFormat::Nv12 && memory == Memory::Dmabuf;
             let caps = if nv12 { promised(caps, by_drm_format()) } else { plain(caps) };
             let taken = caps.is_some_and(|caps| self.src.push_event(gst::event::Caps::new(&caps)));
@@ -260,7 +287,7 @@ mod imp {
             match event.view() {
                 gst::EventView::Caps(caps) => {
                     state.caps = Some(caps.caps_owned());
-                    state.said = None;
+                    (state.said, state.odd) = (None, 0);
                     return true;
                 }
                 gst::EventView::FlushStop(_) => state.held.clear(),

@@ -1,4 +1,5 @@
-//! Pictures that the queue before an encoder gives up because the encoder is too slow.
+//! Pictures that are given up before an encoder: by the queue because the encoder is too slow, or because it could not take
+//! them.
 //!
 //! Promises that each of them is told to the sink, with its capture time, when the next one that stays reaches the encoder.
 //! Holds up neither side of the queue.
@@ -27,12 +28,12 @@ struct Inside {
     unnamed: u64,
 }
 
-/// Watches a leaking queue. Its buffers' times are capture times, as in every pipeline of [`super::live`].
-pub(super) fn watch(queue: &gst::Element, outlet: &Arc<Outlet>) {
+/// Watches what goes in at `entering` and comes out of a leaking queue behind. Buffers' times are capture times, as in every pipeline of [`super::live`].
+pub(super) fn watch(entering: &gst::Pad, queue: &gst::Element, outlet: &Arc<Outlet>) {
     let inside: Arc<Mutex<Inside>> = Arc::default();
-    let entering = Arc::clone(&inside);
-    probe(queue, "sink", move |time| {
-        let mut inside = entering.lock().unwrap_or_else(PoisonError::into_inner);
+    let outside = Arc::clone(&inside);
+    probe(entering, move |time| {
+        let mut inside = outside.lock().unwrap_or_else(PoisonError::into_inner);
         if inside.times.len() == REMEMBERED {
             inside.times.remove(1);
             inside.unnamed += 1;
@@ -40,7 +41,8 @@ pub(super) fn watch(queue: &gst::Element, outlet: &Arc<Outlet>) {
         inside.times.push_back(time);
     });
     let outlet = Arc::clone(outlet);
-    probe(queue, "src", move |time| {
+    let Some(leaving) = queue.static_pad("src") else { return };
+    probe(&leaving, move |time| {
         let mut inside = inside.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(place) = inside.times.iter().position(|t| *t == time) else { return };
         let first = inside.times[0];
@@ -53,8 +55,7 @@ pub(super) fn watch(queue: &gst::Element, outlet: &Arc<Outlet>) {
     });
 }
 
-fn probe(queue: &gst::Element, pad: &str, see: impl Fn(gst::ClockTime) + Send + Sync + 'static) {
-    let Some(pad) = queue.static_pad(pad) else { return };
+fn probe(pad: &gst::Pad, see: impl Fn(gst::ClockTime) + Send + Sync + 'static) {
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(time) = info.buffer().and_then(|buffer| buffer.pts()) {
             see(time);
@@ -111,7 +112,8 @@ mod tests {
         let pipeline = common::build(&text).unwrap();
         let told = Arc::new(Told::default());
         let outlet = Outlet::new("queue".into(), Arc::new(SystemClock::new().unwrap()), told.clone());
-        watch(&common::named(&pipeline, QUEUE).unwrap(), &outlet);
+        let queue: gst::Element = common::named(&pipeline, QUEUE).unwrap();
+        watch(&queue.static_pad("sink").unwrap(), &queue, &outlet);
         let sink: AppSink = common::named(&pipeline, "video").unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
         let mut spans = Vec::new();

@@ -69,6 +69,10 @@ impl Live {
             }
         }
         watch(pipeline, outlet, kind);
+        // Before it runs, so that the camera's pool is asked for what readers may hold.
+        if let Some(frames) = outlet.frames().filter(|_| kind == Kind::Encoded) {
+            share(pipeline, &frames);
+        }
         // GStreamer's system clock is CLOCK_MONOTONIC by default (GstSystemClock, "clock-type").
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
         pipeline.set_start_time(gst::ClockTime::NONE);
@@ -95,15 +99,6 @@ impl LensSource for Live {
         pad.push_event(UpstreamForceKeyUnitEvent::builder().all_headers(true).build())
     }
 
-    /// Behind the contract of a camera or the painter of a scene.
-    fn share(&self, frames: &Arc<LensFrames>) -> bool {
-        let Some(pipeline) = self.pipeline.as_ref().filter(|_| self.kind == Kind::Encoded) else { return false };
-        let pad = [(RAW, "sink"), (PAINTER, "src")]
-            .into_iter()
-            .find_map(|(name, pad)| common::named::<gst::Element>(pipeline, name).ok()?.static_pad(pad));
-        pad.inspect(|pad| frames.tap(pad)).is_some()
-    }
-
     /// Pictures of our own are painted by the CPU; cameras tell of theirs by themselves.
     fn memory(&self) -> Option<Memory> {
         (self.kind == Kind::Encoded).then_some(Memory::System)
@@ -116,6 +111,16 @@ impl Drop for Live {
         if let Some(pipeline) = self.pipeline.take() {
             common::stop_and_release(pipeline, self.held.take());
         }
+    }
+}
+
+/// Publishes what passes behind the contract of a camera or the painter of a scene.
+fn share(pipeline: &gst::Pipeline, frames: &Arc<LensFrames>) {
+    let pad = [(RAW, "sink"), (PAINTER, "src")]
+        .into_iter()
+        .find_map(|(name, pad)| common::named::<gst::Element>(pipeline, name).ok()?.static_pad(pad));
+    if let Some(pad) = pad {
+        frames.tap(&pad);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Mono};
+use crate::frames::LensFrames;
 use crate::media::AccessUnit;
 use crate::source::{LeftOutBy, SourceError, UnitSink};
 
@@ -44,10 +45,15 @@ impl Outlet {
         }
     }
 
+    /// Who gets the raw pictures.
+    pub(crate) fn frames(&self) -> Option<Arc<LensFrames>> {
+        self.sink.frames()
+    }
+
     /// Tells of pictures that were left out; see [`UnitSink::left_out`].
     pub(crate) fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
         let why = match by {
-            LeftOutBy::Encoder => "the encoder is too slow",
+            LeftOutBy::Encoder => "the encoder is too slow or cannot take them",
             LeftOutBy::Camera => "the camera or its driver did not deliver them",
         };
         self.warn(format_args!("{pictures} pictures left out, {why}"));

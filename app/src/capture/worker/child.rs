@@ -7,17 +7,20 @@ use std::io::BufReader;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono, SystemClock};
 use mos_hal::codecs::families::Memory;
+use mos_hal::frames::LensFrames;
 use mos_hal::media::{AccessUnit, TrackFormat};
 use mos_hal::source::{LeftOutBy, LensSource, SourceError, UnitSink};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal};
 
 use super::queue::Queue;
+use super::sharing::{Answer, Asking};
 use super::wire::{self, End, Message, Unit};
 use super::work::Work;
 
@@ -47,12 +50,15 @@ pub(crate) fn run() -> Result<(), String> {
     let out = Arc::clone(&queue);
     let writing = std::thread::Builder::new().name("worker-out".into());
     let writing = writing.spawn(move || out.drain(&socket)).map_err(|e| e.to_string())?;
-    let source = open(&work, &queue).unwrap_or_else(|error| {
+    let (answer, answers) = mpsc::channel();
+    let commands = listen(commands, answer).map_err(|e| e.to_string())?;
+    let frames = work.frames();
+    let source = open(&work, &queue, answers, frames.as_ref()).unwrap_or_else(|error| {
         let (end, detail) = End::of(&error);
         queue.push(&Message::Ended(end, detail));
         None
     });
-    follow(commands, source.as_deref(), &queue);
+    follow(&commands, source.as_deref(), &queue);
     drop(source);
     drop(writing);
     Ok(())
@@ -79,7 +85,12 @@ fn start_log(work: &Work) {
     }
 }
 
-fn open(work: &Work, queue: &Arc<Queue>) -> Result<Option<Box<dyn LensSource>>, SourceError> {
+fn open(
+    work: &Work,
+    queue: &Arc<Queue>,
+    answers: Receiver<Answer>,
+    frames: Option<&Arc<LensFrames>>,
+) -> Result<Option<Box<dyn LensSource>>, SourceError> {
     let broken = |detail: String| SourceError::Broken { what: String::new(), detail };
     let spec = work.source().map_err(broken)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().map_err(|e| broken(e.to_string()))?);
@@ -88,23 +99,39 @@ fn open(work: &Work, queue: &Arc<Queue>) -> Result<Option<Box<dyn LensSource>>, 
         formats: [AtomicUsize::new(0), AtomicUsize::new(0)],
         kept: Mutex::default(),
     });
-    mos_hal::probe::probe(&work.board()).open(&spec, work.audio, clock, sink).map(Some)
+    let shared = Arc::new(Asking::new(Arc::clone(queue), answers, work.lessons()));
+    let platform = mos_hal::probe::probe_sharing(&work.board(), shared);
+    let sink: Arc<dyn UnitSink> = match frames {
+        Some(frames) => frames.beside(platform.as_ref(), sink),
+        None => sink,
+    };
+    platform.open(&spec, work.audio, clock, sink).map(Some)
 }
 
-/// Does what the recorder wants until it closes the socket.
-fn follow(mut commands: BufReader<UnixStream>, source: Option<&dyn LensSource>, queue: &Queue) {
+/// Reads what the recorder says, on a thread of its own: answers go to who asked, all else to [`follow`].
+fn listen(mut commands: BufReader<UnixStream>, answer: Sender<Answer>) -> std::io::Result<Receiver<Message>> {
     let (tell, told) = mpsc::channel();
     let reading = std::thread::Builder::new().name("worker-in".into());
-    let reading = reading.spawn(move || {
+    reading.spawn(move || {
         while let Ok(Some(Ok(message))) = wire::read(&mut commands) {
-            if tell.send(message).is_err() {
+            let heard = match message {
+                Message::Answer(given) => {
+                    // Fails if nobody asks any more.
+                    let _ = answer.send(given);
+                    true
+                }
+                other => tell.send(other).is_ok(),
+            };
+            if !heard {
                 return;
             }
         }
-    });
-    if reading.is_err() {
-        return;
-    }
+    })?;
+    Ok(told)
+}
+
+/// Does what the recorder wants until it closes the socket.
+fn follow(told: &Receiver<Message>, source: Option<&dyn LensSource>, queue: &Queue) {
     let mut known: Option<Memory> = None;
     loop {
         match told.recv_timeout(ASK) {

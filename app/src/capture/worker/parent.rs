@@ -5,7 +5,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mos_hal::clock::Clock;
 use mos_hal::codecs::families::Memory;
+use mos_hal::frames::{LensFrames, Relay};
 use mos_hal::media::TrackFormat;
 use mos_hal::source::{LensSource, SourceError, UnitSink};
 use nix::errno::Errno;
@@ -21,9 +21,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::MsgFlags;
 
-use super::COMMAND;
+use super::sharing::{Answer, Holding};
 use super::wire::{self, Message};
 use super::work::Work;
+use super::{COMMAND, Workers};
 
 /// How long a worker may take to let go of its camera before it is killed.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1500);
@@ -50,6 +51,8 @@ pub(super) struct WorkerSource {
     process: Arc<Process>,
     commands: UnixStream,
     reader: Option<JoinHandle<()>>,
+    /// Raw pictures, if anybody may have them.
+    _relay: Option<Relay>,
 }
 
 struct Process {
@@ -61,19 +64,23 @@ struct Process {
     dropped: AtomicBool,
     /// 0 unknown, 1 system, 2 dmabuf.
     memory: AtomicU8,
+    /// Given back when it is reaped.
+    holding: Holding,
 }
 
 impl WorkerSource {
     pub(super) fn start(
-        program: &Path,
+        workers: &Workers,
         work: &Work,
         what: String,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn UnitSink>,
+        frames: Option<&Arc<LensFrames>>,
     ) -> io::Result<Self> {
+        let relay = frames.map(Relay::start).transpose()?;
         // Both ends close on exec; the child's becomes its standard input.
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(program)
+        let child = Command::new(&workers.program)
             .arg0("mos")
             .arg(COMMAND)
             .env_clear()
@@ -93,8 +100,9 @@ impl WorkerSource {
             child: Mutex::new(child),
             dropped: AtomicBool::new(false),
             memory: AtomicU8::new(0),
+            holding: Holding::new(Arc::clone(&workers.shared)),
         });
-        let mut source = Self { process: Arc::clone(&process), commands, reader: None };
+        let mut source = Self { process: Arc::clone(&process), commands, reader: None, _relay: relay };
         let reader = std::thread::Builder::new().name("worker".into()).stack_size(STACK);
         source.reader = Some(reader.spawn(move || {
             let end = receive(&ours, &process, &*clock, &*sink);
@@ -113,10 +121,7 @@ impl WorkerSource {
 
 impl LensSource for WorkerSource {
     fn request_keyframe(&self) -> bool {
-        // Never waits: a worker that does not read must not hold up whoever asks.
-        let (bytes, _) = wire::write(&Message::Keyframe);
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        nix::sys::socket::send(self.commands.as_raw_fd(), &bytes, flags).is_ok_and(|sent| sent == bytes.len())
+        tell(&self.commands, &Message::Keyframe)
     }
 
     fn memory(&self) -> Option<Memory> {
@@ -202,12 +207,28 @@ fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn
             Message::Memory(memory) => {
                 process.memory.store(if memory == Memory::Dmabuf { 2 } else { 1 }, Ordering::Relaxed);
             }
-            Message::LeftOut { .. } | Message::Work(_) | Message::Keyframe => {
+            Message::Take(camera) if answer(socket, process.holding.take(camera.clone())) => {}
+            Message::Encode(camera, pixels) if answer(socket, process.holding.encode(&camera, pixels)) => {}
+            Message::Learned(lesson) if process.holding.learn(lesson.clone()) => {}
+            _ => {
                 process.kill();
                 return Some(broken(&wire::Malformed.to_string()));
             }
         }
     }
+}
+
+/// Sends a short message. Never waits: a worker that does not read must not hold up whoever speaks to it.
+fn tell(to: &UnixStream, message: &Message) -> bool {
+    let (mut bytes, tail) = wire::write(message);
+    bytes.extend(&tail);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    nix::sys::socket::send(to.as_raw_fd(), &bytes, flags).is_ok_and(|sent| sent == bytes.len())
+}
+
+/// Answers what a worker asked; false if it may not ask that, or does not read.
+fn answer(socket: &UnixStream, answer: Option<Answer>) -> bool {
+    answer.is_some_and(|answer| tell(socket, &Message::Answer(answer)))
 }
 
 fn send(mut to: &UnixStream, message: &Message) -> io::Result<()> {
@@ -253,7 +274,12 @@ impl Process {
     /// Takes the ended process from the system's table; one that even SIGKILL does not end at once is waited for elsewhere.
     fn reap(&self) -> Option<ExitStatus> {
         match self.child().try_wait() {
-            Ok(status) => status,
+            Ok(status) => {
+                if status.is_some() {
+                    self.holding.give_back();
+                }
+                status
+            }
             Err(e) => {
                 log::warn!("{}: its worker cannot be waited for: {e}", self.what);
                 None

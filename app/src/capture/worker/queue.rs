@@ -16,13 +16,13 @@ const LIMIT: usize = 48 << 20;
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 128;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     messages: VecDeque<(Vec<u8>, Bytes)>,
     bytes: usize,
@@ -30,11 +30,11 @@ struct State {
 }
 
 impl Queue {
-    /// Takes a message; after the last one ([`Message::Ended`]) nothing more.
-    pub(super) fn push(&self, message: &Message) {
+    /// Takes a message; after the last one ([`Message::Ended`]) nothing more. Whether it was taken.
+    pub(super) fn push(&self, message: &Message) -> bool {
         let mut state = self.lock();
         if state.over {
-            return;
+            return false;
         }
         let (head, tail) = wire::write(message);
         if tail.len() >= wire::LONGEST - OVERHEAD {
@@ -47,6 +47,7 @@ impl Queue {
         }
         drop(state);
         self.changed.notify_one();
+        true
     }
 
     /// Writes what comes until the last message is out or nobody reads.

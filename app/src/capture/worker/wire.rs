@@ -11,6 +11,7 @@ use bytes::Bytes;
 use mos_hal::clock::Mono;
 use mos_hal::codecs::families::Memory;
 use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
+use mos_hal::shared::{Fact, Lesson};
 use mos_hal::source::{LeftOutBy, SourceError};
 
 /// Longest message in bytes: a keyframe of an 8K camera fits with room to spare.
@@ -29,8 +30,14 @@ const UNIT: u8 = 2;
 const LEFT_OUT: u8 = 3;
 const ENDED: u8 = 4;
 const MEMORY: u8 = 5;
+const TAKE: u8 = 6;
+const ENCODE: u8 = 7;
+const LEARNED: u8 = 8;
 const WORK: u8 = 64;
 const KEYFRAME: u8 = 65;
+const ANSWER: u8 = 66;
+
+const FACTS: [Fact; 2] = [Fact::InSystemMemory, Fact::WithoutNv12];
 
 /// Picture tracks and sound tracks have a format each.
 pub(super) const VIDEO: u8 = 0;
@@ -49,10 +56,18 @@ pub(super) enum Message {
     Ended(End, String),
     /// Where raw pictures are.
     Memory(Memory),
+    /// Asks for a camera; see [`mos_hal::shared`].
+    Take(String),
+    /// Asks for a part of the encoder, in pixels per second.
+    Encode(String, u64),
+    /// What was learned of a camera.
+    Learned(Lesson),
     /// To the worker: what to do, as JSON.
     Work(Vec<u8>),
     /// To the worker: a keyframe is wanted.
     Keyframe,
+    /// To the worker: whether it gets what it asked for last, or why not.
+    Answer(Result<(), String>),
 }
 
 /// An access unit without its format.
@@ -143,8 +158,7 @@ pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
         }
         Message::Ended(end, text) => {
             head.extend([ENDED, End::ALL.iter().position(|e| e == end).unwrap_or_default() as u8]);
-            let text: String = text.chars().take(LONGEST_TEXT / 4).collect();
-            tail = Bytes::from(text.into_bytes());
+            tail = short(text);
         }
         Message::Memory(memory) => head.extend([MEMORY, u8::from(*memory == Memory::Dmabuf)]),
         Message::Work(work) => {
@@ -152,10 +166,33 @@ pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
             tail = Bytes::copy_from_slice(work);
         }
         Message::Keyframe => head.push(KEYFRAME),
+        Message::Take(camera) => {
+            head.push(TAKE);
+            tail = short(camera);
+        }
+        Message::Encode(camera, pixels) => {
+            head.push(ENCODE);
+            head.extend(pixels.to_le_bytes());
+            tail = short(camera);
+        }
+        Message::Learned(Lesson { camera, fact, holds }) => {
+            let fact = FACTS.iter().position(|f| f == fact).unwrap_or_default();
+            head.extend([LEARNED, fact as u8, u8::from(*holds)]);
+            tail = short(camera);
+        }
+        Message::Answer(answer) => {
+            head.extend([ANSWER, u8::from(answer.is_ok())]);
+            tail = answer.as_ref().map_or_else(|why| short(why), |()| Bytes::new());
+        }
     }
     let length = u32::try_from(head.len() - 4 + tail.len()).unwrap_or(u32::MAX);
     head[..4].copy_from_slice(&length.to_le_bytes());
     (head, tail)
+}
+
+/// A text within [`LONGEST_TEXT`].
+fn short(text: &str) -> Bytes {
+    Bytes::from(text.chars().take(LONGEST_TEXT / 4).collect::<String>().into_bytes())
 }
 
 fn write_format(format: &TrackFormat, head: &mut Vec<u8>) -> Bytes {
@@ -218,6 +255,14 @@ impl Fields {
     fn mono(&mut self) -> Option<Mono> {
         self.take().map(|b| Mono(i64::from_le_bytes(b)))
     }
+    fn flag(&mut self) -> Option<bool> {
+        self.u8().filter(|flag| *flag < 2).map(|flag| flag == 1)
+    }
+    /// A text that may be logged.
+    fn text(self) -> Option<String> {
+        let shown = |c: char| if c.is_control() { ' ' } else { c };
+        Some(String::from_utf8_lossy(&self.rest(LONGEST_TEXT)?).chars().map(shown).collect())
+    }
     fn rest(self, longest: usize) -> Option<Bytes> {
         Some(self.0).filter(|rest| rest.len() <= longest)
     }
@@ -254,9 +299,7 @@ fn parse(body: Bytes) -> Option<Message> {
         }
         ENDED => {
             let end = *End::ALL.get(usize::from(fields.u8()?))?;
-            let text = fields.rest(LONGEST_TEXT)?;
-            let shown = |c: char| if c.is_control() { ' ' } else { c };
-            Message::Ended(end, String::from_utf8_lossy(&text).chars().map(shown).collect())
+            Message::Ended(end, fields.text()?)
         }
         MEMORY => match (fields.u8()?, fields.0.is_empty()) {
             (0, true) => Message::Memory(Memory::System),
@@ -264,7 +307,22 @@ fn parse(body: Bytes) -> Option<Message> {
             _ => return None,
         },
         WORK => Message::Work(fields.0.to_vec()),
+        TAKE => Message::Take(fields.text()?),
+        ENCODE => {
+            let pixels = fields.u64()?;
+            Message::Encode(fields.text()?, pixels)
+        }
+        LEARNED => {
+            let fact = *FACTS.get(usize::from(fields.u8()?))?;
+            let holds = fields.flag()?;
+            Message::Learned(Lesson { camera: fields.text()?, fact, holds })
+        }
         KEYFRAME if fields.0.is_empty() => Message::Keyframe,
+        ANSWER => match (fields.flag()?, fields.text()?) {
+            (true, text) if text.is_empty() => Message::Answer(Ok(())),
+            (true, _) => return None,
+            (false, why) => Message::Answer(Err(why)),
+        },
         _ => return None,
     };
     Some(message)
@@ -379,6 +437,12 @@ mod tests {
             Message::Memory(Memory::System),
             Message::Work(b"{}".to_vec()),
             Message::Keyframe,
+            Message::Take("libcamera:/base/camera@10".into()),
+            Message::Encode("qmmf:0".into(), u64::MAX),
+            Message::Learned(Lesson { camera: "qmmf:0".into(), fact: Fact::WithoutNv12, holds: false }),
+            Message::Learned(Lesson { camera: "qmmf:0".into(), fact: Fact::InSystemMemory, holds: true }),
+            Message::Answer(Ok(())),
+            Message::Answer(Err("taken".into())),
         ] {
             assert_eq!(through(&message), message);
         }

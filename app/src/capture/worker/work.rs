@@ -1,10 +1,13 @@
 //! What a worker is told: its source with credentials, and the board. Travels over the socket only.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mos_hal::device_tree::LensOverride;
+use mos_hal::frames::{LensFrames, socket_behind};
 use mos_hal::media::LensId;
 use mos_hal::probe::Options;
+use mos_hal::shared::{Fact, Lesson};
 use mos_hal::source::{RawOptions, SourceSpec, Transport};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded::Serializer;
@@ -20,8 +23,19 @@ pub(super) struct Work {
     sysfs: PathBuf,
     production: bool,
     lenses: Vec<Changed>,
+    /// Cameras whose pictures come in CPU memory, and those without NV12, as far as that was learned.
+    in_system_memory: Vec<String>,
+    without_nv12: Vec<String>,
+    frames: Option<Behind>,
     /// Level of the log: `info`…
     pub(super) log: String,
+}
+
+/// Where raw pictures are handed over.
+#[derive(Serialize, Deserialize)]
+struct Behind {
+    socket: PathBuf,
+    budget: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -34,7 +48,17 @@ struct Changed {
 }
 
 impl Work {
-    pub(super) fn new(source: &SourceSpec, audio: bool, board: &Options) -> Self {
+    pub(super) fn new(
+        source: &SourceSpec,
+        audio: bool,
+        board: &Options,
+        lessons: &[Lesson],
+        frames: Option<&LensFrames>,
+    ) -> Self {
+        let learned = |fact| {
+            let holding = lessons.iter().filter(move |lesson| lesson.fact == fact && lesson.holds);
+            holding.map(|lesson| lesson.camera.clone()).collect()
+        };
         let lens = |lens: &LensOverride| Changed {
             name: lens.name.to_string(),
             role: lens.role.clone(),
@@ -56,6 +80,9 @@ impl Work {
             sysfs: board.sysfs.clone(),
             production: board.production,
             lenses: board.lenses.iter().map(lens).collect(),
+            in_system_memory: learned(Fact::InSystemMemory),
+            without_nv12: learned(Fact::WithoutNv12),
+            frames: frames.map(|frames| Behind { socket: socket_behind(frames.socket()), budget: frames.budget() }),
             log: log::max_level().to_string(),
         }
     }
@@ -67,6 +94,23 @@ impl Work {
             Some(transport) => source.over(transport).ok_or_else(|| "no network camera".to_owned()),
             None => Ok(source),
         }
+    }
+
+    /// What was learned of cameras.
+    pub(super) fn lessons(&self) -> impl Iterator<Item = Lesson> {
+        let learned = |cameras: &[String], fact| {
+            cameras.iter().map(|camera| Lesson { camera: camera.clone(), fact, holds: true }).collect::<Vec<_>>()
+        };
+        learned(&self.in_system_memory, Fact::InSystemMemory)
+            .into_iter()
+            .chain(learned(&self.without_nv12, Fact::WithoutNv12))
+    }
+
+    /// Publishes raw pictures for the recorder, if it wants any.
+    pub(super) fn frames(&self) -> Option<Arc<LensFrames>> {
+        let Behind { socket, budget } = self.frames.as_ref()?;
+        let opened = LensFrames::open_behind(socket.clone(), *budget as usize);
+        opened.inspect_err(|e| log::warn!("nobody gets raw frames: {e}")).ok()
     }
 
     /// The board. A worker starts no workers and touches no links and lines: those are the recorder's.
@@ -171,11 +215,14 @@ mod tests {
                 power_line: None,
                 disabled: false,
             }];
+            let lessons = [("qmmf:1", Fact::InSystemMemory), ("qmmf:0", Fact::WithoutNv12)]
+                .map(|(camera, fact)| Lesson { camera: camera.into(), fact, holds: true });
             let board = Options { production: true, lenses, sysfs: "/s".into(), ..Options::default() };
-            let sent = serde_json::to_vec(&Work::new(&spec, true, &board)).unwrap();
+            let sent = serde_json::to_vec(&Work::new(&spec, true, &board, &lessons, None)).unwrap();
             let work: Work = serde_json::from_slice(&sent).unwrap();
             assert!(work.source() == Ok(spec), "{source}");
             assert_eq!((work.board(), work.audio), (board, true));
+            assert!(work.lessons().eq(lessons));
         }
     }
 }

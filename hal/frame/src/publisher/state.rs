@@ -456,6 +456,12 @@ impl<H: Lent> State<H> {
         self.ledger.any_leased()
     }
 
+    pub(super) fn lend_at_most(&mut self, buffers: usize) {
+        if self.settings.lease_budget > 0 {
+            self.ledger.limit(Pool::Camera, buffers.clamp(1, self.settings.lease_budget));
+        }
+    }
+
     pub(super) fn reports(&self) -> Vec<Report> {
         let report = |(peer, link): (usize, &Option<Link>)| {
             let link = link.as_ref()?;

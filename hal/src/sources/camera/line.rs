@@ -8,6 +8,7 @@
 //! hardware, and that it tells beforehand which element would bring the CPU in.
 
 use super::modes::{Mode, Stream, USUAL};
+use super::origin::WAITING;
 use crate::codecs::families::{Family, Memory, Task};
 use crate::machine::Machine;
 use crate::media::VideoCodec;
@@ -123,8 +124,8 @@ impl Line {
                 };
                 let encoding = Encoding { codec: e.codec, bitrate: e.bitrate, gop: e.gop };
                 let encoder = encoder::by(e.encoder, &encoding, e.input);
-                // Four raw pictures may wait for the encoder; then the oldest goes.
-                let bounds = "leaky=downstream max-size-buffers=4 max-size-bytes=0 max-size-time=0";
+                // Then the oldest goes.
+                let bounds = format!("leaky=downstream max-size-buffers={WAITING} max-size-bytes=0 max-size-time=0");
                 format!(
                     "capsfilter name={MODE} ! {decoder}{converter}{} name={CONTRACT} ! tee name=raw allow-not-linked=true ! \
                      queue name={} {bounds} ! {layout}{encoder} ! {sink}",

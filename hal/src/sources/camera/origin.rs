@@ -12,10 +12,14 @@ use crate::gst as common;
 use crate::machine::Machine;
 use crate::qcs6490::{CAMERA_ELEMENTS, camera_element};
 use crate::source::{RawOptions, SourceError, SourceSpec};
+use crate::sources::outlet::Outlet;
 
 /// Frame rate of the camera service's streams unless one is asked for: the pads' own default (qualcomm/gst-plugins-imsdk
 /// 806ad865 \[S\]).
 const SERVICE_FPS: u32 = 30;
+
+/// Pictures that may wait for the encoder.
+pub(super) const WAITING: u32 = 4;
 
 /// Where a camera is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +107,22 @@ impl Origin {
         }
     }
 
-    /// Makes the element, which opens nothing yet.
-    pub(super) fn source(&self, options: &RawOptions, machine: &Machine) -> Result<Source, String> {
+    /// Why its element did not open, if the element does not say: that of the camera service is silent about a camera that
+    /// the service does not have (qualcomm/gst-plugins-imsdk 806ad865 \[I\]).
+    pub(super) fn unopened(&self, outlet: &Outlet) -> SourceError {
+        match self {
+            Self::Qmmf(number) => {
+                let detail =
+                    format!("the camera service has no camera {number} to open, does not run, or somebody else has it");
+                SourceError::Absent { what: outlet.what.clone(), detail }
+            }
+            Self::V4l2(_) | Self::Libcamera(_) => outlet.broken("the camera cannot be opened"),
+        }
+    }
+
+    /// Makes the element, which opens nothing yet. `lent`: how many of the camera's buffers others may hold. What libcamera
+    /// gives is the camera's matter; V4L2 is told by its allocation query.
+    pub(super) fn source(&self, options: &RawOptions, lent: u32, machine: &Machine) -> Result<Source, String> {
         match self {
             Self::V4l2(device) => {
                 let element = make("v4l2src")?;
@@ -128,6 +146,9 @@ impl Origin {
                 let pad = element.request_pad_simple("video_%u").ok_or("it gives no pad for video")?;
                 if pad.has_property("framerate") {
                     common::set(&pad, "framerate", &options.fps.unwrap_or(SERVICE_FPS).to_string())?;
+                }
+                if pad.has_property("extra-buffers") {
+                    common::set(&pad, "extra-buffers", &(WAITING + lent).to_string())?;
                 }
                 if pad.has_property("type") {
                     common::set(&pad, "type", "video")?;

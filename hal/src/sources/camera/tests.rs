@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::os::fd::IntoRawFd;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -20,11 +21,15 @@ use crate::surroundings::{Here, Surroundings};
 
 type Arrived = Result<AccessUnit, SourceError>;
 
-struct Forward(mpsc::Sender<Arrived>);
+/// Forwards, and counts pictures that were left out.
+struct Forward(mpsc::Sender<Arrived>, Arc<AtomicU64>);
 
 impl UnitSink for Forward {
     fn unit(&self, unit: AccessUnit) {
         let _ = self.0.send(Ok(unit));
+    }
+    fn left_out(&self, _: Mono, _: Mono, pictures: u64, _: LeftOutBy) {
+        self.1.fetch_add(pictures, Ordering::Relaxed);
     }
     fn ended(&self, why: SourceError) {
         let _ = self.0.send(Err(why));
@@ -66,6 +71,7 @@ impl Soc for Accelerated {
 struct Rig {
     opening: Opening,
     arrived: mpsc::Receiver<Arrived>,
+    left_out: Arc<AtomicU64>,
 }
 
 fn machine(soc: &'static dyn Soc, production: bool) -> Arc<Machine> {
@@ -75,12 +81,12 @@ fn machine(soc: &'static dyn Soc, production: bool) -> Arc<Machine> {
 fn rig(machine: &Arc<Machine>) -> Rig {
     common::init().and_then(|()| contract::register()).unwrap();
     let (sender, arrived) = mpsc::channel();
-    let learner = Arc::new(Learner { sink: Arc::new(Forward(sender)), lesson: OnceLock::new() });
+    let left_out: Arc<AtomicU64> = Arc::default();
+    let learner = Arc::new(Learner { sink: Arc::new(Forward(sender, left_out.clone())), lesson: OnceLock::new() });
     let outlet = Outlet::new("lens".into(), Arc::new(SystemClock::new().unwrap()), learner.clone());
     let spec = SourceSpec::parse("libcamera:stand-in").unwrap();
-    let slot = Arc::new(Mutex::new(Slot::Opening(None)));
     let (machine, memory) = (Arc::clone(machine), Arc::default());
-    Rig { opening: Opening { spec, machine, outlet, learner, memory, slot }, arrived }
+    Rig { opening: Opening { spec, machine, outlet, learner, memory }, arrived, left_out }
 }
 
 impl Rig {
@@ -124,9 +130,18 @@ const NV12: &str = "videotestsrc is-live=true ! video/x-raw,format=NV12,width=32
 
 /// NV12 pictures in memories typed as dmabuf, announced with plain caps, as the boards' cameras give them.
 fn in_dmabufs(text: &str) -> Source {
+    in_dmabufs_but(text, |_| false)
+}
+
+/// The same, but for some pictures, by their numbers from 0.
+fn in_dmabufs_but(text: &str, not: impl Fn(u64) -> bool + Send + Sync + 'static) -> Source {
     let source = stand_in(text);
     let allocator = DmaBufAllocator::new();
+    let number = AtomicU64::new(0);
     source.pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if not(number.fetch_add(1, Ordering::Relaxed)) {
+            return gst::PadProbeReturn::Ok;
+        }
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
             let pixels = buffer.map_readable().unwrap().to_vec();
             let file = memfd_create(c"picture", MFdFlags::MFD_CLOEXEC).unwrap();
@@ -217,6 +232,33 @@ fn production_takes_no_picture_in_cpu_memory() {
 }
 
 #[test]
+fn one_picture_in_cpu_memory_costs_itself_and_many_cost_the_source() {
+    let options = asked(Some((320, 240)), None);
+    let lens = rig(&machine(&Accelerated, true));
+    let running = lens.run("a", in_dmabufs_but(NV12, |number| number % 10 == 5), &options).unwrap();
+    lens.units(40);
+    assert_eq!(lens.memory(), Some(Memory::Dmabuf));
+    assert!(lens.left_out.load(Ordering::Relaxed) >= 4, "each is told");
+    drop(running);
+
+    let lens = rig(&machine(&Accelerated, true));
+    let _running = lens.run("a", in_dmabufs_but(NV12, |number| number >= 10), &options).unwrap();
+    let why = lens.end().to_string();
+    assert!(why.contains("its pictures come in CPU memory, and production = true takes"), "{why}");
+}
+
+#[test]
+fn a_camera_that_hurries_is_coded_at_the_rate_that_was_asked_for() {
+    let lens = rig(&machine(&Generic, false));
+    let fast = NV12.replace("30/1", "60/1");
+    let _running = lens.start("a", &fast, &asked(Some((320, 240)), Some(30))).unwrap();
+    let times: Vec<i64> = lens.units(60).iter().map(|unit| unit.pts.unwrap().0).collect();
+    // What is judged first are the first pictures.
+    let steps: Vec<i64> = times[12..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(steps.iter().all(|step| *step > 30_000_000), "{steps:?}");
+}
+
+#[test]
 fn limits_of_the_encoder_are_kept_beforehand_and_by_what_really_comes() {
     let machine = machine(&Accelerated, false);
     let large = "videotestsrc is-live=true ! video/x-raw,format=NV12,width=800,height=600,framerate=30/1 ! identity";
@@ -292,7 +334,7 @@ fn lenses_that_are_not_to_be_had_say_why() {
         let (sender, arrived) = mpsc::channel();
         let spec = SourceSpec::parse(text).unwrap();
         let clock = Arc::new(SystemClock::new().unwrap());
-        let _camera = open(&spec, machine, clock, Arc::new(Forward(sender))).unwrap();
+        let _camera = open(&spec, machine, clock, Arc::new(Forward(sender, Arc::default()))).unwrap();
         arrived.recv_timeout(Duration::from_mins(1)).unwrap().unwrap_err()
     };
     let machine = machine(&Accelerated, false);
