@@ -13,6 +13,7 @@ pub mod daemon;
 #[cfg(any(test, feature = "demo"))]
 pub mod demo;
 pub mod error;
+pub mod evidence;
 pub mod http;
 pub mod index;
 pub mod outputs;

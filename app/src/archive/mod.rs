@@ -13,7 +13,7 @@ pub mod error;
 pub mod gaps;
 pub mod ids;
 mod keep;
-mod line;
+pub(crate) mod line;
 mod listing;
 mod load;
 pub mod paths;

@@ -2,7 +2,7 @@
 //!
 //! Exit status: 0 done; 1 failed, with one line `error: …` on standard error; 2 wrong usage. Tables for people by default,
 //! JSON on standard output with `--json`. Never reads the archive's files itself (but
-//! `mos check`, which needs no daemon; nor do `mos reduce`, `mos probe` and `mos token`).
+//! `mos check`, which needs no daemon; nor do `mos reduce`, `mos probe`, `mos token` and `mos verify`).
 
 mod capture;
 mod check;
@@ -26,6 +26,7 @@ mod times;
 mod token;
 mod upload;
 mod uploads;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +93,10 @@ enum Command {
     Reduce(reduce::ReduceArgs),
     /// Look through an archive that no daemon uses, and mend it with --repair
     Check(check::CheckArgs),
+    /// Judge a clip or segment by its evidence: intact, tampered or incomplete, and where
+    Verify(verify::VerifyArgs),
+    /// Print the signed manifest of a clip, by which others can verify it
+    Manifest(verify::ManifestArgs),
     /// Make a token for the API over TCP, with a role
     Token(token::TokenArgs),
     /// Tell what this machine is: board, cameras of its device tree, codec elements and why
@@ -175,6 +180,8 @@ impl Cli {
             Command::Uploads(args) => asked(uploads::execute(&client()?, &args)),
             Command::Reduce(args) => reduce::execute(&args),
             Command::Check(args) => check::execute(&args),
+            Command::Verify(args) => verify::execute(&args),
+            Command::Manifest(args) => asked(verify::manifest(&client()?, &args)),
             Command::Token(args) => token::execute(&args),
             Command::Probe(args) => probe::execute(&args),
             #[cfg(feature = "libcamera")]

@@ -25,6 +25,7 @@ use mos_hal::media::LensId;
 use mos_mp4::{ClipPlan, Span};
 
 pub use self::error::ClipFailure;
+pub use self::note::Copied;
 use self::note::Note;
 use self::sources::Sources;
 pub(crate) use self::sources::open as open_segment;
@@ -125,21 +126,37 @@ pub(crate) fn described(archive: &Archive, id: &str) -> Result<Clip, ClipFailure
     note.into_clip(clip_id, bytes).ok_or_else(absent)
 }
 
+/// What a clip was copied from, as it says itself.
+pub(crate) fn copied(archive: &Archive, id: ClipId) -> Result<Vec<Copied>, ClipFailure> {
+    let path = id.path();
+    let file = archive.disk().open(&path, OpenMode::Read).map_err(at("open", &path))?;
+    let note = Note::read(file.as_ref()).map_err(at("read", &path))?;
+    Ok(note.map(|note| note.copies().to_vec()).unwrap_or_default())
+}
+
 /// The service.
 pub struct Clips {
     archive: Archive,
     next: AtomicU32,
+    with_sources: bool,
 }
 
 impl Clips {
     /// The service over `archive`. Removes what an earlier run did not finish.
     #[must_use]
     pub fn new(archive: Archive) -> Self {
-        let clips = Self { archive, next: AtomicU32::new(1) };
+        let clips = Self { archive, next: AtomicU32::new(1), with_sources: false };
         if let Err(error) = clips.sweep() {
             log::warn!("cannot remove unfinished clips: {error}");
         }
         clips
+    }
+
+    /// The same, which notes in each clip what it was copied from: a manifest needs it.
+    #[must_use]
+    pub fn with_sources(mut self, with_sources: bool) -> Self {
+        self.with_sources = with_sources;
+        self
     }
 
     /// Cuts a segment from `from` to `to` seconds after its start.
@@ -189,7 +206,8 @@ impl Clips {
             payload: window(plan.payload),
             gaps: gaps_within(&self.archive, lens, asked),
         };
-        let head = plan.head(&Note::of(&clip).to_bytes());
+        let copies = if self.with_sources { sources.copies(&plan) } else { Vec::new() };
+        let head = plan.head(&Note::of(&clip, copies).to_bytes());
         clip.bytes = head.len() as u64 + plan.payload_bytes;
         let unfinished = id.unfinished();
         let written =

@@ -24,10 +24,24 @@ pub(super) struct Note {
     shown: [i64; 2],
     payload: [i64; 2],
     gaps: Vec<(i64, i64, GapCause)>,
+    /// What its media bytes were copied from, one after another; only while evidence is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    copies: Vec<Copied>,
+}
+
+/// A range of a segment that a clip holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The segment.
+    pub segment: String,
+    /// Where it begins there.
+    pub from: u64,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 impl Note {
-    pub(super) fn of(clip: &Clip) -> Self {
+    pub(super) fn of(clip: &Clip, copies: Vec<Copied>) -> Self {
         let pair = |w: Window| [w.from.0, w.to.0];
         Self {
             lens: clip.lens.to_string(),
@@ -37,7 +51,13 @@ impl Note {
             shown: pair(clip.shown),
             payload: pair(clip.payload),
             gaps: clip.gaps.iter().map(|g| (g.start_ts.0, g.end_ts.0, g.cause)).collect(),
+            copies,
         }
+    }
+
+    /// What it was copied from.
+    pub(super) fn copies(&self) -> &[Copied] {
+        &self.copies
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {

@@ -3,9 +3,9 @@
 use std::io;
 
 use mos_hal::media::LensId;
-use mos_mp4::{ClipSource, ReadError, SegmentFile, UpTo, Verify};
+use mos_mp4::{ClipPlan, ClipSource, CopyRange, ReadError, SegmentFile, UpTo, Verify};
 
-use super::ClipFailure;
+use super::{ClipFailure, Copied};
 use crate::archive::disk::DiskFile;
 use crate::archive::ids::{RunId, SegmentId};
 use crate::archive::{Archive, ArchiveError, SegmentReader, SegmentRow, SegmentState, Stored, Window};
@@ -65,6 +65,15 @@ impl Sources {
 
     pub(super) fn for_plan(&self) -> Vec<ClipSource<'_>> {
         self.0.iter().map(|s| ClipSource { start: s.start, movie: &s.content.movie }).collect()
+    }
+
+    /// What a plan copies, one after another.
+    pub(super) fn copies(&self, plan: &ClipPlan) -> Vec<Copied> {
+        let copied = |range: &CopyRange| {
+            let segment = self.0.get(range.source)?.reader.segment.row.id.to_string();
+            Some(Copied { segment, from: range.offset, bytes: range.len })
+        };
+        plan.copies.iter().filter_map(copied).collect()
     }
 
     pub(super) fn file(&self, number: usize) -> io::Result<&dyn DiskFile> {

@@ -47,6 +47,8 @@ pub struct Config {
     pub storage: Storage,
     /// `[http]` and `[[token]]`.
     pub http: Http,
+    /// `[evidence]`: the file of the key that signs it; `None`: no evidence is kept.
+    pub evidence: Option<PathBuf>,
     /// `[log]`.
     pub log: Log,
     /// `[board]` and `[[board_lens]]`: where the board describes itself, what is changed of it, what it must be able to do.
@@ -158,8 +160,10 @@ pub fn parse(
     let mut document = Document::read(file, text)?;
     document.overlay(variables)?;
     let http = http::read(&document)?;
+    let storage = storage(&document.section(Section::Storage))?;
     Ok(Config {
-        storage: storage(&document.section(Section::Storage))?,
+        evidence: evidence(&document.section(Section::Evidence), &storage)?,
+        storage,
         frames: frames::read(&document.section(Section::Frames), &http.unix_socket)?,
         http,
         log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
@@ -170,6 +174,11 @@ pub fn parse(
         context: destinations::context(&document)?,
         destinations: destinations::read(&document)?,
     })
+}
+
+fn evidence(fields: &Fields<'_>, storage: &Storage) -> Result<Option<PathBuf>, ConfigError> {
+    let key = fields.absolute_path("key_file")?.unwrap_or_else(|| storage.root.join("device.key"));
+    Ok(fields.boolean("enabled", false)?.then_some(key))
 }
 
 fn storage(fields: &Fields<'_>) -> Result<Storage, ConfigError> {

@@ -11,6 +11,8 @@ pub enum Section {
     Http,
     /// `[[token]]`, any number of times.
     Token,
+    /// `[evidence]`.
+    Evidence,
     /// `[log]`.
     Log,
     /// `[board]`.
@@ -66,6 +68,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
         ],
     ),
     (Section::Token, &["name", "role", "hash"]),
+    (Section::Evidence, &["enabled", "key_file"]),
     (Section::Log, &["level"]),
     (
         Section::Board,
@@ -115,6 +118,7 @@ impl Section {
             Self::Storage => "storage",
             Self::Http => "http",
             Self::Token => "token",
+            Self::Evidence => "evidence",
             Self::Log => "log",
             Self::Board => "board",
             Self::BoardLens => "board_lens",

@@ -185,6 +185,15 @@ fn beyond_loopback_there_is_tls_or_a_word_for_plain_text() {
 }
 
 #[test]
+fn evidence_is_kept_only_if_asked_for() {
+    assert_eq!(read(SMALLEST, &[]).unwrap().evidence, None);
+    let on = ("MOS_EVIDENCE__ENABLED", "true");
+    assert_eq!(read(SMALLEST, &[on]).unwrap().evidence, Some("/data/mos/device.key".into()));
+    let file = ("MOS_EVIDENCE__KEY_FILE", "/etc/mos/key");
+    assert_eq!(read(SMALLEST, &[on, file]).unwrap().evidence, Some("/etc/mos/key".into()));
+}
+
+#[test]
 fn tokens_and_users_have_roles() {
     let hash = TokenHash::of("secret").to_string();
     let text =
@@ -329,7 +338,7 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [[token]], [log], [board], [[board_lens]], [power], [frames], [context], \
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [[token]], [evidence], [log], [board], [[board_lens]], [power], [frames], [context], \
          [[camera]], [[destination]]"
     );
     assert_eq!(

@@ -34,6 +34,7 @@ use crate::capture::worker::Workers;
 use crate::capture::{CaptureControlService, DropMode, Isolation, LensConfig, LensHost};
 use crate::clip::Clips;
 use crate::config::{Config, Frames, Log, Protection, Storage, Tcp};
+use crate::evidence::{Evidence, EvidenceError};
 use crate::http::serve::{self, ServeError};
 use crate::http::tls::{self, TlsError};
 use crate::http::{self, Door, Loading, Services};
@@ -73,6 +74,9 @@ pub enum DaemonError {
     /// The API cannot be served with TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Evidence cannot be kept.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// A thread that records has ended by itself; what it wrote is safe, recovery will close it.
     #[error("{0} has ended unexpectedly; the log tells more, a restart records again")]
     Died(&'static str),
@@ -151,7 +155,8 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let devices = hotplug::listen(&config.cameras);
     let (recording, capture, power_states) = record(&config, &archive, &clock, platform.clone(), pins.levels())?;
     let recorder = recording.recorder.clone();
-    let clips = Clips::new(archive.clone());
+    let evidence = config.evidence.as_deref().map(|key| Evidence::start(archive.clone(), key)).transpose()?;
+    let clips = Clips::new(archive.clone()).with_sources(evidence.is_some());
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
     let roads = Roads { destinations: config.destinations.clone(), context: config.context.clone() };
     let settings = Settings { roads, ..Settings::default() };

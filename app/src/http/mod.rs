@@ -12,6 +12,7 @@ mod capture_metrics;
 mod clips;
 mod crowd;
 mod events;
+mod evidence;
 mod extract;
 pub mod fault;
 mod file;
@@ -31,7 +32,7 @@ mod snapshots;
 mod storage;
 mod storage_metrics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tls;
 mod uploads;
 
@@ -44,6 +45,7 @@ use axum::extract::DefaultBodyLimit;
 use crate::archive::Archive;
 use crate::capture::CaptureControlService;
 use crate::clip::Clips;
+use crate::evidence::Evidence;
 use crate::pins::BoxPins;
 use crate::power::Power;
 use crate::record::Recorder;
@@ -56,6 +58,7 @@ pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
 pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, TargetView};
 pub use capture_events::{CaptureChange, DevicesChange, LensRemoved, LensWoken, PowerChange};
 pub use clips::{ClipView, SpanView};
+pub use evidence::EvidenceView;
 pub use frames::{FramesView, LensFramesView, SubscriberView};
 pub(crate) use gmsl::alarm as dark_links;
 pub use gmsl::{GmslLinkView, GmslStateView};
@@ -91,6 +94,8 @@ pub struct Services {
     pub uploads: Uploads,
     /// What may stay.
     pub retention: Retention,
+    /// Evidence, if it is kept.
+    pub evidence: Option<Evidence>,
     /// The lines of the box.
     pub pins: BoxPins,
     /// How far the listing of earlier runs is.
@@ -145,6 +150,7 @@ fn all() -> Routes {
     capture_events::routes(&mut routes);
     clips::routes(&mut routes);
     events::routes(&mut routes);
+    evidence::routes(&mut routes);
     frames::routes(&mut routes);
     health::routes(&mut routes);
     metrics::routes(&mut routes);

@@ -34,6 +34,8 @@ use super::routes::Routes;
         super::clips::get_clip,
         super::clips::get_clip_file,
         super::events::get_events,
+        super::evidence::get_evidence,
+        super::evidence::get_clip_manifest,
         super::frames::get_frames,
         super::health::get_health,
         super::metrics::get_metrics,

@@ -31,6 +31,8 @@ pub(super) const OPERATIONS: &[(Role, &str, Method, &str)] = &[
     (Role::Operator, "ExtractClipOfLens", Method::POST, "/v1/lenses/{lens}/clip"),
     (Role::Viewer, "GetClip", Method::GET, "/v1/clips/{id}"),
     (Role::Viewer, "GetClipFile", Method::GET, "/v1/clips/{id}/file"),
+    (Role::Viewer, "GetEvidence", Method::GET, "/v1/evidence"),
+    (Role::Viewer, "GetClipManifest", Method::GET, "/v1/clips/{id}/manifest"),
     (Role::Viewer, "GetEvents", Method::GET, "/v1/events"),
     (Role::Viewer, "GetFrames", Method::GET, "/v1/frames"),
     (Role::Viewer, "GetHealth", Method::GET, "/v1/health"),

@@ -35,13 +35,13 @@ const BEGIN: i64 = 1_795_168_800_000_000;
 const FPS: i64 = 25;
 
 /// A lens `road` that was recorded for some seconds in segments of two: all closed but the last.
-struct Rig {
+pub(crate) struct Rig {
     folder: tempfile::TempDir,
     services: Arc<Services>,
 }
 
 impl Rig {
-    fn recorded(seconds: i64) -> Self {
+    pub(crate) fn recorded(seconds: i64) -> Self {
         Self::with_protection(seconds, u64::MAX)
     }
 
@@ -85,6 +85,7 @@ impl Rig {
             snapshots: Snapshots::new(archive.clone(), platform.codecs()),
             uploads: Uploads::start(&root, archive.clone(), &Settings::default()).unwrap(),
             retention: Retention::new(archive.clone(), as_clock, limits, None),
+            evidence: None,
             pins: crate::pins::BoxPins::default(),
             loading: Mutex::new(Loading::Done),
             archive,
@@ -92,6 +93,27 @@ impl Rig {
             recorder,
         };
         Self { folder, services: Arc::new(services) }
+    }
+
+    pub(crate) fn archive(&self) -> &Archive {
+        &self.services.archive
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.services.root
+    }
+
+    /// The archive of a next start, and its root; the folder lasts as long as the process.
+    pub(crate) fn again(self) -> (std::path::PathBuf, Archive) {
+        let Self { folder, services } = self;
+        let root = services.root.clone();
+        drop(services);
+        let _ = folder.keep();
+        let disk = Arc::new(RealDisk::open(&root).unwrap());
+        let clock = Arc::new(SimClock::new(BootId([8; 16]), UtcMicros(BEGIN + 60_000_000)));
+        let archive = Archive::open(disk, clock, &ArchiveOptions::default()).unwrap();
+        archive.load().unwrap();
+        (root, archive)
     }
 
     fn socket(&self) -> std::path::PathBuf {

@@ -1,0 +1,118 @@
+//! `mos verify` and `mos manifest`. Verifying needs no daemon and no archive, only the files.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use mos_mp4::ReadAt;
+use serde_json::json;
+
+use super::client::Client;
+use super::{Failure, Outcome, Report, print};
+use crate::clip::ClipId;
+use crate::evidence::chain;
+use crate::evidence::manifest::Signed;
+use crate::evidence::verify::{self, Verdict};
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// A clip, or a segment
+    file: PathBuf,
+    /// The clip's manifest, as `mos manifest` prints it [default: FILE with .json in place of .mp4]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// The chain of a segment's run [default: as it lies in the archive]
+    #[arg(long, value_name = "FILE", conflicts_with = "manifest")]
+    chain: Option<PathBuf>,
+    /// The public key of the device; without it any key is accepted, and printed
+    #[arg(long, value_name = "ed25519:…")]
+    key: Option<String>,
+    #[command(flatten)]
+    report: Report,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManifestArgs {
+    /// The clip, clip-RUN-NUMBER
+    clip: String,
+}
+
+/// A file to be judged.
+struct Stored(File);
+
+impl ReadAt for Stored {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.0.read_at(&mut buf[filled..], offset + filled as u64)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        Ok(filled)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+pub(super) fn execute(args: &VerifyArgs) -> Outcome {
+    let failed = |path: &Path| {
+        let path = path.display().to_string();
+        move |e: io::Error| Failure::Failed(format!("{path}: {e}"))
+    };
+    let file = Stored(File::open(&args.file).map_err(failed(&args.file))?);
+    let key = args.key.as_deref();
+    let beside = args.file.with_extension("json");
+    let manifest = args.manifest.clone().or_else(|| (args.chain.is_none() && beside.is_file()).then_some(beside));
+    let verdict = if let Some(path) = manifest {
+        let text = std::fs::read(&path).map_err(failed(&path))?;
+        let signed: Signed = serde_json::from_slice(&text)
+            .map_err(|e| Failure::Failed(format!("{} is no manifest: {e}", path.display())))?;
+        verify::clip(&file, &signed, key)
+    } else {
+        let path = args.chain.clone().or_else(|| chain_of(&args.file)).ok_or_else(|| {
+            Failure::Usage("say what attests it: --manifest of a clip, --chain of a segment's run".to_owned())
+        })?;
+        let text = match std::fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && args.chain.is_none() => Vec::new(),
+            read => read.map_err(failed(&path))?,
+        };
+        verify::segment(&file, &text, key)
+    };
+    if args.report.json {
+        let (verdict, places) = match &verdict {
+            Verdict::Intact { .. } => ("intact", Vec::new()),
+            Verdict::Tampered(places) => ("tampered", places.clone()),
+            Verdict::Incomplete(places) => ("incomplete", places.clone()),
+            Verdict::Unlinked(why) => ("unlinked", vec![why.clone()]),
+        };
+        print::json(&json!({ "verdict": verdict, "places": places }))?;
+    } else if matches!(verdict, Verdict::Intact { .. }) {
+        print::line(&verdict.to_string())?;
+    }
+    match verdict {
+        Verdict::Intact { .. } => Ok(()),
+        other => Err(Failure::Failed(format!("{} is {other}", args.file.display()))),
+    }
+}
+
+/// Where the chain of a segment lies in its archive: `segments/{lens}/{run}/{seq}.mp4` has `evidence/{lens}/{run}.jsonl`.
+fn chain_of(file: &Path) -> Option<PathBuf> {
+    let file = file.canonicalize().ok()?;
+    let run = file.parent()?;
+    let lens = run.parent()?;
+    let root = lens.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "segments"))?.parent()?;
+    let name = format!("{}.jsonl", run.file_name()?.to_str()?);
+    Some(root.join(chain::FOLDER).join(lens.file_name()?).join(name))
+}
+
+pub(super) async fn manifest(client: &Client, args: &ManifestArgs) -> Outcome {
+    let clip = ClipId::parse(&args.clip).ok_or_else(|| Failure::Usage("a clip is clip-RUN-NUMBER".to_owned()))?;
+    let signed: Signed = client.get(&format!("/v1/clips/{clip}/manifest")).await?;
+    // Members stand in the order in which they were signed, whoever writes them.
+    print::json(&signed)
+}

@@ -1,0 +1,98 @@
+//! The manifest of a clip: all that an offline verifier needs, signed by the device.
+
+use std::io;
+
+use mos_mp4::ReadAt;
+use serde::{Deserialize, Serialize};
+
+use super::chain::Link;
+use super::digest::{Hash, Unit, hash_at};
+use super::key::{DeviceKey, is_signed};
+use crate::clip::Copied;
+
+/// What a manifest of this form calls itself.
+pub const FORMAT: &str = "mos-manifest-1";
+
+/// A manifest with its signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// What is signed: the bytes of this member as compact JSON, members in this order.
+    pub manifest: Manifest,
+    /// The device's public key.
+    pub key: String,
+    /// Its signature.
+    pub signature: String,
+}
+
+/// What a clip is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The clip.
+    pub clip: String,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Bytes before its media: boxes that say how it is shown.
+    pub head_bytes: u32,
+    /// Of those.
+    pub head_hash: Hash,
+    /// Media bytes from `head_bytes` on, one after another.
+    pub copies: Vec<Copied>,
+    /// The segments that they are from.
+    pub segments: Vec<Proof>,
+}
+
+/// A segment in its chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Its link.
+    pub link: Link,
+    /// The units of blocks of which the clip holds something, by the block's number.
+    pub blocks: Vec<(u32, Vec<Unit>)>,
+}
+
+impl Manifest {
+    pub(super) fn new(
+        clip: &str,
+        file: &dyn ReadAt,
+        copies: &[Copied],
+        proofs: Vec<(String, Link, Vec<Vec<Unit>>)>,
+    ) -> io::Result<Self> {
+        let bytes = file.len()?;
+        let media: u64 = copies.iter().map(|copied| copied.bytes).sum();
+        let head = bytes.checked_sub(media).and_then(|head| u32::try_from(head).ok());
+        let head_bytes = head.ok_or_else(|| io::Error::other("the clip is shorter than what it was copied from"))?;
+        let head_hash = hash_at(file, 0, head_bytes, &mut Vec::new())?;
+        let touches = |segment: &str, unit: &Unit| {
+            let mut own = copies.iter().filter(|copied| copied.segment == segment);
+            own.any(|c| unit.at >= c.from && unit.at + u64::from(unit.size) <= c.from + c.bytes)
+        };
+        let proof = |(segment, link, blocks): (String, Link, Vec<Vec<Unit>>)| {
+            let numbered = (0..).zip(blocks);
+            let blocks = numbered.filter(|(_, units)| units.iter().any(|unit| touches(&segment, unit))).collect();
+            Proof { link, blocks }
+        };
+        let segments = proofs.into_iter().map(proof).collect();
+        let (format, clip) = (FORMAT.to_owned(), clip.to_owned());
+        Ok(Self { format, clip, bytes, head_bytes, head_hash, copies: copies.to_vec(), segments })
+    }
+
+    fn text(&self) -> Vec<u8> {
+        // Numbers and texts only: this cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+pub(super) fn sign(manifest: Manifest, key: &DeviceKey) -> Signed {
+    let signature = key.sign(&manifest.text());
+    Signed { manifest, key: key.public(), signature }
+}
+
+impl Signed {
+    /// Whether the signature is that of its key over what it says.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        is_signed(&self.key, &self.manifest.text(), &self.signature)
+    }
+}

@@ -1,0 +1,218 @@
+//! Judging a clip or a segment without the machine that recorded it.
+//!
+//! Promises: (J1) `intact` is said only when every byte of media is that of a unit in a signed chain; (J2) what differs is told
+//! with its place; (J3) nothing that is read is trusted: any file and any manifest give a verdict, never a panic.
+
+use std::fmt;
+
+use mos_mp4::{ReadAt, SegmentFile, State, VIDEO_TIMESCALE, Verify};
+
+use super::chain::{Chain, Made};
+use super::digest::{Name, Unit, block, blocks, hash_at};
+use super::manifest::{FORMAT, Proof, Signed};
+
+/// Most places that are listed.
+const MOST_PLACES: usize = 20;
+/// The video track of every segment.
+const VIDEO_TRACK: u32 = 1;
+
+/// What a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it was recorded, signed by this key; of the segments some may have been linked by a later start.
+    Intact {
+        /// The public key.
+        key: String,
+        /// Segments that a later start linked, after a power cut or crash.
+        later: Vec<String>,
+    },
+    /// Something else is where footage was; where.
+    Tampered(Vec<String>),
+    /// What is there is as recorded, but some is missing; what.
+    Incomplete(Vec<String>),
+    /// Nothing attests it; why.
+    Unlinked(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Intact { key, later } => {
+                write!(f, "intact, signed by {key}")?;
+                if later.is_empty() { Ok(()) } else { write!(f, "; linked by a later start: {}", later.join(", ")) }
+            }
+            Self::Tampered(places) => write!(f, "tampered: {}", places.join("; ")),
+            Self::Incomplete(places) => write!(f, "incomplete: {}", places.join("; ")),
+            Self::Unlinked(why) => write!(f, "unlinked: {why}"),
+        }
+    }
+}
+
+fn tampered(place: impl Into<String>) -> Verdict {
+    Verdict::Tampered(vec![place.into()])
+}
+
+/// Whether the key is the one that is expected, if one is.
+fn expected(found: &str, key: Option<&str>) -> Result<(), Verdict> {
+    match key {
+        Some(key) if key != found => Err(tampered(format!("signed by {found}, not by {key}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Judges a segment by the chain of its run.
+#[must_use]
+pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
+    let content = match SegmentFile::read(file, Verify::Structure) {
+        Ok(content) => content,
+        Err(e) => return tampered(format!("the file cannot be read as a segment: {e}")),
+    };
+    let name = Name::of(&content.identity);
+    let chain = Chain::read(&name.lens, name.run, chain);
+    let Some(link) = chain.of(name.seq) else {
+        return match chain.broken {
+            Some((line, why)) if !chain.torn => tampered(format!("line {line} of the chain: {why}")),
+            _ => Verdict::Unlinked(format!(
+                "{name} is not in the chain: still recorded, or its run ended by a power cut"
+            )),
+        };
+    };
+    if let Err(verdict) = expected(&link.key, key) {
+        return verdict;
+    }
+    if link.segment != name {
+        return tampered(format!("the file says that it is {name} of boot {}, the chain another", name.boot));
+    }
+    let found = match blocks(file, &content.movie) {
+        Ok(found) => found,
+        Err(e) => return Verdict::Incomplete(vec![format!("the file cannot be read to its end: {e}")]),
+    };
+    // Read by its fragments, for its end is lost: the last block there may end early and cannot be judged.
+    let torn = content.state != State::Closed;
+    let (mut wrong, mut missing) = (Vec::new(), Vec::new());
+    for (number, digest) in link.blocks.iter().enumerate() {
+        match found.get(number) {
+            None => missing.push(format!("block {number} of {}", link.blocks.len())),
+            Some(units) if block(units) == *digest => {}
+            Some(units) => {
+                let end = units.last().map_or(0, |unit| unit.at + u64::from(unit.size));
+                let ends_early = end > file.len().unwrap_or(0) || (torn && number + 1 == found.len());
+                let list = if ends_early { &mut missing } else { &mut wrong };
+                list.push(format!("block {number}, {}", span(units)));
+            }
+        }
+    }
+    if found.len() > link.blocks.len() {
+        wrong.push(format!("{} blocks more than were recorded", found.len() - link.blocks.len()));
+    }
+    let later = if link.made == Made::Later { vec![name.to_string()] } else { Vec::new() };
+    verdict(wrong, missing, link.key.clone(), later)
+}
+
+fn verdict(mut wrong: Vec<String>, mut missing: Vec<String>, key: String, later: Vec<String>) -> Verdict {
+    wrong.truncate(MOST_PLACES);
+    missing.truncate(MOST_PLACES);
+    match (wrong.is_empty(), missing.is_empty()) {
+        (true, true) => Verdict::Intact { key, later },
+        (true, false) => Verdict::Incomplete(missing),
+        (false, _) => Verdict::Tampered(wrong),
+    }
+}
+
+/// Where units are, for people.
+fn span(units: &[Unit]) -> String {
+    let (first, last) = (units.first(), units.last());
+    let bytes = (first.map_or(0, |u| u.at), last.map_or(0, |u| u.at.saturating_add(u64::from(u.size))));
+    format!("{}, bytes {} to {}", first.map_or_else(String::new, time), bytes.0, bytes.1)
+}
+
+fn time(unit: &Unit) -> String {
+    let kind = if unit.track == VIDEO_TRACK { "picture" } else { "sound" };
+    if unit.track == VIDEO_TRACK {
+        format!("{kind} at {:.3} s", VIDEO_TIMESCALE.nanos(unit.pts.clamp(-(1 << 50), 1 << 50)) as f64 / 1e9)
+    } else {
+        format!("{kind} at tick {}", unit.pts)
+    }
+}
+
+/// Judges a clip by its manifest.
+#[must_use]
+pub fn clip(file: &dyn ReadAt, signed: &Signed, key: Option<&str>) -> Verdict {
+    let manifest = &signed.manifest;
+    if manifest.format != FORMAT {
+        return Verdict::Unlinked(format!("the manifest is of the form {:?}, not {FORMAT}", manifest.format));
+    }
+    if let Err(verdict) = expected(&signed.key, key) {
+        return verdict;
+    }
+    if !signed.holds() {
+        return tampered("the manifest: its signature does not hold");
+    }
+    for proof in &manifest.segments {
+        if let Some(why) = flaw(proof, &signed.key) {
+            return tampered(format!("the manifest: {}: {why}", proof.link.segment));
+        }
+    }
+    judge(file, signed).unwrap_or_else(|e| Verdict::Incomplete(vec![format!("the clip cannot be read: {e}")]))
+}
+
+/// What is wrong with a segment's proof.
+fn flaw(proof: &Proof, key: &str) -> Option<&'static str> {
+    if proof.link.key != key || !proof.link.holds() {
+        return Some("its link is not signed by the key of the manifest");
+    }
+    let fits = |(number, units): &(u32, Vec<Unit>)| proof.link.blocks.get(*number as usize) == Some(&block(units));
+    (!proof.blocks.iter().all(fits)).then_some("its units are not those of its link")
+}
+
+fn judge(file: &dyn ReadAt, signed: &Signed) -> std::io::Result<Verdict> {
+    let manifest = &signed.manifest;
+    let len = file.len()?;
+    let (mut wrong, mut missing, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
+    if len < u64::from(manifest.head_bytes) {
+        missing.push(format!("the file ends at byte {len}, before its media"));
+    } else if hash_at(file, 0, manifest.head_bytes, &mut buffer)? != manifest.head_hash {
+        wrong.push(format!("bytes 0 to {}, which say how the clip is shown", manifest.head_bytes));
+    }
+    let mut at = u64::from(manifest.head_bytes);
+    for copied in &manifest.copies {
+        let (from, to) = (copied.from, copied.from.saturating_add(copied.bytes));
+        let proof = manifest.segments.iter().find(|proof| proof.link.segment.to_string() == copied.segment);
+        let units = proof.into_iter().flat_map(|proof| &proof.blocks).flat_map(|(_, units)| units);
+        let mut own: Vec<&Unit> =
+            units.filter(|u| u.at >= from && u.at.saturating_add(u64::from(u.size)) <= to).collect();
+        own.sort_by_key(|unit| unit.at);
+        let mut covered = from;
+        for unit in own {
+            if unit.at != covered {
+                break;
+            }
+            covered += u64::from(unit.size);
+            let here = at + (unit.at - from);
+            let place = || {
+                let end = here + u64::from(unit.size);
+                format!("{} of {}, bytes {here} to {end} of the clip", time(unit), copied.segment)
+            };
+            if here + u64::from(unit.size) > len {
+                missing.push(place());
+            } else if hash_at(file, here, unit.size, &mut buffer)? != unit.hash {
+                wrong.push(place());
+            }
+        }
+        // (J1)
+        if covered != to {
+            wrong.push(format!(
+                "bytes {} to {} of the clip, which no unit attests",
+                at + (covered - from),
+                at + (to - from)
+            ));
+        }
+        at = at.saturating_add(copied.bytes);
+    }
+    if len > at {
+        wrong.push(format!("bytes {at} to {len} of the clip, which were added"));
+    }
+    let later = manifest.segments.iter().filter(|proof| proof.link.made == Made::Later);
+    let later = later.map(|proof| proof.link.segment.to_string()).collect();
+    Ok(verdict(wrong, missing, signed.key.clone(), later))
+}

@@ -1,0 +1,66 @@
+//! Evidence: the device's key, and the manifest of a clip.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use super::Services;
+use super::extract::Id;
+use super::fault::Fault;
+use super::routes::Routes;
+use super::segments::blocking;
+use crate::clip::ClipId;
+use crate::error::{ErrorBody, Kind};
+use crate::evidence::EvidenceError;
+use crate::evidence::ManifestFailure;
+use crate::evidence::manifest::Signed;
+
+/// Whether evidence is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EvidenceView {
+    /// The public key that signs it, `ed25519:` and base64; none while no evidence is kept.
+    pub key: Option<String>,
+}
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.get("/v1/evidence", get_evidence);
+    routes.get("/v1/clips/{id}/manifest", get_clip_manifest);
+}
+
+/// Whether evidence is kept, and by which key.
+#[utoipa::path(get, path = "/v1/evidence", operation_id = "GetEvidence", tag = "evidence",
+    responses((status = 200, body = EvidenceView)))]
+pub(super) async fn get_evidence(State(services): State<Arc<Services>>) -> Json<EvidenceView> {
+    Json(EvidenceView { key: services.evidence.as_ref().map(crate::evidence::Evidence::key) })
+}
+
+/// What an offline verifier needs to judge a clip, signed by the device. `mos verify` is one.
+#[utoipa::path(get, path = "/v1/clips/{id}/manifest", operation_id = "GetClipManifest", tag = "evidence",
+    params(("id" = String, Path, description = "The clip")),
+    responses((status = 200, body = Object, description = "A signed manifest, mos-manifest-1"),
+        (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn get_clip_manifest(
+    State(services): State<Arc<Services>>,
+    Id(id): Id,
+) -> Result<Json<Signed>, Fault> {
+    let made = blocking(move || {
+        let clip = services.clips.get(&id)?.id;
+        made(&services, clip)
+    });
+    Ok(Json(made.await??))
+}
+
+fn made(services: &Services, clip: ClipId) -> Result<Signed, Fault> {
+    let evidence = services.evidence.as_ref();
+    let evidence = evidence.ok_or_else(|| Fault::new(Kind::Conflict, "no evidence is kept; switch [evidence] on"))?;
+    evidence.manifest(clip).map_err(|e| match e {
+        ManifestFailure::Clip(e) => e.into(),
+        ManifestFailure::Evidence(e @ EvidenceError::NotYet(_)) => Fault::new(Kind::NotReady, e.to_string()),
+        ManifestFailure::Evidence(e @ (EvidenceError::NoSources(_) | EvidenceError::Gone(..))) => {
+            Fault::new(Kind::Conflict, e.to_string())
+        }
+        ManifestFailure::Evidence(e) => Fault::internal("the manifest", e),
+    })
+}
