@@ -90,6 +90,13 @@ road: test-deps ## N=n uploads (1000) over bad roads, from SEED=n (1); the tests
 	$(CARGO) build --release --workspace --features $(FEATURES) --bins
 	N=$(N) SEED=$(SEED) $(CARGO) test --release -p mos-tests --test road -- --nocapture
 
+.PHONY: api-check
+api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetched into target/api-venv); EXAMPLES=n for each operation (40)
+	$(CARGO) build -p mos --features demo
+	@test -x target/api-venv/bin/schemathesis || { echo "installing with pip, in target/api-venv: schemathesis"; \
+	  python3 -m venv target/api-venv && target/api-venv/bin/pip install --quiet --disable-pip-version-check 'schemathesis==4.32.*'; }
+	EXAMPLES=$(EXAMPLES) tests/api/check $(CURDIR)/target/debug/mos $(CURDIR)/target/api-venv
+
 .PHONY: fuzz
 fuzz: deps ## Fuzz the MP4 reader, what builds on it, device trees and messages of the frame bus (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
 	@cd app/mp4/fuzz && $(CARGO) fuzz --version >/dev/null 2>&1 || \

@@ -84,7 +84,7 @@ fn paths_of_the_documents_exist() {
 
 #[test]
 fn tests_that_prove_promises_exist() {
-    let text = read("RELIABILITY.md");
+    let text = read("RELIABILITY.md") + &read("SECURITY.md");
     let named: BTreeSet<(&str, &str)> =
         text.split('`').skip(1).step_by(2).filter_map(|span| span.split_once("::")).collect();
     assert!(named.len() >= 20, "promises have their tests: {named:?}");

@@ -177,6 +177,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         snapshots,
         uploads,
         retention,
+        evidence,
         pins,
         loading,
     });
