@@ -7,7 +7,6 @@ mod cameras;
 mod capture;
 mod clips;
 mod commands;
-mod crates;
 mod documents;
 mod faults;
 mod footage;

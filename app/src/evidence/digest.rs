@@ -25,7 +25,9 @@ impl Hash {
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut context = Context::new(&SHA256);
-        parts.iter().for_each(|part| context.update(part));
+        for part in parts {
+            context.update(part);
+        }
         Self::take(context.finish().as_ref())
     }
 
@@ -145,7 +147,7 @@ pub fn blocks(file: &dyn ReadAt, movie: &Movie) -> io::Result<Vec<Vec<Unit>>> {
     let video = movie.video().map(|track| track.id);
     for track in &movie.tracks {
         let mut fresh = true;
-        for sample in track.table.iter() {
+        for sample in &track.table {
             let full = blocks.last().is_some_and(|block| block.len() >= AUDIO_UNITS);
             let begins = if video == Some(track.id) { sample.sync } else { full };
             if begins || fresh {
