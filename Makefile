@@ -22,7 +22,7 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav
-TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler
+TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler python3 python3-venv
 YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler
 CROSS_DEPS := mmdebstrap qemu-user
 HIL_DEPS := mmdebstrap binutils xz-utils python3 python3-venv openssh-client ffmpeg

@@ -18,6 +18,7 @@ mod onvif;
 mod open_gops;
 mod power;
 mod probe;
+mod quirks;
 mod reduce;
 mod rigs;
 mod roles;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use retina::client::{Credentials as Login, PlayOptions, Session, SessionOptions, SetupOptions, Stream, Transport};
-use retina::client::{Described, InitialTimestampPolicy};
+use retina::client::{Described, InitialTimestampPolicy, SessionIdPolicy, UnassignedChannelDataPolicy};
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParameters, VideoParametersCodec};
 use tokio_stream::StreamExt;
 use url::Url;
@@ -271,9 +271,17 @@ impl Camera {
         let login = self.credentials.as_ref();
         let login = login.map(|c| Login { username: c.user.clone(), password: c.password.clone() });
         let agent = concat!("mos/", env!("CARGO_PKG_VERSION")).to_owned();
-        let options = SessionOptions::default().creds(login).user_agent(agent);
-        let mut session = Session::describe(self.url.clone(), options).await.map_err(|e| self.refusal(&e))?;
-        described.store(true, Ordering::Relaxed);
+        // Cameras go on with an old session's packets on channels that nobody set up, and change the session's name.
+        let options = SessionOptions::default()
+            .creds(login)
+            .user_agent(agent)
+            .unassigned_channel_data(UnassignedChannelDataPolicy::Ignore)
+            .session_id(SessionIdPolicy::UseFirst);
+        let session = Session::describe(self.url.clone(), options).await;
+        // A description that makes no sense here may make some to rtspsrc.
+        let answered = session.as_ref().map_or_else(|e| matches!(e.status_code(), Some(200..=299)), |_| true);
+        described.store(answered, Ordering::Relaxed);
+        let mut session = session.map_err(|e| self.refusal(&e))?;
         let find = |media: &str, encodings: &[&str]| {
             let fits = |s: &Stream| s.media() == media && encodings.contains(&s.encoding_name());
             session.streams().iter().position(fits)
