@@ -240,7 +240,7 @@ fn p6_readers_of_a_lens_outlive_its_worker() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("road.sock");
-    let frames = LensFrames::open(Settings::new(socket.clone())).unwrap();
+    let frames = LensFrames::open(Settings::new(socket.clone()), &Arc::default()).unwrap();
     let scene = SourceSpec::parse("test:?width=160&height=96&fps=20&bitrate=60000").unwrap();
     let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
     let mut read = |frames: u32| {

@@ -7,6 +7,7 @@
 //! A lens whose camera codes by itself is decoded for the bus in [`decoder`], only while somebody subscribes; one that is
 //! captured by another process is relayed from there ([`Relay`]).
 
+mod budget;
 mod decoder;
 mod layout;
 mod relay;
@@ -25,6 +26,7 @@ use gstreamer_allocators::{DmaBufMemory, FdMemory};
 use gstreamer_video::VideoMeta;
 use mos_frame::{BufferId, Frame, Lease, Lent, MemoryKind, Modifier, Picture, Pixels, Publisher};
 
+pub use budget::Budget;
 pub use decoder::Decoders;
 pub use mos_frame::{PublishError, Report, Settings, Totals};
 pub use relay::{Relay, socket_behind};
@@ -88,6 +90,13 @@ pub struct LensFrames {
     told: AtomicBool,
     decoding: Mutex<decoder::Run>,
     demand: Arc<Demand>,
+    /// What all lenses may move together, and what of it is this one's; 0 while nobody subscribes.
+    all: Arc<Budget>,
+    claim: AtomicU64,
+    /// Bytes of pictures that were given to the bus.
+    moved: AtomicU64,
+    /// There was no room for this lens.
+    denied: AtomicBool,
 }
 
 /// Buffers that the bus knows.
@@ -149,17 +158,18 @@ impl PartialEq for LensFrames {
 impl Eq for LensFrames {}
 
 impl LensFrames {
-    /// Opens the socket of a lens.
-    pub fn open(settings: Settings) -> Result<Arc<Self>, PublishError> {
-        Self::published(settings, false)
+    /// Opens the socket of a lens that shares `all` with the others.
+    pub fn open(settings: Settings, all: &Arc<Budget>) -> Result<Arc<Self>, PublishError> {
+        Self::published(settings, false, Arc::clone(all))
     }
 
-    /// Opens the socket at which the recorder's [`Relay`] takes the frames of a lens that this process captures for it.
+    /// Opens the socket at which the recorder's [`Relay`] takes the frames of a lens that this process captures for it. What all
+    /// lenses may move is the relay's business.
     pub fn open_behind(socket: PathBuf, budget: usize) -> Result<Arc<Self>, PublishError> {
-        Self::published(relay::behind(socket, budget), true)
+        Self::published(relay::behind(socket, budget), true, Arc::default())
     }
 
-    fn published(settings: Settings, behind: bool) -> Result<Arc<Self>, PublishError> {
+    fn published(settings: Settings, behind: bool, all: Arc<Budget>) -> Result<Arc<Self>, PublishError> {
         let (budget, socket) = (settings.lease_budget, settings.socket.clone());
         let budget = if budget > 0 { (budget + mos_frame::HANDOVER) as u32 } else { 0 };
         let demand: Arc<Demand> = Arc::default();
@@ -177,6 +187,10 @@ impl LensFrames {
             told: AtomicBool::new(false),
             decoding: Mutex::default(),
             demand,
+            all,
+            claim: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+            denied: AtomicBool::new(false),
         }))
     }
 
@@ -204,8 +218,62 @@ impl LensFrames {
         self.publisher.totals()
     }
 
+    /// Bytes of pictures that were given to the bus so far.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Bytes per second that it has claimed of what all lenses may move; 0 while nobody subscribes.
+    #[must_use]
+    pub fn claimed(&self) -> u64 {
+        self.claim.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody wants its pictures and gets none, because all lenses together would move more than they may.
+    #[must_use]
+    pub fn denied(&self) -> bool {
+        self.denied.load(Ordering::Relaxed)
+    }
+
+    /// Whether a lens that moves so many bytes per second fits beside the others; claims them. From the thread that publishes
+    /// only.
+    fn admitted(&self, rate: u64) -> bool {
+        if self.claim.load(Ordering::Relaxed) > 0 {
+            return true;
+        }
+        let claim = rate.max(1);
+        let fits = self.all.claim(claim);
+        if fits {
+            // An opening that is being left may have claimed just now.
+            self.all.release(self.claim.swap(claim, Ordering::Relaxed));
+        }
+        if fits {
+            self.denied.store(false, Ordering::Relaxed);
+        } else if !self.denied.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "{}: nobody gets pictures: {claim} bytes/s do not fit beside the {} of other lenses, frames.max_rate is {}",
+                self.socket.display(),
+                self.all.claimed(),
+                self.all.limit().unwrap_or(u64::MAX)
+            );
+        }
+        fits
+    }
+
+    /// Gives back what was claimed.
+    fn release(&self) {
+        if self.claim.load(Ordering::Relaxed) > 0 {
+            self.all.release(self.claim.swap(0, Ordering::Relaxed));
+        }
+        if self.denied() {
+            self.denied.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Before a source is opened, and when it is gone: its buffers go back, and what it may still deliver counts no more.
     pub fn renew(&self) {
+        self.release();
         self.raw.store(false, Ordering::Relaxed);
         self.decoding().stop();
         let mut pool = self.kept();
@@ -232,6 +300,7 @@ impl LensFrames {
         let format: Mutex<Option<(gst::Caps, Option<Layout>)>> = Mutex::default();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if !this.publisher.wanted() {
+                this.release();
                 return gst::PadProbeReturn::Ok;
             }
             let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) else {
@@ -241,6 +310,7 @@ impl LensFrames {
             if format.as_ref().is_none_or(|(known, _)| *known != caps) {
                 // Another size or layout means another pool.
                 if format.is_some() {
+                    this.release();
                     this.forget_of(feed);
                 }
                 let layout = Layout::of(&caps);
@@ -249,7 +319,10 @@ impl LensFrames {
                 }
                 *format = Some((caps, layout));
             }
-            if let Some((_, Some(layout))) = &*format {
+            if let Some((_, Some(layout))) = &*format
+                && this.admitted(layout.rate(buffer.size() as u64))
+            {
+                this.moved.fetch_add(buffer.size() as u64, Ordering::Relaxed);
                 this.publish(feed, buffer, layout);
             }
             gst::PadProbeReturn::Ok
@@ -362,6 +435,12 @@ impl LensFrames {
             self.publisher.lend_at_most(lendable(pool.known.len()));
         }
         Some(id)
+    }
+}
+
+impl Drop for LensFrames {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

@@ -45,6 +45,38 @@ fn subscribers(daemon: &Daemon, lens: &str) -> usize {
 }
 
 #[test]
+fn the_next_lens_is_refused_where_the_bus_may_not_move_more() {
+    const LONG: Duration = Duration::from_mins(1);
+    // Each moves 3.5 MB/s.
+    let scene = "test:?width=640&height=360&fps=10&gop=10&bitrate=500000";
+    let setup = Setup::new().camera("road", scene).camera("cabin", scene);
+    let setup = setup.sections("[frames]\nmax_rate = \"5MB\"\n");
+    let daemon = setup.start();
+    let subscribe = |lens: &str| {
+        let socket = setup.folder().join(format!("frames/{lens}.sock"));
+        mos_frame::Subscriber::connect(&socket, mos_frame::Wish::default()).unwrap()
+    };
+    let await_moved = |lens: &str| {
+        wait_for(&format!("frames of {lens}"), LONG, || {
+            (on_the_bus(&daemon, lens)["moved_bytes"].as_u64() > Some(0)).then_some(())
+        });
+    };
+    let road = subscribe("road");
+    await_moved("road");
+    let cabin = subscribe("cabin");
+    wait_for("the refusal of cabin", LONG, || (on_the_bus(&daemon, "cabin")["denied"] == true).then_some(()));
+    assert_eq!(on_the_bus(&daemon, "cabin")["moved_bytes"], 0);
+    assert_eq!(on_the_bus(&daemon, "road")["claimed_rate"], 640 * 360 * 3 / 2 * 10);
+    let metrics = daemon.client.get("/v1/metrics").text();
+    assert!(metrics.contains("mos_bus_denied{lens=\"cabin\"} 1"), "{metrics}");
+    let _ = daemon.await_open("cabin", 1.0, LONG);
+    // What is not read any more makes room.
+    drop(road);
+    await_moved("cabin");
+    drop(cabin);
+}
+
+#[test]
 fn frames_of_a_raw_and_of_a_coded_camera_reach_other_processes() {
     let stream = Stream::get(Kind::H264);
     let camera = Camera::open(std::slice::from_ref(&stream));

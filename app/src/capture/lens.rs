@@ -232,6 +232,8 @@ impl Lens {
             frames: self.tally.frames.load(Ordering::Relaxed),
             bytes: self.tally.bytes.load(Ordering::Relaxed),
             discontinuities: self.tally.discontinuities.load(Ordering::Relaxed),
+            newest: self.tally.newest(),
+            skew: None,
             frame_rate: self.rate.fps,
             bitrate: self.rate.bitrate,
             codec: video.map(|v| v.codec.name()),

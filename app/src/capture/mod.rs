@@ -27,6 +27,7 @@ mod rate;
 mod roster;
 mod settings;
 mod sink;
+mod skew;
 mod status;
 mod store;
 pub mod worker;
@@ -302,7 +303,9 @@ impl CaptureControlService {
     /// Every lens in the order of the configuration, then those that were added.
     #[must_use]
     pub fn status(&self) -> Vec<LensStatus> {
-        self.lenses().iter().map(|l| lock(l).status()).collect()
+        let mut lenses: Vec<LensStatus> = self.lenses().iter().map(|l| lock(l).status()).collect();
+        skew::note(&mut lenses);
+        lenses
     }
 
     /// The lenses at this moment.

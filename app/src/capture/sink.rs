@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     /// Capture time of the newest entry point, and how far it was from the one before; monotonic nanoseconds, 0 for unknown.
     entry: AtomicI64,
     entry_interval: AtomicI64,
+    /// Capture time of the newest picture, 0 for unknown.
+    newest: AtomicI64,
 }
 
 impl Tally {
@@ -34,6 +36,11 @@ impl Tally {
     pub(crate) fn keyframe_interval(&self) -> Option<Duration> {
         let span = u64::try_from(self.entry_interval.load(Ordering::Relaxed)).ok().filter(|ns| *ns > 0)?;
         Some(Duration::from_nanos(span))
+    }
+
+    /// Capture time of the newest picture.
+    pub(crate) fn newest(&self) -> Option<Mono> {
+        Some(self.newest.load(Ordering::Relaxed)).filter(|at| *at != 0).map(Mono)
     }
 
     fn note_entry(&self, at: Mono) {
@@ -108,6 +115,8 @@ impl UnitSink for LensSink {
             // Sound alone keeps no lens alive: a camera whose picture has stopped is stalled.
             self.last_unit.store(unit.arrival.0, Ordering::Relaxed);
             self.tally.frames.fetch_add(1, Ordering::Relaxed);
+            // Pictures come in decoding order.
+            self.tally.newest.fetch_max(unit.pts.unwrap_or(unit.arrival).0, Ordering::Relaxed);
             if is_entry(unit.kind) {
                 self.tally.note_entry(unit.pts.unwrap_or(unit.arrival));
             }

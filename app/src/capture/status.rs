@@ -50,6 +50,10 @@ pub struct LensStatus {
     pub bytes: u64,
     /// Units whose source knew of a loss before them.
     pub discontinuities: u64,
+    /// Capture time of its newest picture.
+    pub newest: Option<Mono>,
+    /// How much later than the first lens that streams it captures, in seconds, up to half a frame; `None` if their rates differ.
+    pub skew: Option<f64>,
     /// Video units per second, lately.
     pub frame_rate: f64,
     /// Bits per second, lately, all tracks.

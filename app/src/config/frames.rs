@@ -19,6 +19,8 @@ pub struct Frames {
     pub directory: PathBuf,
     /// Buffers of a camera that readers may hold in all.
     pub lease_budget: usize,
+    /// Bytes per second that all lenses together may move; `None`: no limit.
+    pub max_rate: Option<u64>,
     /// Users who get the camera's own buffers, besides root and the daemon's.
     pub trusted: Vec<u32>,
 }
@@ -47,11 +49,12 @@ pub(super) fn read(fields: &Fields<'_>, api: &Path) -> Result<Option<Frames>, Co
         None => api.parent().unwrap_or(Path::new("/")).join("frames"),
     };
     let lease_budget = fields.integer("lease_budget", 0..=16, 4)? as usize;
+    let max_rate = fields.optional_size("max_rate", 1 << 20)?;
     let mut trusted = Vec::new();
     for name in fields.text("trusted_users")?.unwrap_or_default().split_whitespace() {
         let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
         let uid = name.parse().ok().or_else(known);
         trusted.push(uid.ok_or_else(|| fields.bad("trusted_users", "names or numbers of users, with spaces between"))?);
     }
-    Ok(Some(Frames { directory, lease_budget, trusted }))
+    Ok(Some(Frames { directory, lease_budget, max_rate, trusted }))
 }

@@ -88,7 +88,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
     ),
     (Section::BoardLens, &["name", "role", "camera_index", "rotation", "power_line", "disabled"]),
     (Section::Power, &["run_out", "ignition_lenses", "parking_lenses", "follow_ignition"]),
-    (Section::Frames, &["enabled", "directory", "lease_budget", "trusted_users"]),
+    (Section::Frames, &["enabled", "directory", "lease_budget", "max_rate", "trusted_users"]),
     (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "transport", "audio", "isolation", "share"]),
     (

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, SystemClock};
-use mos_hal::frames::LensFrames;
+use mos_hal::frames::{Budget, LensFrames};
 use mos_hal::media::LensId;
 use mos_hal::pins::Line;
 use mos_hal::platform::Platform;
@@ -326,14 +326,15 @@ fn record(
     };
     let ids: Vec<LensId> = config.cameras.iter().map(|camera| camera.id.clone()).collect();
     let recorder = Recorder::new(archive.clone(), clock.clone(), &options, &ids);
+    let all = Arc::new(Budget::new(config.frames.as_ref().and_then(|frames| frames.max_rate)));
     let lenses = config.cameras.iter().filter_map(|camera| {
         let isolation = camera.isolation.unwrap_or_else(|| Isolation::of(&camera.source));
-        let frames = published(config.frames.as_ref(), &camera.id);
+        let frames = published(config.frames.as_ref(), &all, &camera.id);
         let (id, source) = (camera.id.clone(), camera.source.clone());
         let lens = LensConfig { id, source, audio: camera.audio, frames, isolation };
         Some((lens, recorder.intake(&camera.id)?))
     });
-    let host = Host { recorder: recorder.clone(), frames: config.frames.clone() };
+    let host = Host { recorder: recorder.clone(), frames: config.frames.clone(), all: all.clone() };
     let workers = Some(Workers::of_this_program(config.board.clone(), platform.shared()));
     let capture = CaptureControlService::new(platform, workers, clock, lenses.collect(), DropMode::Thread);
     capture.remember(archive, Some(Arc::new(host)));
@@ -348,6 +349,7 @@ fn record(
 struct Host {
     recorder: Recorder,
     frames: Option<Frames>,
+    all: Arc<Budget>,
 }
 
 impl LensHost for Host {
@@ -360,16 +362,16 @@ impl LensHost for Host {
     }
 
     fn frames(&self, lens: &LensId) -> Option<Arc<LensFrames>> {
-        published(self.frames.as_ref(), lens)
+        published(self.frames.as_ref(), &self.all, lens)
     }
 }
 
 /// Opens a lens on the frame bus. Recording goes on without.
-fn published(frames: Option<&Frames>, lens: &LensId) -> Option<Arc<LensFrames>> {
+fn published(frames: Option<&Frames>, all: &Arc<Budget>, lens: &LensId) -> Option<Arc<LensFrames>> {
     let frames = frames?;
     let opened = std::fs::create_dir_all(&frames.directory)
         .map_err(|e| format!("{}: {e}", frames.directory.display()))
-        .and_then(|()| LensFrames::open(frames.of(lens)).map_err(|e| e.to_string()));
+        .and_then(|()| LensFrames::open(frames.of(lens), all).map_err(|e| e.to_string()));
     opened.inspect_err(|why| log::warn!("{lens}: nobody gets raw frames: {why}")).ok()
 }
 

@@ -65,6 +65,9 @@ pub struct CaptureView {
     pub frames: u64,
     /// Frames per second, lately.
     pub frame_rate: f64,
+    /// How much later than the first lens that streams it captures, in seconds, up to half a frame; absent if their rates differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew: Option<f64>,
     /// Bits per second, lately.
     pub bitrate: u64,
     /// `h264` or `h265`, once known.
@@ -263,6 +266,7 @@ impl CaptureView {
                 openings: capture.breaker.opened,
             },
             frames: capture.frames,
+            skew: capture.skew,
             frame_rate: capture.frame_rate,
             bitrate: capture.bitrate,
             codec: capture.codec.map(str::to_owned),

@@ -49,6 +49,11 @@ pub(super) fn encode(
             metric.encode_family(&[("lens", lens.lens.as_str())])?.encode_gauge(&figure(lens))?;
         }
     }
+    let help = "How much later than the first lens that streams it captures, up to half a frame";
+    let mut metric = encoder.encode_descriptor("lens_skew_seconds", help, None, MetricType::Gauge)?;
+    for (lens, skew) in lenses.iter().filter_map(|lens| Some((lens, lens.skew?))) {
+        metric.encode_family(&[("lens", lens.lens.as_str())])?.encode_gauge(&skew)?;
+    }
     let help = "From the capture of the oldest picture of the newest durable fragment until it was durable";
     let mut metric = encoder.encode_descriptor("lens_durable_latency_seconds", help, None, MetricType::Gauge)?;
     for (lens, recording) in &recorder.lenses {

@@ -36,6 +36,15 @@ pub struct LensFramesView {
     pub published: u64,
     /// That nobody got, because the bus was behind.
     pub refused: u64,
+    /// Bytes of pictures that were given to the bus.
+    #[serde(default)]
+    pub moved_bytes: u64,
+    /// Bytes per second that it has claimed of what all lenses may move; 0 while nobody subscribes.
+    #[serde(default)]
+    pub claimed_rate: u64,
+    /// Somebody subscribes and gets nothing, because all lenses together would move more than `frames.max_rate`.
+    #[serde(default)]
+    pub denied: bool,
     /// Copied for subscribers that are not given the camera's buffers.
     pub copied: u64,
     /// That could not be copied, because their memory cannot be read.
@@ -109,6 +118,9 @@ fn view(lens: &LensId, frames: &LensFrames) -> LensFramesView {
         socket: frames.socket().display().to_string(),
         published,
         refused,
+        moved_bytes: frames.moved(),
+        claimed_rate: frames.claimed(),
+        denied: frames.denied(),
         copied,
         unreadable,
         delivered,
@@ -123,7 +135,8 @@ type Figure = fn(&LensFramesView) -> u64;
 
 /// Counters and gauges of all published lenses.
 pub(super) fn encode(lenses: &[LensFramesView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let counters: [(&str, &str, Figure); 6] = [
+    let counters: [(&str, &str, Figure); 7] = [
+        ("bus_moved_bytes", "Bytes of pictures that were given to the bus", |l| l.moved_bytes),
         ("bus_published_frames", "Frames captured while somebody subscribed", |l| l.published),
         ("bus_refused_frames", "Frames that nobody got, because the bus was behind", |l| l.refused),
         ("bus_delivered_frames", "Frames sent to subscribers", |l| l.delivered),
@@ -138,7 +151,11 @@ pub(super) fn encode(lenses: &[LensFramesView], encoder: &mut DescriptorEncoder<
             metric.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&figure(lens), None)?;
         }
     }
-    let gauges: [(&str, &str, Figure); 2] = [
+    let gauges: [(&str, &str, Figure); 4] = [
+        ("bus_claimed_bytes_per_second", "What the lens may move, of what all may together", |l| l.claimed_rate),
+        ("bus_denied", "1 while somebody gets nothing because the limit of all lenses is reached", |l| {
+            u64::from(l.denied)
+        }),
         ("bus_subscribers", "Who reads live frames now", |l| l.subscribers.len() as u64),
         ("bus_pinned_bytes", "Bytes of buffers that subscribers can hold on to", |l| {
             l.subscribers.iter().map(|s| s.pinned_bytes).sum()

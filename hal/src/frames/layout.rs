@@ -8,12 +8,17 @@ use mos_frame::{Fourcc, MAX_PLANES, Modifier, Picture, Plane, Planes};
 /// Qualcomm's compressed NV12 in the words of its elements (qualcomm/gst-plugins-imsdk 806ad865 \[S\]); GStreamer has none.
 const UBWC: &str = "NV12_Q08C";
 
+/// Where the rate is not told, that of most cameras.
+pub(super) const USUAL_FPS: u64 = 30;
+
 /// What buffers of some caps hold.
 pub(super) struct Layout {
     fourcc: Fourcc,
     modifier: Modifier,
     width: u32,
     height: u32,
+    /// Pictures in a second, rounded up.
+    fps: u64,
     /// Where planes lie if the buffer does not say it itself.
     usual: Planes,
 }
@@ -24,6 +29,9 @@ impl Layout {
         let s = caps.structure(0)?;
         let edge = |name: &str| s.get::<i32>(name).ok().and_then(|edge| u32::try_from(edge).ok());
         let (width, height) = (edge("width")?, edge("height")?);
+        let fps = s.get::<gst::Fraction>("framerate").ok().filter(|fps| fps.numer() > 0 && fps.denom() > 0);
+        let fps =
+            fps.map_or(USUAL_FPS, |fps| u64::from(fps.numer().unsigned_abs().div_ceil(fps.denom().unsigned_abs())));
         // From GStreamer 1.24 on dmabufs are described by `drm-format`, as "NV12" or "NV12:0x0500000000000001".
         let (fourcc, modifier) = match (s.get::<&str>("drm-format"), s.get::<&str>("format")) {
             (Ok(described), _) => {
@@ -47,7 +55,12 @@ impl Layout {
             // Only who knows the modifier knows what lies where: one plane, from the start.
             _ => planes(1, &[0], &[width.cast_signed()])?,
         };
-        Some(Self { fourcc, modifier, width, height, usual })
+        Some(Self { fourcc, modifier, width, height, fps, usual })
+    }
+
+    /// Bytes per second, at so many in a picture.
+    pub(super) fn rate(&self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.fps)
     }
 
     /// The picture of a buffer; what its own description says comes before the format's usual strides.

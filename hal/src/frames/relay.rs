@@ -20,6 +20,7 @@ use mos_frame::{
     BufferId, Frame, Memory, MemoryKind, Pixels, Received, ReceivedFrame, Settings, Subscriber, Wish, sys,
 };
 
+use super::layout::USUAL_FPS;
 use super::{Feed, Kept, LensFrames, Pool, lendable};
 
 /// Most buffers that readers of a lens in another process may hold in all: the leases of one reader there, but two that are
@@ -127,6 +128,7 @@ impl Line {
             };
             let ended = self.serve(&mut subscriber);
             drop(subscriber);
+            self.frames.release();
             // R3; and the descriptors of buffers that nobody reads would keep their memory.
             self.frames.forget_of(self.feed);
             if let Err(Over::Nonsense(why)) = ended {
@@ -137,7 +139,7 @@ impl Line {
     }
 
     fn serve(&self, subscriber: &mut Subscriber) -> Result<(), Over> {
-        let mut known = Known { ids: [None; 64], count: 0, first: None };
+        let mut known = Known { ids: [None; 64], count: 0, bytes: 0, first: None };
         let (mut since, mut frames) = (Instant::now(), 0);
         while self.is_wanted() {
             match subscriber.next(Some(LOOK)) {
@@ -169,6 +171,11 @@ impl Line {
             Some(id) => id,
             None => self.take_in(subscriber, &frame, known, &mut kept)?,
         };
+        // The other process does not tell its rate.
+        if !self.frames.admitted(known.bytes.saturating_mul(USUAL_FPS)) {
+            return Ok(());
+        }
+        self.frames.moved.fetch_add(known.bytes, Ordering::Relaxed);
         let now = sys::monotonic();
         let captured = frame.captured().clamp(now.saturating_sub(OLDEST), now);
         // Numbers go on from opening to opening, with the gaps that they have there.
@@ -200,7 +207,8 @@ impl Line {
             let (Ok(size), Ok(fd)) = (sys::size(fd.as_fd()), fd.try_clone()) else { return Err(Over::Again) };
             memories.push(Memory { fd, size });
         }
-        if memories.iter().map(|memory| memory.size).sum::<u64>() > LARGEST {
+        known.bytes = memories.iter().map(|memory| memory.size).sum();
+        if known.bytes > LARGEST {
             return Err(Over::Nonsense("buffers larger than any camera's"));
         }
         let kind = if subscriber.is_dmabuf(frame) { MemoryKind::Dmabuf } else { MemoryKind::Memfd };
@@ -222,6 +230,8 @@ impl Line {
 struct Known {
     ids: [Option<BufferId>; 64],
     count: usize,
+    /// Of one buffer.
+    bytes: u64,
     /// What is added to its numbers.
     first: Option<u64>,
 }

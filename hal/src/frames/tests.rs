@@ -48,7 +48,7 @@ struct Rig {
 fn rig(source: &str, share: bool) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("road.sock");
-    let frames = LensFrames::open(Settings::new(socket.clone())).unwrap();
+    let frames = LensFrames::open(Settings::new(socket.clone()), &Arc::default()).unwrap();
     let platform = crate::platform::probe();
     let (tell, units) = mpsc::channel();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().unwrap());
@@ -116,7 +116,7 @@ fn buffers_of_a_camera_are_passed_on_and_come_back() {
     crate::gst::init().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("road.sock");
-    let frames = LensFrames::open(Settings::new(socket.clone())).unwrap();
+    let frames = LensFrames::open(Settings::new(socket.clone()), &Arc::default()).unwrap();
     let pipeline = crate::gst::build("appsrc name=camera format=time ! fakesink name=sink sync=false").unwrap();
     let camera: gstreamer_app::AppSrc = crate::gst::named(&pipeline, "camera").unwrap();
     camera.set_caps(Some(&"video/x-raw,format=NV12,width=64,height=64,framerate=25/1".parse().unwrap()));
@@ -205,7 +205,7 @@ fn next_of(socket: &std::path::Path, subscriber: &mut Subscriber) -> (mos_frame:
 fn r3_a_lens_of_another_process_comes_and_goes_while_readers_keep_its_socket() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("road.sock");
-    let frames = LensFrames::open(Settings::new(socket.clone())).unwrap();
+    let frames = LensFrames::open(Settings::new(socket.clone()), &Arc::default()).unwrap();
     let platform = crate::platform::probe();
     let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
     let mut last = 0;
