@@ -17,6 +17,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use gstreamer as gst;
 use gstreamer_allocators as allocators;
 use gstreamer_allocators::prelude::*;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -55,8 +56,10 @@ impl Drop for Pixels {
 
 impl Pixels {
     fn new(len: usize) -> Result<Self, nix::Error> {
-        let fd = memfd_create(c"mos-double", MFdFlags::MFD_CLOEXEC)?;
+        let fd = memfd_create(c"mos-double", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         nix::unistd::ftruncate(&fd, len as i64)?;
+        // As a dmabuf, it keeps its size.
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW))?;
         let size = NonZeroUsize::new(len).ok_or(nix::Error::EINVAL)?;
         // SAFETY: a new shared mapping of a file of that length, at an address of the kernel's choice.
         let at =
