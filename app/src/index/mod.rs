@@ -152,8 +152,13 @@ impl Index {
     /// Adds or replaces one row.
     pub fn put(&mut self, row: &Row) -> Result<()> {
         let lens = self.lens_no(&row.id.lens)?;
-        self.forget(&row.id)?;
-        self.insert(lens, row)
+        let before = self.forget(&row.id)?;
+        self.insert(lens, row)?;
+        match before {
+            // It may have been the first or the last: a power cut takes from a file what a kill had left in it.
+            Some((key, old)) if old.start < row.start || old.end > row.end => self.measure(key),
+            _ => Ok(()),
+        }
     }
 
     /// Adds many rows at once, none of which is there already.
@@ -207,18 +212,18 @@ impl Index {
         let Some(span) = self.forget(id)? else { return Ok(()) };
         let (key, row) = span;
         let edge = self.spans.get(&key).is_some_and(|s| s.start >= row.start || s.end <= row.end);
-        if edge {
-            // Segments of a run follow one another: the first and the last tell.
-            let first = self.edge(key, "SELECT start FROM segments WHERE lens=?1 AND run=?2 ORDER BY start LIMIT 1")?;
-            let last = self.edge(
-                key,
-                "SELECT start + duration FROM segments WHERE lens=?1 AND run=?2 ORDER BY start DESC LIMIT 1",
-            )?;
-            match (first, last) {
-                (Some(start), Some(end)) => self.spans.insert(key, Span { start, end }),
-                _ => self.spans.remove(&key),
-            };
-        }
+        if edge { self.measure(key) } else { Ok(()) }
+    }
+
+    /// Segments of a run follow one another: the first and the last tell its span.
+    fn measure(&mut self, key: (i64, u32)) -> Result<()> {
+        let first = self.edge(key, "SELECT start FROM segments WHERE lens=?1 AND run=?2 ORDER BY start LIMIT 1")?;
+        let last = self
+            .edge(key, "SELECT start + duration FROM segments WHERE lens=?1 AND run=?2 ORDER BY start DESC LIMIT 1")?;
+        match (first, last) {
+            (Some(start), Some(end)) => self.spans.insert(key, Span { start, end }),
+            _ => self.spans.remove(&key),
+        };
         Ok(())
     }
 
@@ -531,6 +536,9 @@ mod tests {
         assert_eq!(index.totals(), of(3, 4));
         let spans: Vec<_> = index.runs(&road).collect();
         assert_eq!(spans, [(RunId(1), Span { start: Mono(0), end: Mono(20) })]);
+        index.put(&row("road-1-1", 10, 16)).unwrap();
+        let shorter = index.span(&road, RunId(1));
+        assert_eq!(shorter, Some(Span { start: Mono(0), end: Mono(16) }), "a segment that is found shorter");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::index::{Hole, Index};
 /// disk within less.
 const SILENT_NS: i64 = 2_000_000_000;
 
+/// Pictures that reordering still owed at the end of a segment lie no further before it.
+const REORDERED_NS: i64 = 1_000_000_000;
+
 /// What is known of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RunInfo {
@@ -194,8 +197,7 @@ impl Cold {
                 covers(lens, *run, gap.start, gap.end);
                 let (start_ts, end_ts) = (mapping.utc_of(gap.start), mapping.utc_of(gap.end));
                 if start_ts < window.to && end_ts > window.from {
-                    let silent = self.silent_until(*run, gap.end, gap.cause).is_some();
-                    let cause = if silent { GapCause::CameraStalled } else { gap.cause };
+                    let cause = self.cause_in(lens, *run, gap);
                     rows.push(GapRow { lens: lens.clone(), start_ts, end_ts, cause });
                 }
             }
@@ -220,6 +222,18 @@ impl Cold {
         }
         rows.retain(|g| g.start_ts < g.end_ts && g.start_ts < window.to && g.end_ts > window.from);
         rows
+    }
+
+    /// The cause of a gap within a run. Recovery knows a segment by itself: whether it was the last of its run, and whether the
+    /// run lived on, is told by what else there is.
+    fn cause_in(&self, lens: &LensId, run: RunId, gap: &Gap) -> GapCause {
+        let at_the_end = matches!(gap.cause, GapCause::RecorderKilled | GapCause::PowerLoss);
+        let goes_on = self.index.span(lens, run).is_some_and(|span| span.end.since(gap.end) > REORDERED_NS);
+        match gap.cause {
+            _ if at_the_end && goes_on => GapCause::DiskError,
+            cause if self.silent_until(run, gap.end, cause).is_some() => GapCause::CameraStalled,
+            cause => cause,
+        }
     }
 
     /// What a lens is missing between the end of a run's footage and the next run, as far as it lies in the window.
