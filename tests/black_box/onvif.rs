@@ -111,7 +111,7 @@ fn a_camera_is_found_and_recorded_by_its_uuid() {
     assert!(camera.answered("GetStreamUri") >= 1);
     // A busy camera may be listed before it has told its name.
     let device = wait_for("the camera in the list", LONG, || {
-        network_devices(&daemon).into_iter().find(|d| d.to_string().contains(uuid) && d["name"] != "")
+        network_devices(&daemon).into_iter().find(|d| d.to_string().contains(uuid) && d["name"] == "Example Dome <1>")
     });
     assert_eq!((&device["transport"], &device["name"]), (&"onvif".into(), &"Example Dome <1>".into()), "{device}");
     assert!(device["properties"]["stream main"].as_str().unwrap().starts_with("rtsp://"), "{device}");

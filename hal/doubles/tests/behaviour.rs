@@ -46,7 +46,8 @@ fn frames_are_dmabufs_that_cannot_be_mapped_and_caps_say_nothing_of_it() {
 #[test]
 fn the_image_pad_is_silent_until_a_picture_is_asked_for() {
     start();
-    let text = "qticamsrc name=camera camera=1 camera.video_0 ! video/x-raw,format=NV12,width=640,height=480,framerate=30/1 ! \
+    // A camera of its own: tests run side by side, and each camera is opened once at a time.
+    let text = "qticamsrc name=camera camera=2 camera.video_0 ! video/x-raw,format=NV12,width=640,height=480,framerate=30/1 ! \
                 fakesink name=video signal-handoffs=true camera.image_1 ! image/jpeg,width=640,height=480 ! \
                 fakesink name=image signal-handoffs=true async=false";
     let pipeline = gst::parse::launch(text).unwrap().downcast::<gst::Pipeline>().unwrap();
