@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::glib;
@@ -16,6 +16,12 @@ fn start() {
         gst::init().unwrap();
         mos_doubles::register("qcs6490-camx,libcamerasrc").unwrap();
     });
+}
+
+/// Camera 1 is opened once at a time, and tests run side by side.
+fn camera_1() -> MutexGuard<'static, ()> {
+    static CAMERA: Mutex<()> = Mutex::new(());
+    CAMERA.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]
@@ -46,8 +52,8 @@ fn frames_are_dmabufs_that_cannot_be_mapped_and_caps_say_nothing_of_it() {
 #[test]
 fn the_image_pad_is_silent_until_a_picture_is_asked_for() {
     start();
-    // A camera of its own: tests run side by side, and each camera is opened once at a time.
-    let text = "qticamsrc name=camera camera=2 camera.video_0 ! video/x-raw,format=NV12,width=640,height=480,framerate=30/1 ! \
+    let _mine = camera_1();
+    let text = "qticamsrc name=camera camera=1 camera.video_0 ! video/x-raw,format=NV12,width=640,height=480,framerate=30/1 ! \
                 fakesink name=video signal-handoffs=true camera.image_1 ! image/jpeg,width=640,height=480 ! \
                 fakesink name=image signal-handoffs=true async=false";
     let pipeline = gst::parse::launch(text).unwrap().downcast::<gst::Pipeline>().unwrap();
@@ -144,6 +150,7 @@ fn a_keyframe_comes_when_it_is_asked_for() {
 #[test]
 fn a_camera_is_opened_once_at_a_time_and_again_after_it_was_closed() {
     start();
+    let _mine = camera_1();
     let make = || {
         let camera = gst::ElementFactory::make("qtiqmmfsrc").property("camera", 1_u32).build().unwrap();
         let pipeline = gst::Pipeline::new();
