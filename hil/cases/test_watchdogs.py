@@ -27,6 +27,15 @@ def firmware(machine: Board) -> Iterator[Firmware]:
     machine.cut_power()
 
 
+def assert_told_once(recorder: Recorder, cause: str, figures: dict, folder: Path) -> None:
+    """One gap tells the end by its cause, and what is closed decodes."""
+    gaps = [g for g in recorder.gaps("road") if g["cause"] == cause]
+    figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in gaps]
+    assert len(gaps) == 1
+    for segment in [s for s in recorder.segments("road") if s["state"] != "open"]:
+        film.look(recorder.fetch(segment, folder))
+
+
 @pytest.mark.lg_feature(["systemd-boot", "power"])
 def test_systemd_starts_a_hung_daemon_anew(firmware: Firmware, figures: dict, tmp_path: Path) -> None:
     board, recorder = firmware.board, firmware.recorder
@@ -53,11 +62,7 @@ def test_systemd_starts_a_hung_daemon_anew(firmware: Firmware, figures: dict, tm
     assert "atchdog timeout" in told, told
     recorder.wait_recovered()
     recorder.wait_stored("road", 20, 240)
-    gaps = [g for g in recorder.gaps("road") if g["cause"] == "recorder_killed"]
-    figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in gaps]
-    assert len(gaps) == 1
-    for segment in [s for s in recorder.segments("road") if s["state"] != "open"]:
-        film.look(recorder.fetch(segment, tmp_path))
+    assert_told_once(recorder, "recorder_killed", figures, tmp_path)
     firmware.stop()
     figures["check"] = recorder.check(FIRMWARE_ARCHIVE).splitlines()[0]
 
@@ -87,11 +92,7 @@ def test_the_boards_watchdog_resets_a_hung_board(machine: Board, figures: dict, 
         recorder.start(configuration({"road": vivid.source()}))
         recorder.wait_recovered()
         recorder.wait_stored("road", 20)
-        told = [g for g in recorder.gaps("road") if g["cause"] == "power_loss"]
-        figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
-        assert len(told) == 1
-        for segment in [s for s in recorder.segments("road") if s["state"] != "open"]:
-            film.look(recorder.fetch(segment, tmp_path))
+        assert_told_once(recorder, "power_loss", figures, tmp_path)
         recorder.stop()
         figures["check"] = recorder.check(ARCHIVE).splitlines()[0]
     finally:

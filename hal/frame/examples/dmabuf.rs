@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc::{Sender, TryRecvError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use mos_frame::sys::{self, Mapping};
@@ -86,8 +86,8 @@ fn publish(socket: &str, trusted: bool) -> Result<(), Box<dyn Error>> {
     });
     let mut starved = 0;
     for sequence in 1u64.. {
-        std::thread::sleep(Duration::from_millis(10));
-        if stopped.try_recv() == Err(TryRecvError::Disconnected) {
+        // The pace of the camera, unless it is to stop.
+        if stopped.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Disconnected) {
             break;
         }
         let Ok(buffer) = free.try_recv() else {

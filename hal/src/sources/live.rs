@@ -65,7 +65,7 @@ impl Live {
         let this = Self { pipeline: Some(pipeline.clone()), outlet: Arc::clone(outlet), kind, held };
         for name in [VIDEO, AUDIO] {
             if let Ok(sink) = common::named::<AppSink>(pipeline, name) {
-                deliver(&sink, Arc::clone(outlet), Samples::new(kind == Kind::Passed));
+                deliver(&sink, Arc::clone(outlet), Samples::new(kind == Kind::Passed), |media, _| Mono(media));
             }
         }
         watch(pipeline, outlet, kind);
@@ -124,10 +124,17 @@ fn share(pipeline: &gst::Pipeline, frames: &Arc<LensFrames>) {
     }
 }
 
-fn deliver(sink: &AppSink, outlet: Arc<Outlet>, mut samples: Samples) {
+/// Hands on what reaches a sink. `place` turns a running time in ns and the arrival into a presentation time.
+pub(super) fn deliver(
+    sink: &AppSink,
+    outlet: Arc<Outlet>,
+    mut samples: Samples,
+    mut place: impl FnMut(i64, Mono) -> Mono + Send + 'static,
+) {
     let callbacks = AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Flushing)?;
-        match samples.unit(&sample, outlet.clock.mono(), Mono) {
+        let arrival = outlet.clock.mono();
+        match samples.unit(&sample, arrival, |media| place(media, arrival)) {
             Ok(unit) => {
                 outlet.unit(unit);
                 Ok(gst::FlowSuccess::Ok)

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_app::{AppSink, AppSinkCallbacks};
 use url::Url;
 
 use super::live::{self, Live};
@@ -103,7 +102,10 @@ fn build(address: &str, options: &SrtOptions, audio: bool, outlet: &Arc<Outlet>)
         match file::connect(&pipeline, pad, &text) {
             Ok(sink) => {
                 let track = tracks.fetch_add(1, Ordering::SeqCst);
-                deliver(&sink, Arc::clone(&on_pad), track, Arc::clone(&timeline));
+                let timeline = Arc::clone(&timeline);
+                live::deliver(&sink, Arc::clone(&on_pad), Samples::new(true), move |media, arrival| {
+                    timeline.lock().unwrap_or_else(PoisonError::into_inner).place(track, media, arrival)
+                });
             }
             Err(why) => on_pad.end(on_pad.unsupported(why)),
         }
@@ -151,26 +153,6 @@ fn plain(src: &gst::Element) -> Result<(), String> {
         gst::PadProbeReturn::Ok
     });
     Ok(())
-}
-
-fn deliver(sink: &AppSink, outlet: Arc<Outlet>, track: usize, timeline: Arc<Mutex<Timeline>>) {
-    let mut samples = Samples::new(true);
-    let callbacks = AppSinkCallbacks::builder().new_sample(move |sink| {
-        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Flushing)?;
-        let arrival = outlet.clock.mono();
-        let place = |media| timeline.lock().unwrap_or_else(PoisonError::into_inner).place(track, media, arrival);
-        match samples.unit(&sample, arrival, place) {
-            Ok(unit) => {
-                outlet.unit(unit);
-                Ok(gst::FlowSuccess::Ok)
-            }
-            Err(why) => {
-                outlet.end(outlet.unsupported(why));
-                Err(gst::FlowError::Error)
-            }
-        }
-    });
-    sink.set_callbacks(callbacks.build());
 }
 
 /// What an error of `srtsrc` means; its own kinds say only that reading failed. libsrt's words (srtcore/srt_c_api.cpp).
