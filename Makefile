@@ -10,6 +10,8 @@ N ?= 1000
 SEED ?= 1
 ONLY ?=
 SOAK ?= 60
+MINUTES ?= 10
+CAMERAS ?=
 RIG ?=
 MOS ?=
 SECONDS_PER_TARGET ?= 60
@@ -89,6 +91,11 @@ crash: test-deps ## The power-cut test with CUTS=n cuts (10000)
 road: test-deps ## N=n uploads (1000) over bad roads, from SEED=n (1); the tests run a short form
 	$(CARGO) build --release --workspace --features $(FEATURES) --bins
 	N=$(N) SEED=$(SEED) $(CARGO) test --release -p mos-tests --test road -- --nocapture
+
+.PHONY: soak
+soak: test-deps ## Long runs of MINUTES=n (10): 16 network cameras in random trouble, then 8 with clips, uploads, retention; CAMERAS=n, SEED=n (1), ONLY=trouble or service
+	$(CARGO) build --release --workspace --features $(FEATURES) --bins
+	MINUTES=$(MINUTES) SEED=$(SEED) $(if $(CAMERAS),CAMERAS=$(CAMERAS)) $(CARGO) test --release -p mos-tests --test soak -- --ignored --nocapture --test-threads 1 $(ONLY)
 
 .PHONY: api-check
 api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetched into target/api-venv); EXAMPLES=n for each operation (40)

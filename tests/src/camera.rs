@@ -50,6 +50,8 @@ pub struct Sent {
     pub capture_ns: u64,
     /// Its size.
     pub bytes: u64,
+    /// When it was sent: a camera on a loaded machine is late.
+    pub sent_ns: u64,
 }
 
 impl Camera {
@@ -182,7 +184,7 @@ impl Camera {
         let sent = whole.lines().map(|line| {
             let mut field = line.split(' ').map(|n| n.parse::<u64>().unwrap());
             let mut next = || field.next().unwrap();
-            Sent { mount: next() as usize, number: next(), capture_ns: next(), bytes: next() }
+            Sent { mount: next() as usize, number: next(), capture_ns: next(), bytes: next(), sent_ns: next() }
         });
         sent.filter(|s| s.mount == mount).collect()
     }

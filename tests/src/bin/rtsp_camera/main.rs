@@ -3,8 +3,8 @@
 //! `rtsp_camera [--port N] [--user U --password P] [--log FILE] [--slow MS] [--protocols tcp|udp] [--wraps] FILE[+FILE]…` serves each FILE as `/0`, `/1`… on loopback, with
 //! Digest authentication if a user is given, and prints `port N` when it listens. The camera's time begins when the program
 //! starts and goes on whether anybody watches or not, so a client joins wherever the picture happens to be. Each access
-//! unit that was sent is appended to the log as `mount number capture_ns bytes` (`number` counts displayed frames since the start
-//! of the camera, `capture_ns` is CLOCK_MONOTONIC). With `--slow` it takes its time over PLAY while pictures gather, with `--wraps`
+//! unit that was sent is appended to the log as `mount number capture_ns bytes sent_ns` (`number` counts displayed frames since
+//! the start of the camera, times are CLOCK_MONOTONIC). With `--slow` it takes its time over PLAY while pictures gather, with `--wraps`
 //! RTP times begin shortly before they wrap round. Standard input takes orders (`tamper.rs`): `stall` and `go` for all, `0 stall`, `0 lose 2`… for
 //! one mount; at its end the camera dies.
 

@@ -46,7 +46,7 @@ impl Camera {
 
     fn sent(&self, mount: usize, number: u64, capture: u64, bytes: usize) {
         if let Some(log) = &self.log {
-            let line = format!("{mount} {number} {capture} {bytes}\n");
+            let line = format!("{mount} {number} {capture} {bytes} {}\n", mos_tests::monotonic_ns());
             log.lock().unwrap().write_all(line.as_bytes()).expect("the log can be written");
         }
     }
