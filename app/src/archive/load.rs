@@ -266,7 +266,8 @@ impl Inner {
             }
         }
         let dirs: BTreeMap<_, &RunDir> = listing.dirs.iter().map(|d| ((&d.lens, d.run), d)).collect();
-        for id in &work.unclosed {
+        // The newest first: what is missing at the end of one depends on whether others follow it.
+        for id in work.unclosed.iter().rev() {
             if let Some(dir) = dirs.get(&(&id.lens, id.run)) {
                 note(self.recover_one(dir, id, keeps.contains(id), frozen));
             }

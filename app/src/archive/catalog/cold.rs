@@ -18,6 +18,9 @@ const SILENT_NS: i64 = 2_000_000_000;
 /// Pictures that reordering still owed at the end of a segment lie no further before it.
 const REORDERED_NS: i64 = 1_000_000_000;
 
+/// The end of a last frame as the file has it and as a gap that follows was told may differ by this much.
+const ROUNDED_NS: i64 = 50_000_000;
+
 /// What is known of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RunInfo {
@@ -228,12 +231,20 @@ impl Cold {
     /// run lived on, is told by what else there is.
     fn cause_in(&self, lens: &LensId, run: RunId, gap: &Gap) -> GapCause {
         let at_the_end = matches!(gap.cause, GapCause::RecorderKilled | GapCause::PowerLoss);
-        let goes_on = self.index.span(lens, run).is_some_and(|span| span.end.since(gap.end) > REORDERED_NS);
         match gap.cause {
-            _ if at_the_end && goes_on => GapCause::DiskError,
+            _ if at_the_end && self.went_on(lens, run, gap.end) => GapCause::DiskError,
             cause if self.silent_until(run, gap.end, cause).is_some() => GapCause::CameraStalled,
             cause => cause,
         }
+    }
+
+    /// Whether a run has footage of a lens well after `at`, or had it until it was removed.
+    fn went_on(&self, lens: &LensId, run: RunId, at: Mono) -> bool {
+        let known = self.gaps.get(&(lens.clone(), run)).map_or(&[][..], |known| &known.gaps);
+        let removed =
+            known.iter().filter(|g| matches!(g.cause, GapCause::Retention | GapCause::Removed)).map(|g| g.end);
+        let last = self.index.span(lens, run).map(|span| span.end).into_iter().chain(removed).max();
+        last.is_some_and(|last| last.since(at) > REORDERED_NS)
     }
 
     /// What a lens is missing between the end of a run's footage and the next run, as far as it lies in the window.
@@ -293,8 +304,13 @@ impl Cold {
 
     /// Gaps for what is `missing` at the end of a segment that its run did not close, as far as none is known.
     pub(crate) fn gaps_at_end(&self, id: &SegmentId, is_last: bool, missing: &[(Mono, Mono)]) -> Vec<Gap> {
-        // A segment that is given up in the middle of a run is one that could not be written.
-        let cause = if is_last { self.end_of(&id.lens, id.run) } else { GapCause::DiskError };
+        // A segment that is given up in the middle of a run is one that could not be written, also if the run was stopped later.
+        let went_on = || missing.last().is_some_and(|(_, end)| self.went_on(&id.lens, id.run, *end));
+        let cause = match self.end_of(&id.lens, id.run) {
+            _ if !is_last => GapCause::DiskError,
+            GapCause::Stopped if went_on() => GapCause::DiskError,
+            cause => cause,
+        };
         let known = self.gaps.get(&(id.lens.clone(), id.run)).map_or(&[][..], |k| &k.gaps);
         // Of a failed disk's gap recovery now saves a part.
         let covers =
@@ -311,22 +327,47 @@ impl Cold {
                 continue;
             }
             let cause = self.cause_of(&hole, lost);
-            let mut at = hole.start;
-            let mut missing = Vec::new();
-            let known = self.gaps.get(&(hole.lens.clone(), hole.run)).map_or(&[][..], |k| &k.gaps);
-            for gap in known.iter().filter(|g| g.end > hole.start && g.start < hole.end) {
-                missing.push((at, gap.start));
-                at = at.max(gap.end);
-            }
-            missing.push((at, hole.end));
-            for (start, end) in missing {
-                if end.since(start) > TOLERANCE_NS {
-                    let gap = Gap { start, end, cause };
-                    self.note(&hole.lens, hole.run, GapRecord::Gap { gap, seq: None });
-                }
-            }
+            let mut missing = self.unexplained(&hole.lens, hole.run, hole.start, hole.end);
+            missing.retain(|(start, end)| end.since(*start) > TOLERANCE_NS);
+            self.note_missing(&hole.lens, hole.run, &missing, cause);
+        }
+        let past: Vec<_> = self.gaps.keys().filter(|(_, run)| *run != present).cloned().collect();
+        for (lens, run) in past {
+            let (missing, cause) = (self.shortened(&lens, run), self.end_of(&lens, run));
+            self.note_missing(&lens, run, &missing, cause);
         }
         Ok(())
+    }
+
+    /// Where the footage of a run ends before a gap that once followed it: a recovery that told the gap was itself cut off,
+    /// and what it had read of a killed recorder's pages was not durable.
+    fn shortened(&self, lens: &LensId, run: RunId) -> Vec<(Mono, Mono)> {
+        let known = self.gaps.get(&(lens.clone(), run)).and_then(|known| known.gaps.iter().map(|g| g.start).max());
+        let (Some(last), Some(span)) = (known, self.index.span(lens, run)) else { return Vec::new() };
+        let mut missing = self.unexplained(lens, run, span.end, last);
+        missing.retain(|(start, end)| end.since(*start) > ROUNDED_NS);
+        missing
+    }
+
+    /// The parts of a stretch of time that no gap covers.
+    fn unexplained(&self, lens: &LensId, run: RunId, from: Mono, to: Mono) -> Vec<(Mono, Mono)> {
+        let known = self.gaps.get(&(lens.clone(), run)).map_or(&[][..], |k| &k.gaps);
+        let mut at = from;
+        let mut missing = Vec::new();
+        for gap in known.iter().filter(|g| g.end > from && g.start < to) {
+            missing.push((at, gap.start));
+            at = at.max(gap.end);
+        }
+        missing.push((at, to));
+        missing.retain(|(start, end)| start < end);
+        missing
+    }
+
+    fn note_missing(&mut self, lens: &LensId, run: RunId, missing: &[(Mono, Mono)], cause: GapCause) {
+        for (start, end) in missing {
+            let gap = Gap { start: *start, end: *end, cause };
+            self.note(lens, run, GapRecord::Gap { gap, seq: None });
+        }
     }
 
     fn cause_of(&self, hole: &Hole, lost: &[SegmentId]) -> GapCause {
