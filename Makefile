@@ -25,7 +25,8 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav
 TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler python3 python3-venv
-YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler
+YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler gstreamer1.0-tools \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 CROSS_DEPS := mmdebstrap qemu-user
 HIL_DEPS := mmdebstrap binutils xz-utils python3 python3-venv openssh-client ffmpeg
 

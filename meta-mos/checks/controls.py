@@ -21,7 +21,8 @@ BINDING = "device-tree/bindings/mos,lenses.yaml"
 GMSL = "device-tree/overlays/qcs6490-rb3gen2-mos.dtso"
 MIPI = "device-tree/overlays/imx8mp-evk-mos-two-mipi.dtso"
 # What of the repository the checks read besides the layer.
-BESIDE = ["Cargo.toml", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT", "cross.toml", "app/Cargo.toml", "app/mos.toml", "device-tree"]
+BESIDE = ["Cargo.toml", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT", "cross.toml", "app/Cargo.toml", "app/mos.toml", "device-tree", "hal/Cargo.toml", "hal/src",
+          "hal/frame-gst/Cargo.toml", "hal/frame-gst/src", "hal/frame/Cargo.toml", "hal/frame/include", "hal/frame/examples", "hal/frame/PROTOCOL.md"]
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,26 @@ CONTROLS = [
     Control("features", replaced(RECIPE, '"--features demo,', '"--features demos,'), "no cargo feature demos"),
     Control("features", replaced("app/Cargo.toml", "\nlibcamera = [", "\nlibcam = ["), "no cargo feature libcamera"),
     Control("features", replaced("app/Cargo.toml", "\ndemo = [", "\ndemonstration = ["), "no cargo feature demo"),
-    Control("features", replaced(RECIPE, '"v4l2 jpeg"', '"v4l2 jpg"'), r"no PACKAGECONFIG\[jpg\]"),
+    Control("features", replaced(RECIPE, '"v4l2 jpeg$', '"v4l2 jpg$'), r"no PACKAGECONFIG\[jpg\]"),
     Control("overrides", replaced(RECIPE, "PACKAGECONFIG:append:mx8mp-nxp-bsp", "PACKAGECONFIG:append:mx8mp"), "override mx8mp$"),
     Control("overrides", replaced(RECIPE, "PACKAGECONFIG:append:qcm6490", "PACKAGECONFIG:append:qcs6490"), "override qcs6490"),
     Control("overrides", replaced(RECIPE, "do_install:append:class-target()", "do_install:append:klass-target()"), "override klass-target"),
     Control("packages", replaced(RECIPE, "plugins-good-isomp4", "plugins-good-mp4"), "gstreamer1.0-plugins-good-mp4"),
     Control("packages", replaced(RECIPE, "libcamera-gst", "gstreamer1.0-libcamera"), "gstreamer1.0-libcamera"),
-    Control("packages", replaced(RECIPE, '"v4l2 jpeg"', '"v4l2 jpeg libcamera"'), "no layer of that build makes the package libcamera-gst"),
+    Control("packages", replaced(RECIPE, '"v4l2 jpeg$', '"v4l2 jpeg libcamera$'), "no layer of that build makes the package libcamera-gst"),
     Control("packages", replaced("meta-mos/recipes-core/packagegroups/packagegroup-mos.bb", "    i2c-tools \\\n", "    v4l-utils \\\n"), "no layer of that build makes the package v4l-utils"),
+    Control("elements", replaced(RECIPE, "    gstreamer1.0-plugins-bad-mpegtsdemux \\\n", ""), "nothing brings gstreamer1.0-plugins-bad-mpegtsdemux, which has tsdemux"),
+    Control("elements", replaced(RECIPE, "gstreamer1.0-plugins-good-udp", "gstreamer1.0-plugins-good-audioparsers"), "nothing brings gstreamer1.0-plugins-good-udp"),
+    Control("elements", replaced(RECIPE, '",,,,gstreamer1.0-plugins-bad-srt"', '",,,,"'), "nothing brings gstreamer1.0-plugins-bad-srt, which has srtsrc"),
+    Control("elements", replaced(RECIPE, "plugins-good-rtsp ", "plugins-good-rtspclientsink "), "brings gstreamer1.0-plugins-good-rtspclientsink, of which no element is used"),
+    Control("elements", replaced("hal/src/sources/srt.rs", '"srtsrc name', '"ristsrc name'), "known.toml does not know the element ristsrc"),
+    Control("elements", replaced("hal/src/sources/srt.rs", '"srtsrc name', '"filesrc name'), "no source names the element srtsrc"),
+    Control("elements", replaced("hal/src/codecs/families.rs", 'element: "jpegenc"', 'element: "vajpegenc"'), "does not know the element vajpegenc"),
+    Control("plugins", replaced("meta-mos/checks/known.toml", '"gstreamer1.0-plugins-base-app" = ', '"gstreamer1.0-plugins-base-apps" = '), "appsink is in the plugin app, not in"),
+    Control("packages", replaced(RECIPE, 'PACKAGE_BEFORE_PN = "${PN}-gstreamer"', 'PACKAGE_BEFORE_PN = "${PN}-gst"'), "no layer makes the package mos-gstreamer"),
+    Control("sources", renamed("hal/frame/include/mos_frame.h", "mos_frames.h"), "the repository has no hal/frame/include/mos_frame.h"),
+    Control("sources", replaced(RECIPE, "/libmos_frame_gst.so\" ", "/libmos_frames_gst.so\" "), "no crate of the workspace is the library libmos_frames_gst.so"),
+    Control("sources", replaced(RECIPE, 'EXTRA_CARGO_FLAGS = "--frozen --package ${BPN} --package mos-frame-gst', 'EXTRA_CARGO_FLAGS = "--frozen --package ${BPN}'), "EXTRA_CARGO_FLAGS builds"),
     Control("names", replaced(CONF, "    rauc:${LAYERDIR}", "    meta-rauc:${LAYERDIR}"), "collection meta-rauc"),
     Control("names", replaced(CONF, '"scarthgap wrynose"', '"scarthgap whinlatter wrynose"'), "LAYERSERIES_COMPAT"),
     Control("names", renamed("meta-mos/dynamic-layers/qcom/recipes-kernel/linux/linux-qcom_%.bbappend", "linux-quic_%.bbappend"), "linux-quic"),

@@ -31,9 +31,9 @@ BASE = {
     "PV": "${@bb.parse.vars_from_file(d.getVar('FILE'), d)[1] or '1.0'}", "PR": "r0",
     "FILE_DIRNAME": "${@os.path.dirname(d.getVar('FILE'))}", "COREBASE": "/nowhere/oe-core",
     "FILESPATH": "${FILE_DIRNAME}/${BP}:${FILE_DIRNAME}/${BPN}:${FILE_DIRNAME}/files",
-    "bindir": "/usr/bin", "sysconfdir": "/etc", "nonarch_libdir": "/usr/lib", "nonarch_base_libdir": "/usr/lib", "systemd_system_unitdir": "/usr/lib/systemd/system",
+    "bindir": "/usr/bin", "libdir": "/usr/lib", "includedir": "/usr/include", "docdir": "/usr/share/doc", "sysconfdir": "/etc", "nonarch_libdir": "/usr/lib", "nonarch_base_libdir": "/usr/lib", "systemd_system_unitdir": "/usr/lib/systemd/system",
     "localstatedir": "/var", "PTEST_PATH": "/usr/lib/${BPN}/ptest", "MACHINE_ARCH": "${@d.getVar('MACHINE').replace('-', '_')}",
-    "PACKAGES": "${PN} ${PN}-ptest",
+    "PACKAGES": "${PACKAGE_BEFORE_PN} ${PN} ${PN}-ptest",
 }
 
 

@@ -116,6 +116,7 @@ def overrides(layer: Layer, _parsed: Parsed) -> list[str]:
 def packages(layer: Layer, parsed: Parsed) -> list[str]:
     """Every run-time package that a build names is made by this layer or by another one that is in that build."""
     ours = {p.stem.split("_")[0] for p in layer.recipes()}
+    ours |= {p for _where, _path, data in parsed.all() for p in (data.getVar("PACKAGES") or "").split()}
     everywhere = ours | {name for names in KNOWN["packages"].values() for name in names}
     problems = []
     for where, _path, data in parsed.all():
@@ -123,7 +124,7 @@ def packages(layer: Layer, parsed: Parsed) -> list[str]:
         known = ours | {p for collection, names in KNOWN["packages"].items() if collection in here for p in names}
         pn, wanted, possible = data.getVar("PN"), set(), set()
         for variable in ("RDEPENDS", "RRECOMMENDS"):
-            for package in (pn, f"{pn}-ptest"):
+            for package in data.getVar("PACKAGES").split():
                 wanted |= set((data.getVar(f"{variable}:{package}") or "").split())
         for name, value in (data.getVarFlags("PACKAGECONFIG") or {}).items():
             if name not in ("doc", "func"):
@@ -132,6 +133,29 @@ def packages(layer: Layer, parsed: Parsed) -> list[str]:
                 wanted |= brought if name in data.getVar("PACKAGECONFIG").split() else set()
         problems += [f"{where}: no layer makes the package {p}" for p in sorted((wanted | possible) - everywhere)]
         problems += [f"{where}: no layer of that build makes the package {p}" for p in sorted((wanted & everywhere) - known)]
+    return problems
+
+
+def sources(layer: Layer, parsed: Parsed) -> list[str]:
+    """What a recipe installs from the repository is there, and what it has Cargo build are packages and libraries of the workspace."""
+    workspace = tomllib.loads((layer.repository / "Cargo.toml").read_text(encoding="utf-8"))["workspace"]
+    manifests = [tomllib.loads((layer.repository / m / "Cargo.toml").read_text(encoding="utf-8"))
+                 for m in workspace["members"] if (layer.repository / m / "Cargo.toml").is_file()]
+    crates_here = {m["package"]["name"] for m in manifests}
+    libraries = {f"lib{m['package']['name'].replace('-', '_')}.so" for m in manifests if "cdylib" in m.get("lib", {}).get("crate-type", [])}
+    problems = []
+    for where, data in (found for name in FROM_REPOSITORY for found in parsed.of(name)):
+        body = data.getVar("do_install", False) or ""
+        for name in re.findall(r"\$\{S\}/([^\s\"$]+)", body):
+            if not (layer.repository / name).exists():
+                problems.append(f"{where}: the repository has no {name}")
+        problems += [f"{where}: no crate of the workspace is the library {name}" for name in re.findall(r"\$\{MOS_BUILT\}/([\w.]+)", body)
+                     if name not in libraries]
+        for variable in ("CARGO_BUILD_FLAGS", "EXTRA_CARGO_FLAGS"):
+            told = re.findall(r"--package (\S+)", data.getVar(variable) or "")
+            problems += [f"{where}: {variable}: the workspace has no crate {name}" for name in told if name not in crates_here]
+            if data.getVar("PN") == "mos" and set(told) != {"mos", "mos-frame-gst"}:
+                problems.append(f"{where}: {variable} builds {told}, not the program and the plugin")
     return problems
 
 
@@ -185,4 +209,4 @@ def documents(layer: Layer, _parsed: Parsed) -> list[str]:
     return problems
 
 
-CHECKS = [parses, crate_list, crate_sums, licence_sums, local_files, features, overrides, packages, names, version, documents]
+CHECKS = [parses, crate_list, crate_sums, licence_sums, local_files, features, overrides, packages, sources, names, version, documents]

@@ -10,6 +10,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import controls  # noqa: E402
+import elements  # noqa: E402
 import recipes  # noqa: E402
 import tools  # noqa: E402
 import trees  # noqa: E402
@@ -26,7 +27,7 @@ def main() -> int:
     root = Path(__file__).resolve().parent.parent.parent
     layer, began = Layer(root), time.monotonic()
     parsed = Parsed(layer)
-    checks = {check.__name__: check for check in recipes.CHECKS + units.CHECKS + tools.CHECKS + trees.CHECKS}
+    checks = {check.__name__: check for check in recipes.CHECKS + elements.CHECKS + units.CHECKS + tools.CHECKS + trees.CHECKS}
     failed = 0
     for name, check in checks.items():
         problems = check(layer, parsed)

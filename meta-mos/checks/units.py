@@ -141,7 +141,7 @@ def _shellcheck(text: str, exclude: str = "SC1000") -> list[str]:
 
 def missing_tools() -> list[str]:
     """Programs that the checks need and Debian has."""
-    return [tool for tool in ("shellcheck", "systemd-analyze", "git", "dtc", "fdtoverlay") if not shutil.which(tool)]
+    return [tool for tool in ("shellcheck", "systemd-analyze", "git", "dtc", "fdtoverlay", "gst-inspect-1.0") if not shutil.which(tool)]
 
 
 CHECKS = [unit_and_recipe, unit_promises, firmware_settings, systemd, shell]

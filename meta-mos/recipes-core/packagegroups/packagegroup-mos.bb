@@ -22,5 +22,6 @@ RRECOMMENDS:${PN}:append:qcm6490 = " mos-device-tree"
 RRECOMMENDS:${PN} = " \
     gstreamer1.0 \
     i2c-tools \
+    mos-gstreamer \
     ${@bb.utils.contains('BBFILE_COLLECTIONS', 'openembedded-layer', 'media-ctl v4l-utils', '', d)} \
 "

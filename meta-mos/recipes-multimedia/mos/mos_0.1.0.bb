@@ -1,4 +1,5 @@
 SUMMARY = "Camera recorder for vehicles and edge boxes"
+SUMMARY:${PN}-gstreamer = "GStreamer source of MOS' live frames: mosframesrc"
 DESCRIPTION = "MOS records any mix of cameras so that a power cut costs at most a second, answers for every second that it \
 should hold, cuts exact clips and pictures, and uploads them over bad links."
 SECTION = "multimedia"
@@ -32,7 +33,7 @@ inherit ${MOS_CARGO_CLASS} cargo-update-recipe-crates pkgconfig systemd useradd 
 # Each entry is a way to a camera or a codec. None but `demo` changes the program: the elements are looked up at run time,
 # so an entry means the packages that bring them. bitbake wants every package that is named to exist, a recommended one too,
 # so an entry is on only where its layer is. `software-codecs` needs LICENSE_FLAGS_ACCEPTED to name `commercial`.
-PACKAGECONFIG ??= "v4l2 jpeg"
+PACKAGECONFIG ??= "v4l2 jpeg${@bb.utils.contains('BBFILE_COLLECTIONS', 'multimedia-layer', ' srt', '', d)}"
 PACKAGECONFIG:append:mx8mp-nxp-bsp = " imx-bsp"
 PACKAGECONFIG:append:mx8mp-mainline-bsp = " v4l2codecs${@bb.utils.contains('BBFILE_COLLECTIONS', 'multimedia-layer', ' libcamera', '', d)}"
 PACKAGECONFIG:append:qcm6490 = "${@bb.utils.contains('LAYERSERIES_CORENAMES', 'scarthgap', '', ' imsdk', d)}"
@@ -41,6 +42,8 @@ PACKAGECONFIG:append:qcom-custom-bsp = "${@bb.utils.contains('BBFILE_COLLECTIONS
 PACKAGECONFIG[demo] = "--features demo,,gstreamer1.0-rtsp-server"
 PACKAGECONFIG[v4l2] = ",,,gstreamer1.0-plugins-good-video4linux2"
 PACKAGECONFIG[jpeg] = ",,,gstreamer1.0-plugins-good-jpeg"
+# SRT's element exists where gstreamer1.0-plugins-bad is built with its own `srt`: see README.md.
+PACKAGECONFIG[srt] = ",,,,gstreamer1.0-plugins-bad-srt"
 PACKAGECONFIG[libcamera] = ",,,,libcamera-gst"
 # Asks libcamera for models, modes and controls, too; streaming needs it not. Bindings are made by clang from libcamera's headers.
 PACKAGECONFIG[libcamera-survey] = "--features libcamera,,libcamera clang-native,,libcamera-gst"
@@ -48,18 +51,26 @@ export BINDGEN_EXTRA_CLANG_ARGS = "--target=${TARGET_SYS} --sysroot=${STAGING_DI
 PACKAGECONFIG[v4l2codecs] = ",,,,gstreamer1.0-plugins-bad-v4l2codecs"
 PACKAGECONFIG[imx-bsp] = ",,,,imx-gst1.0-plugin isp-imx kernel-module-isp-vvcam"
 PACKAGECONFIG[imsdk] = ",,,,gst-plugins-imsdk-base gst-plugins-imsdk-oss"
+# Cameras and JPEGs of the camera service; its recipe builds them with its own `camera` only.
+PACKAGECONFIG[imsdk-camera] = ",,,,gst-plugins-imsdk-prop"
 PACKAGECONFIG[qim] = ",,,,packagegroup-qcom-gst"
-PACKAGECONFIG[software-codecs] = ",,,,gstreamer1.0-plugins-ugly-x264 gstreamer1.0-libav"
+# The scene of `test:`, with sound, and pictures where no hardware decodes.
+PACKAGECONFIG[software-codecs] = ",,,,gstreamer1.0-plugins-ugly-x264 gstreamer1.0-libav gstreamer1.0-plugins-base-audiotestsrc"
 
+# For those who read the frame bus: the source of GStreamer pipelines; the C header (in mos-dev), the contract and readers to
+# start from (in mos-doc).
+PACKAGE_BEFORE_PN = "${PN}-gstreamer"
+FILES:${PN}-gstreamer += "${libdir}/gstreamer-1.0/libmos_frame_gst.so"
 FILES:${PN} += "${nonarch_libdir}/tmpfiles.d/mos.conf ${nonarch_base_libdir}/udev/rules.d/70-mos.rules"
 CONFFILES:${PN} = "${sysconfdir}/mos/mos.toml"
 
-# Parsers, files and converters of the paths that every platform shares.
+# Parsers, files and converters of the paths that every platform shares. `make yocto-check` compares them with the elements that
+# the program names.
 RDEPENDS:${PN} += " \
+    gstreamer1.0-plugins-bad-mpegtsdemux \
     gstreamer1.0-plugins-bad-videoparsersbad \
     gstreamer1.0-plugins-base-app \
     gstreamer1.0-plugins-base-audioconvert \
-    gstreamer1.0-plugins-base-typefindfunctions \
     gstreamer1.0-plugins-base-videoconvertscale \
     gstreamer1.0-plugins-good-audioparsers \
     gstreamer1.0-plugins-good-isomp4 \
@@ -71,10 +82,12 @@ RDEPENDS:${PN} += " \
 RDEPENDS:${PN}-ptest += "gstreamer1.0"
 RRECOMMENDS:${PN} += "kernel-module-uvcvideo"
 
-# The workspace also holds tests and benchmarks: only the program is built and installed. wrynose's class passes
+# The workspace also holds tests and benchmarks: only the program and the plugin are built and installed. wrynose's class passes
 # PACKAGECONFIG_CONFARGS itself, scarthgap's does not; features given twice do no harm.
-CARGO_BUILD_FLAGS:append = " --package ${BPN} ${PACKAGECONFIG_CONFARGS}"
-EXTRA_CARGO_FLAGS = "--frozen --package ${BPN} ${PACKAGECONFIG_CONFARGS}"
+CARGO_BUILD_FLAGS:append = " --package ${BPN} --package mos-frame-gst ${PACKAGECONFIG_CONFARGS}"
+EXTRA_CARGO_FLAGS = "--frozen --package ${BPN} --package mos-frame-gst ${PACKAGECONFIG_CONFARGS}"
+# Where `cargo_bin`, else `cargo`, puts what it made.
+MOS_BUILT = "${@d.getVar('CARGO_BINDIR') or d.expand('${B}/target/${CARGO_TARGET_SUBDIR}')}"
 
 # The list is that of the workspace; the fuzz targets have a Cargo.lock of their own, which is not built here.
 CARGO_LOCK_SRC_DIR = "${WORKDIR}/lock"
@@ -91,6 +104,13 @@ do_configure:append() {
 }
 
 do_install:append() {
+    # Some classes install every library that Cargo leaves, where no plugin is looked for.
+    rm -rf "${D}${libdir}"
+    install -D -m 0755 "${MOS_BUILT}/libmos_frame_gst.so" "${D}${libdir}/gstreamer-1.0/libmos_frame_gst.so"
+    install -D -m 0644 "${S}/hal/frame/include/mos_frame.h" "${D}${includedir}/mos_frame.h"
+    install -d "${D}${docdir}/${BPN}/examples"
+    install -m 0644 "${S}/hal/frame/PROTOCOL.md" "${D}${docdir}/${BPN}/"
+    install -m 0644 "${S}/hal/frame/examples/subscriber.c" "${S}/hal/frame/examples/subscriber.py" "${D}${docdir}/${BPN}/examples/"
     install -D -m 0640 ${UNPACKDIR}/mos.toml ${D}${sysconfdir}/mos/mos.toml
     install -D -m 0644 ${UNPACKDIR}/mos.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/mos.conf
 }
