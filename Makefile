@@ -28,7 +28,7 @@ TEST_DEPS := ffmpeg gstreamer1.0-tools openssh-client openssh-server openssl chr
 YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler gstreamer1.0-tools \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 CROSS_DEPS := mmdebstrap qemu-user
-HIL_DEPS := mmdebstrap binutils xz-utils python3 python3-venv openssh-client ffmpeg
+HIL_DEPS := mmdebstrap binutils xz-utils python3 python3-venv openssh-client openssh-server ffmpeg
 
 # apt-get for the packages of $(1) that are missing; says which, does nothing if there are none.
 define install_missing
@@ -154,7 +154,7 @@ hil-images: ## Make what the virtual rigs of hil/ boot, in ~/.cache/mos-hil (as 
 .PHONY: hil
 hil: ## Run the cases of hil/ on all virtual rigs or on RIG=environment; CUTS=power cuts (20), ONLY=case, SOAK=seconds (60)
 	$(call install_missing,$(HIL_DEPS))
-	MOS='$(MOS)' ONLY='$(ONLY)' SOAK='$(SOAK)' CUTS='$(if $(filter file,$(origin CUTS)),20,$(CUTS))' hil/run $(RIG)
+	MOS='$(MOS)' ONLY='$(ONLY)' SOAK='$(SOAK)' CUTS='$(if $(filter file,$(origin CUTS)),,$(CUTS))' hil/run $(RIG)
 
 .PHONY: hil-check
 hil-check: ## Show hil/'s judges doctored archives, which they must find; needs no board

@@ -17,7 +17,7 @@ REPORT = pytest.StashKey[Report]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mos")
-    group.addoption("--cuts", type=int, default=20, help="power cuts (20)")
+    group.addoption("--cuts", type=int, default=None, help="power cuts (what the environment says, else 20)")
     group.addoption("--soak", type=int, default=60, help="seconds of the soak (60; a whole one is 1800)")
     group.addoption("--seed", type=int, default=None, help="of the moments of the cuts (the time)")
     group.addoption("--report", type=Path, default=None, help="folder for report.json and report.txt")

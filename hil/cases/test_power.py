@@ -25,7 +25,7 @@ pytestmark = pytest.mark.lg_feature(["vivid", "ssh", "power", "data-disk"])
 def test_power_cuts(
     request: pytest.FixtureRequest, board: Board, recorder: Recorder, vivid: Vivid, digits: Digits, seed: int, figures: dict, tmp_path: Path
 ) -> None:
-    cuts = request.config.getoption("cuts")
+    cuts = request.config.getoption("cuts") or board.settings.get("cuts", 20)
     moments = random.Random(seed)
     lost: list[float] = []
     figures.update(seed=seed, cuts=0, lost_ms=lost, worst_sync_ms=[], boot_seconds=[], missing_frames=0, untold_ms=0.0, longest_untold_ms=0.0, files=0)

@@ -49,8 +49,8 @@ def test_soak(request: pytest.FixtureRequest, recorder: Recorder, vivid: Vivid, 
     assert last[2] <= warm[2] + 2, "threads leak"
     for lens in ("road", "link"):
         told = recorder.gaps(lens)[gaps[lens]:]
-        # A busy emulator's encoder may leave pictures out, and says so; a camera that broke off would be a fault.
-        assert {g["cause"] for g in told} <= {"encoder_slow"}, told
+        # A busy emulator's camera and encoder may leave pictures out, and say so; a camera that broke off would be a fault.
+        assert {g["cause"] for g in told} <= {"encoder_slow", "camera_skipped"}, told
         closed = [s for s in recorder.segments(lens) if s["state"] == "closed"]
         assert holes(recorder, lens) == []
         film.look(recorder.fetch(closed[-1], tmp_path))

@@ -1,5 +1,5 @@
-"""Vivid's frame counter, read out of the picture. What the digits look like is learnt from vivid itself: its first ten raw
-pictures after a start are numbered 0 to 9.
+"""Vivid's frame counter, read out of the picture. What the digits look like is learnt from vivid itself: from raw pictures whose
+numbers V4L2 told as their sequence, since a busy machine's vivid skips some.
 
 The text line is `hh:mm:ss:mmm NUMBER` in cells of 8x16 pixels, the first cell (a blank) at (16, 16); the number begins in the
 15th. A cell that is no digit ends the number.
@@ -32,16 +32,20 @@ class Digits:
         self._glyphs = glyphs
 
     @classmethod
-    def learn(cls, raw: bytes, width: int, height: int) -> "Digits":
-        """From vivid's first ten pictures in the format GREY."""
+    def learn(cls, raw: bytes, width: int, height: int, numbers: list[int]) -> "Digits":
+        """From pictures of vivid's in the format GREY and their numbers, which must have every digit among them."""
         frame = width * height
-        assert len(raw) >= 10 * frame, f"{len(raw)} bytes are not ten pictures"
-        glyphs = []
-        for number in range(10):
-            at = number * frame
-            rows = [raw[at + (TOP + row) * width + LEFT :][:CELL_WIDTH] for row in range(CELL_HEIGHT)]
-            glyphs += cells(b"".join(rows), 1)
-        return cls(glyphs)
+        assert len(raw) == len(numbers) * frame, f"{len(raw)} bytes are not {len(numbers)} pictures"
+        glyphs: dict[str, Glyph] = {}
+        for place, number in enumerate(numbers):
+            shown = str(number)
+            at = place * frame
+            rows = [raw[at + (TOP + row) * width + LEFT :][: len(shown) * CELL_WIDTH] for row in range(CELL_HEIGHT)]
+            for digit, glyph in zip(shown, cells(b"".join(rows), len(shown))):
+                assert glyphs.setdefault(digit, glyph) == glyph, f"picture {number} shows another {digit} than those before"
+        missing = set("0123456789") - set(glyphs)
+        assert not missing, f"no picture of {numbers} shows a {min(missing)}"
+        return cls([glyphs[digit] for digit in "0123456789"])
 
     def read(self, area: bytes) -> int | None:
         """The number in a line of CELLS cells; None if there is none."""

@@ -33,7 +33,7 @@ def _rig(report: dict) -> str:
     counted = ", ".join(f"{verdicts.count(v)} {v}" for v in ORDER if v in verdicts) or "nothing ran"
     rows = "".join(_case(case) for case in sorted(report["cases"], key=lambda case: ORDER[case["verdict"]]))
     return (
-        f"<h2>{html.escape(report['environment'])}</h2><p>{html.escape(report['began'])}: {counted}</p>"
+        f"<h2>{html.escape(report['environment'])}</h2><p>{html.escape(report['began'])}: {counted}, in {report['seconds']} s</p>"
         f"<table><tr><th>Case<th>Verdict<th>Seconds<th>Figures</tr>{rows}</table>"
     )
 

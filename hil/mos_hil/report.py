@@ -23,7 +23,8 @@ class Report:
         return self._figures.setdefault(case, {})
 
     def take(self, result) -> None:
-        case = self._cases.setdefault(result.nodeid, {"verdict": "passed", "seconds": 0.0})
+        # A case has passed when its own steps have: one that was interrupted, or never came to them, has not.
+        case = self._cases.setdefault(result.nodeid, {"verdict": "failed", "seconds": 0.0, "why": "did not come to its end"})
         case["seconds"] = round(case["seconds"] + result.duration, 1)
         if result.skipped:
             reason = result.longrepr[2] if isinstance(result.longrepr, tuple) else str(result.longrepr)
@@ -31,14 +32,19 @@ class Report:
         elif result.failed:
             crash = getattr(result.longrepr, "reprcrash", None)
             case.update(verdict="failed", why=crash.message if crash else str(result.longrepr))
+        elif result.when == "call":
+            case.update(verdict="passed", why="")
 
     def content(self) -> dict:
         cases = [{"case": name, **case, "figures": self._figures.get(name, {})} for name, case in self._cases.items()]
-        return {"environment": self._environment, "began": self._began.isoformat(timespec="seconds"), "cases": cases, "notes": NOTES}
+        took = round((datetime.now(timezone.utc) - self._began).total_seconds())
+        began = self._began.isoformat(timespec="seconds")
+        return {"environment": self._environment, "began": began, "seconds": took, "cases": cases, "notes": NOTES}
 
     def text(self) -> str:
-        lines = [f"environment {self._environment}, {self._began:%Y-%m-%d %H:%M} UTC", ""]
-        for case in self.content()["cases"]:
+        content = self.content()
+        lines = [f"environment {self._environment}, {self._began:%Y-%m-%d %H:%M} UTC, {content['seconds']} s", ""]
+        for case in content["cases"]:
             why = f": {case['why'].splitlines()[0]}" if case.get("why") else ""
             lines.append(f"{case['verdict']:8}{case['seconds']:7.1f} s  {case['case']}{why}")
             lines += [f"{'':20}{key} = {json.dumps(value)}" for key, value in case["figures"].items()]

@@ -1,5 +1,6 @@
 """Linux' virtual camera on a board: one webcam (320x180, 10 frames/s here) and one HDMI input, with their faults."""
 
+import re
 from pathlib import Path
 
 from .board import Board
@@ -42,9 +43,10 @@ class Vivid:
         self._board.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/bind && udevadm settle")
 
     def learn_digits(self, folder: Path) -> Digits:
-        self._board.run(
+        said = self._board.run(
             f"v4l2-ctl -d {self.webcam} --set-fmt-video=width={WIDTH},height={HEIGHT},pixelformat=GREY --set-parm={RATE}"
-            " --stream-mmap --stream-count=10 --stream-to=/tmp/digits.raw"
+            " --verbose --stream-mmap --stream-count=30 --stream-to=/tmp/digits.raw 2>&1"
         )
+        numbers = [int(number) for number in re.findall(r"cap dqbuf:.*?seq: *(\d+)", said)]
         self._board.get("/tmp/digits.raw", folder / "digits.raw")
-        return Digits.learn((folder / "digits.raw").read_bytes(), WIDTH, HEIGHT)
+        return Digits.learn((folder / "digits.raw").read_bytes(), WIDTH, HEIGHT, numbers)

@@ -6,10 +6,11 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mos_hil import counter, film  # noqa: E402
+from mos_hil import counter, film, report  # noqa: E402
 from mos_hil.judge import Frame, Gap, power_cut  # noqa: E402
 
 
@@ -102,8 +103,17 @@ class Counter(unittest.TestCase):
                 rows[counter.TOP + row][x : x + 8] = bytes(line)
         return b"".join(rows)
 
+    def learnt(self, numbers: list[int]) -> counter.Digits:
+        return counter.Digits.learn(b"".join(self.picture(str(n)) for n in numbers), self.WIDTH, self.HEIGHT, numbers)
+
+    def test_digits_that_no_picture_showed_or_that_are_others_are_told(self):
+        with self.assertRaisesRegex(AssertionError, "shows a 9"):
+            self.learnt([0, 1, 3, 4, 7, 12, 15, 16, 18])
+        with self.assertRaisesRegex(AssertionError, "another 0"):
+            counter.Digits.learn(self.picture("0") + self.picture("1"), self.WIDTH, self.HEIGHT, [0, 0])
+
     def test_numbers_are_read_and_other_things_are_not(self):
-        digits = counter.Digits.learn(b"".join(self.picture(str(n)) for n in range(10)), self.WIDTH, self.HEIGHT)
+        digits = self.learnt([0, 1, 3, 4, 7, 12, 15, 16, 18, 19])
 
         def line(picture: bytes) -> bytes:
             at = [(counter.TOP + row) * self.WIDTH + counter.LEFT for row in range(16)]
@@ -112,6 +122,30 @@ class Counter(unittest.TestCase):
         self.assertEqual(digits.read(line(self.picture("40719"))), 40719)
         self.assertIsNone(digits.read(line(bytes(self.WIDTH * self.HEIGHT))))
         self.assertIsNone(digits.read(line(bytes([255]) * (self.WIDTH * self.HEIGHT))))
+
+
+class Reported(unittest.TestCase):
+    """A case is passed only by its own steps."""
+
+    @staticmethod
+    def verdict(*phases: str) -> str:
+        made = report.Report("rig")
+        for phase in phases:
+            when, outcome = phase.split()
+            made.take(SimpleNamespace(
+                nodeid="case", when=when, duration=0.1, passed=outcome == "passed", failed=outcome == "failed",
+                skipped=outcome == "skipped", longrepr="why",
+            ))
+        return made.content()["cases"][0]["verdict"]
+
+    def test_only_steps_that_came_to_their_end_pass(self):
+        self.assertEqual(self.verdict("setup passed", "call passed", "teardown passed"), "passed")
+        self.assertEqual(self.verdict("setup passed"), "failed")
+        self.assertEqual(self.verdict("setup passed", "teardown passed"), "failed")
+        self.assertEqual(self.verdict("setup failed", "teardown passed"), "failed")
+        self.assertEqual(self.verdict("setup passed", "call failed", "teardown passed"), "failed")
+        self.assertEqual(self.verdict("setup passed", "call passed", "teardown failed"), "failed")
+        self.assertEqual(self.verdict("setup skipped"), "skipped")
 
 
 if __name__ == "__main__":
