@@ -30,7 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
     outcome = yield
-    item.config.stash[REPORT].take(outcome.get_result())
+    result = outcome.get_result()
+    item.config.stash[REPORT].take(result)
+    if result.failed:
+        # At once: a run takes long, and pytest keeps its own words to the end.
+        terminal = item.config.pluginmanager.get_plugin("terminalreporter")
+        terminal.ensure_newline()
+        terminal.write_line(f"{result.when} of {result.nodeid}: {item.config.stash[REPORT].why(result.nodeid)}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -17,10 +17,11 @@ def test_another_process_reads_live_frames(recorder: Recorder, vivid: Vivid, dig
     recorder.wait_stored("road", 20)
     before = recorder.lens("road")["stored"]
     read = json.loads(recorder.do(f"frames road --seconds 6 --json --dump {HOME}/live.png"))
-    figures.update(delivered=read["delivered"], replaced=read["replaced"], revoked=read["revoked"], latency_us=read["latency_us"])
+    meanwhile = recorder.lens("road")["stored"] - before
+    figures.update(delivered=read["delivered"], replaced=read["replaced"], revoked=read["revoked"], latency_us=read["latency_us"], stored_meanwhile=meanwhile)
     assert (read["format"], read["width"], read["height"]) == ("NV12", WIDTH, HEIGHT)
-    # An emulated processor may lose some; a bus that gives one and stops does not do.
-    assert read["delivered"] >= 2 * RATE
+    # A busy emulated processor may lose some; a bus that gives one and stops does not do.
+    assert read["delivered"] >= max(3, min(2 * RATE, meanwhile // 3))
     recorder.board.get(f"{HOME}/live.png", tmp_path / "live.png")
     picture = film.look(tmp_path / "live.png")
     assert (picture.width, picture.height) == (WIDTH, HEIGHT)

@@ -16,6 +16,10 @@ from labgrid.driver import QEMUDriver, SSHDriver
 from labgrid.driver.exception import ExecutionError
 
 
+# An emulated board on a busy host is slower than one alone by this much. Only what fails waits that long.
+PATIENCE = 5
+
+
 class CommandFailed(AssertionError):
     """A command on the board ended with another status than 0."""
 
@@ -93,7 +97,7 @@ class Board:
         """Waits for the rig's word on the console that SSH runs: QEMU's network takes a connection before the guest can
         answer it, and it then hangs. After a reset that the board made by itself, too."""
         assert self._qemu, "needs the rig's console"
-        self._qemu.expect("rig: ready", timeout=float(self.settings.get("ready_seconds", 240)))
+        self._qemu.expect("rig: ready", timeout=float(self.settings.get("ready_seconds", 120)) * PATIENCE)
 
     def cut_power(self) -> float:
         """Take the power away, now. The host's monotonic time of it, in seconds."""
@@ -133,7 +137,7 @@ class Board:
             self.target.deactivate(self._qemu)
 
     def try_run(self, command: str, timeout: float = 120) -> tuple[str, str, int]:
-        out, err, code = self._shell.run(command, timeout=timeout)
+        out, err, code = self._shell.run(command, timeout=timeout * PATIENCE)
         return "\n".join(out), "\n".join(err), code
 
     def run(self, command: str, timeout: float = 120) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .board import Board, CommandFailed
+from .board import PATIENCE, Board, CommandFailed
 
 HOME = "/data/mos-hil"
 ARCHIVE = f"{HOME}/archive"
@@ -13,7 +13,8 @@ SOCKET = "/run/mos-hil.sock"
 
 
 def wait_for(what: str, seconds: float, probe: Callable[[], object], pause: float = 0.5):
-    """The first answer of `probe` that is true; fails after `seconds`."""
+    """The first answer of `probe` that is true; fails after `seconds`, as a board alone would take them."""
+    seconds *= PATIENCE
     until = time.monotonic() + seconds
     while True:
         found = probe()

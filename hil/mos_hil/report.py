@@ -35,6 +35,10 @@ class Report:
         elif result.when == "call":
             case.update(verdict="passed", why="")
 
+    def why(self, case: str) -> str:
+        """Why a case did not pass."""
+        return self._cases[case].get("why", "")
+
     def content(self) -> dict:
         cases = [{"case": name, **case, "figures": self._figures.get(name, {})} for name, case in self._cases.items()]
         took = round((datetime.now(timezone.utc) - self._began).total_seconds())
