@@ -7,6 +7,7 @@ mod cameras;
 mod capture;
 mod clips;
 mod commands;
+mod disorder;
 mod documents;
 mod faults;
 mod footage;

@@ -140,7 +140,7 @@ impl Camera {
         self.tell("go");
     }
 
-    /// What becomes of the packets of a mount: `lose 2`, `damage 1`, `jump -3600000`, `swap`, `stall`, `go`.
+    /// What becomes of the packets of a mount: `lose 2`, `damage 1`, `disorder 3`, `jump -3600000`, `swap`, `stall`, `go`.
     pub fn order(&mut self, mount: usize, order: &str) {
         self.tell(&format!("{mount} {order}"));
     }

@@ -26,6 +26,7 @@ use crate::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, 
 use crate::nal;
 use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen};
 
+mod media_time;
 mod opening;
 mod reactor;
 mod receiver;

@@ -1,7 +1,7 @@
 //! Network cameras over UDP, by GStreamer's `rtspsrc`, which orders packets and asks for none twice.
 //!
 //! Promises the same access units, times and errors as over TCP. Packets that come out of order are put in order within
-//! [`ORDERING`]; one that does not come by then costs the pictures up to the next keyframe. One pipeline per camera: only
+//! [`ORDERING`] by our clock, whatever the camera's does; one that does not come by then costs the pictures up to the next keyframe. One pipeline per camera: only
 //! cameras that need UDP get one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use gstreamer_app::{AppSink, AppSinkCallbacks};
 
 use super::super::outlet::Outlet;
 use super::super::samples::{self, Samples};
+use super::media_time;
 use super::opening::Raw;
 use super::receiver::Receiver;
 use super::{Camera, HANDSHAKE};
@@ -105,8 +106,8 @@ fn configure(source: &gst::Element, camera: &Camera) -> Result<(), String> {
     for (name, value) in [
         ("protocols", "udp"),
         ("latency", &ORDERING.as_millis().to_string()),
-        // Times as the camera gives them: what follows maps them.
-        ("buffer-mode", "none"),
+        // It waits by our clock; the times as the camera gives them are put back behind it, and what follows maps them.
+        ("buffer-mode", "slave"),
         ("timeout", &micros(SILENT)),
         ("tcp-timeout", &micros(HANDSHAKE)),
         ("udp-reconnect", "false"),
@@ -115,7 +116,7 @@ fn configure(source: &gst::Element, camera: &Camera) -> Result<(), String> {
     ] {
         common::set(source, name, value)?;
     }
-    // As over TCP: tracks are related by what PLAY answered, not by later reports that would shift them.
+    // No later report shifts when packets leave. Tracks are related by what PLAY answered, as over TCP.
     source.connect("new-manager", false, |values| {
         if let Some(Ok(manager)) = values.get(1).map(gst::glib::Value::get::<gst::Element>)
             && let Err(why) = common::set(&manager, "rtcp-sync", "rtp-info")
@@ -191,6 +192,7 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, track: Track, session: &Arc<
     let depay = bin.by_name("depay").ok_or("no depayloader")?;
     let input = depay.static_pad("sink").ok_or("no input")?;
     let sink: AppSink = bin.by_name("units").and_then(|e| e.downcast().ok()).ok_or("no sink")?;
+    media_time::keep(&depay).ok_or("a depayloader without pads")?;
     deliver(&sink, track, session);
     if track != Track::Sound {
         let session = Arc::clone(session);

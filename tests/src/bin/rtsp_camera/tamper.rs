@@ -2,10 +2,18 @@
 //!
 //! Promise: without an order from outside a packet passes as it is, uncopied. Orders count packets of one mount, of H.264.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use gst::prelude::*;
 use gstreamer as gst;
+
+/// A part of a NAL unit that fills several packets (RFC 6184, 5.8).
+const FU_A: u8 = 28;
+
+fn take(n: &AtomicU32) -> bool {
+    n.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
 
 /// Orders for one mount.
 #[derive(Default)]
@@ -18,6 +26,9 @@ pub(crate) struct Orders {
     pub(crate) lost: AtomicU32,
     /// So many packets are damaged.
     pub(crate) damaged: AtomicU32,
+    /// So many packets come a picture later than their place, as by another way through a network.
+    pub(crate) disordered: AtomicU32,
+    held: Mutex<Option<gst::Buffer>>,
     /// Added to RTP times, in ticks.
     pub(crate) shift: AtomicU32,
 }
@@ -31,6 +42,7 @@ impl Orders {
             "go" => self.stalled.store(false, Ordering::SeqCst),
             "swap" => drop(self.swapped.fetch_xor(true, Ordering::SeqCst)),
             "lose" => self.lost.store(count(), Ordering::SeqCst),
+            "disorder" => self.disordered.store(count(), Ordering::SeqCst),
             "damage" => self.damaged.store(count(), Ordering::SeqCst),
             "jump" => {
                 let ticks = number.expect("milliseconds") * 90;
@@ -41,13 +53,21 @@ impl Orders {
     }
 
     fn idle(&self) -> bool {
-        let counts = [&self.lost, &self.damaged, &self.shift];
+        let counts = [&self.lost, &self.damaged, &self.disordered, &self.shift];
         counts.iter().all(|n| n.load(Ordering::SeqCst) == 0)
+    }
+
+    /// Takes a packet out of the middle of a picture, to be sent with the next one.
+    fn hold_back(&self, packets: &mut Vec<gst::Buffer>) {
+        let is_part = |packet: &gst::Buffer| packet.map_readable().expect("memory")[12] & 0x1f == FU_A;
+        let two = packets.windows(2).position(|two| two.iter().all(is_part));
+        if let Some(at) = two.filter(|_| take(&self.disordered)) {
+            *self.held.lock().expect("nobody panics") = Some(packets.remove(at));
+        }
     }
 
     /// What becomes of a packet.
     fn treat(&self, packet: &gst::BufferRef, out: &mut Vec<gst::Buffer>) {
-        let take = |n: &AtomicU32| n.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
         // Parameter sets and the like are not meant: without them nothing need be missing (ITU-T H.264 table 7-1).
         let nal = packet.map_readable().expect("memory")[12] & 0x1f;
         let is_picture = !(6..=9).contains(&nal);
@@ -73,7 +93,12 @@ impl Orders {
 pub(crate) fn watch(payloader: &gst::Element, orders: std::sync::Arc<Orders>) {
     let pad = payloader.static_pad("src").expect("a payloader has a way out");
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
-    pad.add_probe(kinds, move |_, info| {
+    pad.add_probe(kinds, move |pad, info| {
+        // Pushing it leads here again.
+        let held = orders.held.lock().expect("nobody panics").take();
+        if let Some(held) = held {
+            let _ = pad.push(held);
+        }
         if orders.idle() {
             return gst::PadProbeReturn::Ok;
         }
@@ -82,6 +107,7 @@ pub(crate) fn watch(payloader: &gst::Element, orders: std::sync::Arc<Orders>) {
             Some(gst::PadProbeData::Buffer(packet)) => orders.treat(&packet, &mut out),
             Some(gst::PadProbeData::BufferList(list)) => {
                 list.iter().for_each(|packet| orders.treat(packet, &mut out));
+                orders.hold_back(&mut out);
             }
             other => {
                 info.data = other;

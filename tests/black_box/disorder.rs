@@ -1,0 +1,41 @@
+//! Packets that a network puts out of order: over UDP they are put in order again and cost nothing.
+
+use std::time::Duration;
+
+use mos_tests::camera::{Camera, Manner};
+use mos_tests::daemon::{Daemon, Setup, span};
+use mos_tests::judge::accounts::{assert_accounted, causes};
+use mos_tests::streams::{Kind, Stream};
+use mos_tests::wait_for;
+
+const LONG: Duration = Duration::from_mins(1);
+
+fn await_more(daemon: &Daemon, seconds: f64) {
+    let footage = || daemon.segments("road").iter().map(span).sum::<f64>();
+    let before = footage();
+    wait_for("more footage", LONG, || (footage() > before + seconds).then_some(()));
+}
+
+#[test]
+fn packets_that_change_places_over_udp_cost_nothing() {
+    let stream = Stream::get(Kind::H264);
+    let manner = Manner { udp_only: true, ..Manner::default() };
+    let mut camera = Camera::with(std::slice::from_ref(&stream), manner);
+    let setup = Setup::new().storage("segment_seconds", "2").camera_with("road", &camera.url(0), "transport = \"udp\"");
+    let daemon = setup.start();
+    await_more(&daemon, 1.5);
+    // A camera's clock is set, and a camera's clock is slow: a packet is waited for by ours.
+    for order in ["disorder 1", "jump -3000", "disorder 3", "jump 9000", "disorder 1"] {
+        camera.order(0, order);
+        await_more(&daemon, 2.0);
+    }
+    // The same kind of packet, lost: the judge sees it, and the order of the others was no matter of luck.
+    camera.order(0, "lose 1");
+    await_more(&daemon, 4.0);
+    let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
+    assert!(missing <= 25 && shown > 100, "{missing} pictures are missing beside {shown}");
+    let gaps = daemon.gaps("road");
+    let lost = gaps.iter().filter(|g| g["cause"] == "packet_loss").count();
+    assert_eq!(lost, 1, "only what was lost is a gap: {gaps:#?}");
+    assert_eq!(causes(&daemon, "road"), ["packet_loss"]);
+}
