@@ -8,9 +8,13 @@
 //!     └─────────────────────────────── on ───────────────────────────┘
 //! ```
 //!
+//! A wake leads straight to `ignition` where the ignition is on, and WakeCapture also where there is no ignition line: nothing
+//! else could lead out of the run-out but parking.
+//!
 //! Promises:
 //! - P1: in `ignition` and `run_out` the lenses of the ignition's set are captured, in `parking` those of parking's; a lens that a
-//!   user stopped stays stopped in all of them.
+//!   user stopped stays stopped in all of them, and one that a user starts or adds while it would sleep is captured until the
+//!   state changes.
 //! - P2: every way out of `parking` tells for each lens that it started how long the first durable keyframe took.
 //! - P3: the state outlives the daemon: a recorder that was parked is parked after a restart, unless the ignition is on or
 //!   something wakes it.
@@ -114,11 +118,13 @@ impl Trigger {
     }
 }
 
-/// Where a trigger leads; `None` if it changes nothing.
-fn next(state: PowerState, by: Trigger) -> Option<PowerState> {
+/// Where a trigger leads, the ignition being on, off or unknown; `None` if it changes nothing.
+fn next(state: PowerState, by: Trigger, ignition: Option<bool>) -> Option<PowerState> {
     use PowerState::{Ignition, Parking, RunOut};
     match (state, by) {
         (RunOut | Parking, Trigger::IgnitionOn) => Some(Ignition),
+        (RunOut | Parking, Trigger::Asked) if ignition != Some(false) => Some(Ignition),
+        (RunOut | Parking, Trigger::WakeLine | Trigger::Elapsed) if ignition == Some(true) => Some(Ignition),
         // A wake while the timer runs begins it anew.
         (Ignition, Trigger::IgnitionOff) | (RunOut | Parking, Trigger::WakeLine | Trigger::Asked) => Some(RunOut),
         (Ignition | RunOut, Trigger::Park) | (RunOut, Trigger::Elapsed) => Some(Parking),
@@ -228,6 +234,9 @@ impl Power {
             asked: tokio::sync::Notify::new(),
         };
         power.capture.sleep(&|lens| !power.is_of(state, lens));
+        if state != kept {
+            power.keep(state);
+        }
         power
     }
 
@@ -287,7 +296,7 @@ impl Power {
 
     fn go(&self, inner: &mut Inner, by: Trigger) {
         let from = inner.status.state;
-        let Some(to) = next(from, by) else { return };
+        let Some(to) = next(from, by, inner.levels.ignition) else { return };
         let now = self.clock.mono();
         let status = &mut inner.status;
         status.until = (to == PowerState::RunOut).then(|| now + self.plan.run_out);
@@ -305,8 +314,13 @@ impl Power {
             wake.waiting.clear();
         }
         self.capture.tell(News::Power { from, to, by, at: now });
-        if let Err(e) = self.archive.write_note(Path::new(FILE), &Note { state: to }) {
-            log::error!("the next start will not know of the state {}: {e}", to.name());
+        self.keep(to);
+    }
+
+    /// (P3)
+    fn keep(&self, state: PowerState) {
+        if let Err(e) = self.archive.write_note(Path::new(FILE), &Note { state }) {
+            log::error!("the next start will not know of the state {}: {e}", state.name());
         }
     }
 

@@ -22,7 +22,7 @@ fn await_states(daemon: &Daemon, road: &str, cabin: &str) -> Vec<Value> {
 #[test]
 fn a_parked_recorder_is_woken_and_tells_how_long_the_first_durable_keyframe_took() {
     let setup = Setup::new().camera("road", SCENE).camera("cabin", SCENE);
-    let setup = setup.sections("[power]\nparking_lenses = \"road\"\nrun_out = \"3s\"\n");
+    let setup = setup.sections("[power]\nparking_lenses = \"road\"\n");
     let daemon = setup.start();
     await_states(&daemon, "streaming", "streaming");
     let _ = daemon.await_open("cabin", 1.0, LONG);
@@ -50,7 +50,7 @@ fn a_parked_recorder_is_woken_and_tells_how_long_the_first_durable_keyframe_took
     assert!(events.any(|line| line == "event: lens"), "it is followed");
 
     let woken = daemon.client.request("POST", "/v1/capture/wake", None).ok();
-    assert_eq!((&woken["state"], &woken["last_wake"]["waiting"]), (&json!("run_out"), &json!(["cabin"])));
+    assert_eq!((&woken["state"], &woken["last_wake"]["waiting"]), (&json!("ignition"), &json!(["cabin"])));
     let power = wait_for("the first durable keyframe", LONG, || {
         Some(daemon.client.get("/v1/capture/power").ok()).filter(|p| p["last_wake"]["waiting"] == json!([]))
     });
@@ -61,9 +61,8 @@ fn a_parked_recorder_is_woken_and_tells_how_long_the_first_durable_keyframe_took
     assert!(metrics.contains("mos_wakes_total 1") && metrics.contains("mos_wake_to_durable_seconds{lens=\"cabin\"}"));
     let told: Vec<String> = std::iter::from_fn(|| events.next()).take_while(|line| line != "event: woken").collect();
     assert!(told.iter().any(|line| line == "event: power"), "{told:?}");
-    // The timer leads back by itself.
+    assert_eq!(daemon.client.request("POST", "/v1/capture/park", None).ok()["state"], "parking");
     await_states(&daemon, "streaming", "idle");
-    assert_eq!(daemon.client.get("/v1/capture/power").ok()["state"], "parking");
     assert!(daemon.mos.run(&["capture", "power"]).out.contains("cabin: the first keyframe was durable after"));
     daemon.stop();
     let daemon = setup.start();

@@ -69,6 +69,8 @@ struct DirtyState {
     next_key: u64,
     files: BTreeMap<FileKey, DirtyFile>,
     dirs: BTreeSet<PathBuf>,
+    /// Made durable by themselves since the last commit began: what becomes of a file that one of them replaced is no news.
+    alone: BTreeSet<FileKey>,
 }
 
 #[derive(Clone)]
@@ -98,7 +100,9 @@ impl Dirty {
 
     /// `file` was synced by itself.
     pub(crate) fn forget(&self, key: FileKey) {
-        self.lock().files.remove(&key);
+        let mut state = self.lock();
+        state.files.remove(&key);
+        state.alone.insert(key);
     }
 
     pub(crate) fn is_clean(&self) -> bool {
@@ -114,6 +118,7 @@ impl Dirty {
     pub(crate) fn commit(&self, disk: &Arc<dyn Disk>, pool: &SyncPool, clock: &dyn Clock) -> TickReport {
         let (files, dirs) = {
             let mut state = self.lock();
+            state.alone.clear();
             (std::mem::take(&mut state.files), std::mem::take(&mut state.dirs))
         };
         let mut report = TickReport { synced: files.len() + dirs.len(), ..TickReport::default() };
@@ -132,8 +137,9 @@ impl Dirty {
             jobs.push(Box::new(move || disk.sync_dir(&dir)));
         }
         let mut errors = pool.run(jobs).into_iter();
+        let alone = std::mem::take(&mut self.lock().alone);
         for (key, file) in files {
-            let error = errors.next().flatten().map(Arc::new);
+            let error = errors.next().flatten().filter(|_| !alone.contains(&key)).map(Arc::new);
             let outcome = Outcome { path: file.path, generation: file.generation, error };
             report.files.insert(key, outcome);
         }

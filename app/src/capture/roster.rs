@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mos_hal::frames::LensFrames;
 use mos_hal::media::LensId;
 use mos_hal::platform::{Device, Platform, Transport};
-use mos_hal::source::{SourceSpec, SrtOptions};
+use mos_hal::source::SourceSpec;
 
 use super::operations::CaptureError;
 use super::settings::{StreamSettings, check};
@@ -62,10 +62,13 @@ impl CaptureControlService {
         let host = self.shared.host.get().ok_or_else(|| refused("lenses cannot be added here".into()))?;
         let base = bare(id, found.source.clone());
         check(&settings.apply(&base).map_err(refused)?.source, &*self.shared.openers.platform).map_err(refused)?;
-        store.add(id, &found.text, settings).map_err(|e| CaptureError::NotDurable(e.to_string()))?;
         let Some(intake) = host.take_in(id) else {
             return Err(refused("the recorder is stopping".into()));
         };
+        store.add(id, &found.text, settings).map_err(|e| {
+            host.let_go(id);
+            CaptureError::NotDurable(e.to_string())
+        })?;
         let status = self.insert(LensConfig { frames: host.frames(id), ..base }, settings, intake)?;
         self.shared.bell.ring();
         Ok(status)
@@ -168,14 +171,7 @@ fn find(text: &str, platform: &dyn Platform) -> Result<Found, CaptureError> {
         None => text.to_owned(),
     };
     match SourceSpec::parse(&source) {
-        Ok(
-            SourceSpec::Rtsp { credentials: Some(_), .. }
-            | SourceSpec::Onvif { credentials: Some(_), .. }
-            | SourceSpec::Srt {
-                options: SrtOptions { passphrase: Some(_), .. } | SrtOptions { stream_id: Some(_), .. },
-                ..
-            },
-        ) => {
+        Ok(spec) if spec.is_secret() => {
             let why = "a camera with a password belongs in the configuration file, which the daemon alone can read";
             Err(CaptureError::NoDevice(why.to_owned()))
         }
@@ -230,6 +226,24 @@ mod tests {
     use mos_hal::source::RawOptions;
 
     use super::*;
+
+    #[test]
+    fn what_bears_a_password_is_not_kept_beside_the_footage() {
+        let platform = mos_hal::platform::probe();
+        for source in [
+            "rtsp://user:secret@192.0.2.10/",
+            "rtsp://192.0.2.10/cam?user=admin&password=secret",
+            "rtsp://192.0.2.10/user=admin_password=secret_channel=1.sdp",
+            "srt://192.0.2.10:9000?passphrase=long-enough-secret",
+        ] {
+            let found = find(source, &*platform);
+            assert!(
+                matches!(&found, Err(CaptureError::NoDevice(why)) if why.contains("configuration file")),
+                "{source}"
+            );
+        }
+        assert!(find("rtsp://192.0.2.10/cam/realmonitor?channel=1&subtype=0", &*platform).is_ok());
+    }
 
     #[test]
     fn a_link_and_its_node_are_one_device() {

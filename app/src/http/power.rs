@@ -65,8 +65,8 @@ pub(super) async fn get_power(State(services): State<Arc<Services>>) -> Result<J
     answer(services, Power::status).await
 }
 
-/// Brings a parked recorder back to the lenses of the ignition for `power.run_out`; while the timer runs, it begins anew. Changes
-/// nothing while the ignition is on.
+/// Brings a parked recorder back to the lenses of the ignition: for `power.run_out` where the ignition is off, and while that
+/// timer runs it begins anew; for good where the ignition is on or there is no ignition line. Changes nothing if nothing sleeps.
 #[utoipa::path(post, path = "/v1/capture/wake", operation_id = "WakeCapture", tag = "capture",
     responses((status = 200, body = PowerView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn wake_capture(State(services): State<Arc<Services>>) -> Result<Json<PowerView>, Fault> {

@@ -107,6 +107,35 @@ fn p1_what_a_user_stopped_is_not_woken() {
 }
 
 #[test]
+fn a_wake_lasts_where_the_ignition_is_on_or_unknown() {
+    let folder = folder();
+    let unknown = rig(&folder, Levels::default());
+    unknown.power.park();
+    assert_eq!(unknown.power.wake().state, PowerState::Ignition);
+    unknown.clock.advance(Duration::from_hours(2));
+    assert_eq!((unknown.read(None, None), unknown.asleep()), (PowerState::Ignition, vec![false, false]));
+    drop(unknown);
+
+    let on = rig(&folder, Levels { ignition: Some(true), wake: Some(false) });
+    on.power.park();
+    assert_eq!(on.read(Some(true), Some(false)), PowerState::Parking, "parked by hand, whatever the ignition says");
+    assert_eq!(on.read(Some(true), Some(true)), PowerState::Ignition, "the wake line");
+    on.clock.advance(Duration::from_hours(2));
+    assert_eq!((on.read(Some(true), Some(true)), on.asleep()), (PowerState::Ignition, vec![false, false]));
+}
+
+#[test]
+fn p3_what_a_start_finds_is_kept() {
+    let folder = folder();
+    let parked = rig(&folder, Levels::default());
+    parked.power.park();
+    drop(parked);
+    drop(rig(&folder, Levels { ignition: Some(true), wake: None }));
+    let rig = rig(&folder, Levels { ignition: Some(false), wake: None });
+    assert_eq!(rig.power.status().state, PowerState::RunOut, "it was on until now");
+}
+
+#[test]
 fn p3_a_parked_recorder_is_parked_after_a_restart_and_a_wake_line_brings_it_back_for_a_while() {
     let folder = folder();
     drop({

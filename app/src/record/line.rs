@@ -202,7 +202,9 @@ impl Line {
             let (progress, stored) = current.file.after_sync(report);
             self.status.stored += stored;
             if stored > 0 {
-                self.status.first_durable.get_or_insert(now);
+                if self.absence.cause().is_none() {
+                    self.status.first_durable.get_or_insert(now);
+                }
                 // Not before: a disk that takes files and syncs none would fill up with beginnings.
                 self.retry = None;
                 self.status.latency = u64::try_from(now.since(oldest)).ok().map(Duration::from_nanos);

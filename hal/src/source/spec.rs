@@ -238,6 +238,18 @@ impl SourceSpec {
         Some(self)
     }
 
+    /// Whether its text bears a password, or looks as if it did.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        match self {
+            Self::Rtsp { url, credentials, .. } | Self::Onvif { url, credentials, .. } => {
+                credentials.is_some() || telling(url.path()) || url.query().is_some_and(telling)
+            }
+            Self::Srt { options, .. } => options.passphrase.is_some() || options.stream_id.is_some(),
+            _ => false,
+        }
+    }
+
     /// Like [`SourceSpec::parse`], and takes a bare `/dev/videoN` or the path of a file, which is then looped: what a person
     /// types after `make demo INPUT=`.
     pub fn for_input(text: &str) -> Result<Self, BadSource> {
@@ -294,10 +306,14 @@ impl fmt::Debug for SourceSpec {
 pub(crate) fn redacted(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
-    let lower = url.path().to_ascii_lowercase();
-    let telling = ["pass", "pwd", "user", "token", "auth", "=", "@", "%40"].iter().any(|w| lower.contains(w));
-    let path = if telling { "/…" } else { url.path() };
+    let path = if telling(url.path()) || url.path().contains('=') { "/…" } else { url.path() };
     format!("{}://{host}{port}{path}{}", url.scheme(), if url.query().is_some() { "?…" } else { "" })
+}
+
+/// Whether a part of a URL looks as if it bore a secret.
+fn telling(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    ["pass", "pwd", "user", "token", "auth", "@", "%40"].iter().any(|word| lower.contains(word))
 }
 
 const TEST_OPTIONS: &str = "width, height, fps, codec, gop, bitrate, audio";
