@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bench_page;
 mod boards;
 mod cameras;
 mod capture;

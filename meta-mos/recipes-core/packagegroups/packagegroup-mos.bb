@@ -20,6 +20,7 @@ RRECOMMENDS:${PN}:append:qcm6490 = " mos-device-tree"
 
 # For people at the bench; none is needed to record.
 RRECOMMENDS:${PN} = " \
+    curl \
     gstreamer1.0 \
     i2c-tools \
     mos-gstreamer \
