@@ -34,3 +34,4 @@ mod sources;
 pub mod storage;
 pub mod surroundings;
 pub mod timeline;
+mod tls;

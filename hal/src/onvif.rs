@@ -7,13 +7,15 @@
 //!   behind a translated address name the wrong one, and nobody shall lead a password elsewhere.
 //! - N3: an answer is bounded in size, depth of trust and time; what makes no sense is an error and never a panic.
 //! - N4: a camera's clock may be wrong by any amount; tokens carry the camera's own time.
+//! - N5: what is asked over TLS (`onvifs://`) is asked of a camera whose certificate is believed, and nothing of it in clear.
 //!
 //! Facts: ONVIF Core, Media, Media2 and Event service specifications (onvif.org/profiles/specifications), WS-Discovery 1.0
-//! (schemas.xmlsoap.org/ws/2005/04/discovery), WS-UsernameToken profile 1.1 (OASIS). Plain HTTP only; cameras that insist on
-//! TLS are refused with that reason. Used by the source of `onvif://` and by lists of devices.
+//! (schemas.xmlsoap.org/ws/2005/04/discovery), WS-UsernameToken profile 1.1 (OASIS). Used by the source
+//! of `onvif://`, by lists of devices and by what follows a camera's events.
 
 mod client;
 mod discovery;
+mod events;
 mod http;
 mod runtime;
 mod security;
@@ -22,6 +24,7 @@ mod survey;
 
 pub use client::{Encoding, Information, Profile};
 pub use discovery::Found;
+pub use events::{EventKind, EventNews, EventWatch, watch};
 pub use survey::survey;
 
 pub(crate) use client::resolve;
@@ -58,7 +61,7 @@ pub enum OnvifError {
 }
 
 /// A text of a camera as it may be shown: one line, at most 120 characters, nothing that could drive a terminal.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let plain: String = plain.take(120).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -11,12 +11,14 @@ use crate::codecs::families::Memory;
 use crate::frames::LensFrames;
 use crate::media::AccessUnit;
 
+mod network;
 mod raw;
 mod spec;
 mod srt;
 
+pub use network::{Credentials, Fingerprint, Transport, Trust};
 pub use raw::RawOptions;
-pub use spec::{BadSource, Credentials, SourceSpec, TestPattern, Transport};
+pub use spec::{BadSource, SourceSpec, TestPattern};
 pub(crate) use spec::{percent_decoded, redacted};
 pub(crate) use srt::address as srt_address;
 pub use srt::{SrtMode, SrtOptions};

@@ -38,11 +38,11 @@ pub(crate) fn open(
         }
         SourceSpec::Test(pattern) => Ok(Box::new(test_pattern::open(pattern, audio, &outlet(clock, sink))?)),
         SourceSpec::File { path, looped } => Ok(Box::new(file::open(path, *looped, audio, &outlet(clock, sink))?)),
-        SourceSpec::Rtsp { url, credentials, transport } => {
-            rtsp::open(url, credentials.as_ref(), *transport, audio, &outlet(clock, sink))
+        SourceSpec::Rtsp { url, credentials, transport, trust } => {
+            rtsp::open(url, credentials.as_ref(), *transport, trust, audio, &outlet(clock, sink))
         }
-        SourceSpec::Onvif { url, credentials, transport } => {
-            onvif::open(url, credentials.as_ref(), *transport, audio, &outlet(clock, sink))
+        SourceSpec::Onvif { url, credentials, transport, trust } => {
+            onvif::open(url, credentials.as_ref(), *transport, trust, audio, &outlet(clock, sink))
         }
         SourceSpec::Srt { url, options } => srt::open(url, options, audio, &outlet(clock, sink)),
         SourceSpec::V4l2 { .. } | SourceSpec::Board { .. } | SourceSpec::Libcamera { .. } | SourceSpec::Qmmf { .. } => {

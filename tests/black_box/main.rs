@@ -10,6 +10,7 @@ mod clips;
 mod commands;
 mod disorder;
 mod documents;
+mod encrypted;
 mod faults;
 mod footage;
 mod frames;

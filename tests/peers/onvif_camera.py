@@ -17,6 +17,7 @@ import os
 import queue
 import re
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -69,7 +70,8 @@ class Camera:
 
     def xaddr(self, host, path):
         """Where a service is, or where a camera behind a translated address believes it to be."""
-        return f"http://{self.options.lie or host}/onvif/{path}"
+        scheme = "https" if self.options.certificate else "http"
+        return f"{scheme}://{self.options.lie or host}/onvif/{path}"
 
     # Logins
 
@@ -173,7 +175,10 @@ class Camera:
             token = text(envelope, "ProfileToken")
             if token not in ("main", "sub"):
                 return None
-            uri = self.uri if operation == "GetStreamUri" else f"http://{host}/picture?profile={token}"
+            secure = self.options.secure_uri if text(envelope, "Protocol") == "RtspsUnicast" else None
+            if text(envelope, "Protocol").startswith("Rtsps") and not secure:
+                return None
+            uri = (secure or self.uri) if operation == "GetStreamUri" else f"http://{host}/picture?profile={token}"
             uri = escape(uri)
             if path.endswith("media2"):
                 return f"<tr2:{operation}Response><tr2:Uri>{uri}</tr2:Uri></tr2:{operation}Response>"
@@ -357,10 +362,21 @@ def main():
     p.add_argument("--lie", help="the host that it names instead of its own")
     p.add_argument("--uuid", default=str(uuid.uuid4()))
     p.add_argument("--discoverable", action="store_true")
+    p.add_argument("--certificate", help="it speaks TLS and shows this")
+    p.add_argument("--key")
+    p.add_argument("--newest-tls", choices=["1.2", "1.3"], default="1.3")
+    p.add_argument("--secure-uri", help="the stream address over TLS, told by Media2")
     p.add_argument("--log")
     camera = Camera(p.parse_args())
     server = ThreadingHTTPServer(("127.0.0.1", camera.options.port), handler(camera))
     server.daemon_threads = True
+    o = camera.options
+    if o.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(o.certificate, o.key)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2 if o.newest_tls == "1.2" else ssl.TLSVersion.TLSv1_3
+        # The handshake is a matter of each connection's thread.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port = server.server_address[1]
     if camera.options.discoverable:

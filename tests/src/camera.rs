@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
+use crate::certificates::Certificate;
 use crate::proc::Process;
 use crate::streams::Stream;
 
@@ -20,12 +21,13 @@ pub struct Camera {
     stdin: Option<ChildStdin>,
     port: u16,
     login: bool,
+    certificate: Option<Certificate>,
     log: PathBuf,
     folder: tempfile::TempDir,
 }
 
 /// How a camera is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Manner {
     /// It asks for [`USER`] and [`PASSWORD`] by Digest.
     pub login: bool,
@@ -37,6 +39,8 @@ pub struct Manner {
     pub udp_only: bool,
     /// Its RTP times wrap round five seconds after it began to play.
     pub wraps: bool,
+    /// It speaks TLS and shows this.
+    pub certificate: Option<Certificate>,
 }
 
 /// One access unit that the camera sent.
@@ -58,13 +62,13 @@ impl Camera {
     /// A camera without password that serves the streams as `/0`, `/1`…
     #[must_use]
     pub fn open(streams: &[Stream]) -> Self {
-        Self::start(&paths(streams), &Manner::default())
+        Self::start(&paths(streams), Manner::default())
     }
 
     /// The same, with ways of its own.
     #[must_use]
     pub fn with(streams: &[Stream], manner: Manner) -> Self {
-        Self::start(&paths(streams), &manner)
+        Self::start(&paths(streams), manner)
     }
 
     /// One stream that [`Self::order`] can have coded in the other way: both have the same frames.
@@ -73,22 +77,22 @@ impl Camera {
         let mut both = first.path.clone().into_os_string();
         both.push("+");
         both.push(&other.path);
-        Self::start(&[both.into()], &Manner { login: true, ..Manner::default() })
+        Self::start(&[both.into()], Manner { login: true, ..Manner::default() })
     }
 
     /// A camera without password that serves these MP4 files.
     #[must_use]
     pub fn of_files(files: &[PathBuf]) -> Self {
-        Self::start(files, &Manner::default())
+        Self::start(files, Manner::default())
     }
 
     /// A camera that asks for [`USER`] and [`PASSWORD`] by Digest.
     #[must_use]
     pub fn locked(streams: &[Stream]) -> Self {
-        Self::start(&paths(streams), &Manner { login: true, ..Manner::default() })
+        Self::start(&paths(streams), Manner { login: true, ..Manner::default() })
     }
 
-    fn start(files: &[PathBuf], manner: &Manner) -> Self {
+    fn start(files: &[PathBuf], manner: Manner) -> Self {
         // In memory where possible: a camera does not wait for the disk that the recorder under test keeps busy.
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
@@ -98,6 +102,9 @@ impl Camera {
         command.args(["--slow", &manner.slow.as_millis().to_string()]);
         command.args(["--protocols", if manner.udp_only { "udp" } else { "tcp" }]);
         command.args(manner.wraps.then_some("--wraps"));
+        if let Some(shown) = &manner.certificate {
+            command.arg("--certificate").arg(&shown.certificate).arg("--key").arg(&shown.key);
+        }
         if manner.login {
             command.args(["--user", USER, "--password", PASSWORD]);
         }
@@ -108,7 +115,7 @@ impl Camera {
         let port = line.trim().strip_prefix("port ").and_then(|p| p.parse().ok());
         let port = port.unwrap_or_else(|| panic!("the camera said {line:?}"));
         let stdin = child.stdin.take();
-        Self { child, stdin, port, login: manner.login, log, folder }
+        Self { child, stdin, port, login: manner.login, certificate: manner.certificate, log, folder }
     }
 
     /// The URL of stream `mount`, with login if it needs one.
@@ -121,7 +128,8 @@ impl Camera {
     #[must_use]
     pub fn url_by(&self, port: u16, mount: usize) -> String {
         let login = if self.login { format!("{USER}:{PASSWORD}@") } else { String::new() };
-        format!("rtsp://{login}127.0.0.1:{port}/{mount}")
+        let scheme = if self.certificate.is_some() { "rtsps" } else { "rtsp" };
+        format!("{scheme}://{login}127.0.0.1:{port}/{mount}")
     }
 
     /// The URL of stream 0 with a wrong password.
@@ -171,7 +179,8 @@ impl Camera {
     #[must_use]
     pub fn revive(mut self, streams: &[Stream]) -> Self {
         self.die();
-        Self::start(&paths(streams), &Manner { login: self.login, port: self.port, ..Manner::default() })
+        let certificate = self.certificate.take();
+        Self::start(&paths(streams), Manner { login: self.login, port: self.port, certificate, ..Manner::default() })
     }
 
     /// What was sent of stream `mount` until now, in order of sending.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub mod board_tree;
 pub mod camera;
+pub mod certificates;
 pub mod cli;
 pub mod client;
 pub mod daemon;

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use mos_hal::media::LensId;
 use mos_hal::pins::Line;
-use mos_hal::source::{SourceSpec, Transport};
+use mos_hal::source::{SourceSpec, Transport, Trust};
 
 pub use error::{ConfigError, Place};
 pub use frames::Frames;
@@ -230,7 +230,7 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         if let Some(first) = places.insert(id.clone(), fields.place("id")) {
             return Err(fields.bad("id", &format!("an id that no other camera has; {first} has this one too")));
         }
-        let accepted = "board:NAME, rtsp://[user:password@]host[:port]/path, onvif://[user:password@]host[:port][/profile], srt://host:port, v4l2:/dev/videoN, libcamera:ID, qmmf:NUMBER, \
+        let accepted = "board:NAME, rtsp[s]://[user:password@]host[:port]/path, onvif[s]://[user:password@]host[:port][/profile], srt://host:port, v4l2:/dev/videoN, libcamera:ID, qmmf:NUMBER, \
                         file:/path.mp4 or test:";
         let source = fields.text("source")?.ok_or_else(|| fields.missing("source", accepted))?;
         // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).
@@ -240,10 +240,14 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
             Some(name) => {
                 let over = Transport::named(name).and_then(|transport| source.over(transport));
                 over.ok_or_else(|| {
-                    fields.bad("transport", "\"auto\", \"tcp\" or \"udp\", of an rtsp:// or onvif:// camera")
+                    fields.bad(
+                        "transport",
+                        "\"auto\", \"tcp\" or \"udp\", of an rtsp:// or onvif:// camera, and not \"udp\" of rtsps://",
+                    )
                 })?
             }
         };
+        let source = trusting(&fields, source)?;
         let share = share(&fields, &mut shared)?;
         let isolation = match fields.text("isolation")? {
             None => None,
@@ -254,6 +258,25 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         cameras.push(Camera { id, source, audio: fields.boolean("audio", false)?, isolation, share });
     }
     Ok(cameras)
+}
+
+/// The source with what the camera's certificate must be.
+fn trusting(fields: &Fields<'_>, source: SourceSpec) -> Result<SourceSpec, ConfigError> {
+    let ca = fields.absolute_path("tls_ca")?;
+    let accepted =
+        "the SHA-256 of the certificate as openssl x509 -fingerprint -sha256 shows it, 64 hexadecimal digits";
+    let fingerprint = match fields.text("tls_fingerprint")? {
+        Some(text) => Some(text.parse().map_err(|()| fields.bad("tls_fingerprint", accepted))?),
+        None => None,
+    };
+    let key = match (&ca, &fingerprint) {
+        (None, None) => return Ok(source),
+        (Some(_), Some(_)) => return Err(fields.bad("tls_fingerprint", "none beside tls_ca: one of them decides")),
+        (Some(_), None) => "tls_ca",
+        (None, Some(_)) => "tls_fingerprint",
+    };
+    let trusting = source.trusting(Trust { ca, fingerprint });
+    trusting.ok_or_else(|| fields.bad(key, "none, except of an rtsps://, onvifs:// or onvif:// camera"))
 }
 
 /// `shared` adds up what the shares take, in millionths.

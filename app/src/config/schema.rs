@@ -90,7 +90,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
     (Section::Power, &["run_out", "ignition_lenses", "parking_lenses", "follow_ignition"]),
     (Section::Frames, &["enabled", "directory", "lease_budget", "max_rate", "trusted_users"]),
     (Section::Context, &["vehicle_id"]),
-    (Section::Camera, &["id", "source", "transport", "audio", "isolation", "share"]),
+    (Section::Camera, &["id", "source", "transport", "tls_ca", "tls_fingerprint", "audio", "isolation", "share"]),
     (
         Section::Destination,
         &[

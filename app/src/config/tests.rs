@@ -59,6 +59,29 @@ fn the_transport_is_one_that_there_is_and_a_network_cameras() {
 }
 
 #[test]
+fn whose_certificate_is_believed_is_said_once_and_of_what_is_encrypted() {
+    let camera = |source: &str, more: &str| {
+        format!("[storage]\nroot = \"/d\"\n[[camera]]\nid = \"a\"\nsource = \"{source}\"\n{more}\n")
+    };
+    let pin = format!("tls_fingerprint = \"{}\"", ["0A"; 32].join(":"));
+    let config = read(&camera("rtsps://u:hunter2@h/s", &pin), &[]).unwrap();
+    assert_eq!(config.cameras[0].source.trust().unwrap().fingerprint.unwrap().0, [10; 32]);
+    let config = read(&camera("onvifs://h", "tls_ca = \"/ca.pem\""), &[]).unwrap();
+    assert_eq!(config.cameras[0].source.trust().unwrap().ca.as_deref(), Some(Path::new("/ca.pem")));
+    for (source, more, word) in [
+        ("rtsp://u:hunter2@h/s", pin.as_str(), "rtsps://"),
+        ("test:", "tls_ca = \"/ca.pem\"", "rtsps://"),
+        ("rtsps://u:hunter2@h/s", "tls_ca = \"ca.pem\"", "absolute"),
+        ("rtsps://u:hunter2@h/s", "tls_fingerprint = \"0A:0B\"", "64 hexadecimal"),
+        ("rtsps://u:hunter2@h/s", &format!("{pin}\ntls_ca = \"/ca.pem\""), "one of them"),
+        ("rtsps://u:hunter2@h/s", "transport = \"udp\"", "rtsps://"),
+    ] {
+        let text = refusal(&camera(source, more), &[]);
+        assert!(text.contains(word) && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn the_board_may_describe_itself_elsewhere() {
     let live = read(SMALLEST, &[]).unwrap().board;
     assert_eq!((live.device_tree.as_path(), live.sysfs.as_path()), (Path::new("/proc/device-tree"), Path::new("/sys")));

@@ -12,16 +12,20 @@ use super::http::{self, Endpoint, Login};
 use super::security::{self, ClockOffset};
 use super::soap::{self, child, children, escaped, text};
 use super::{OnvifError, discovery, shown};
-use crate::source::Credentials;
+use crate::source::{Credentials, Trust};
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(4);
 /// Most profiles that are looked at.
 const MAX_PROFILES: usize = 256;
 
+/// The scheme of sources that are asked over TLS.
+const SECURE: &str = "onvifs";
+
 const DEVICE: &str = "http://www.onvif.org/ver10/device/wsdl";
 const MEDIA: &str = "http://www.onvif.org/ver10/media/wsdl";
 const MEDIA2: &str = "http://www.onvif.org/ver20/media/wsdl";
+const EVENTS: &str = "http://www.onvif.org/ver10/events/wsdl";
 
 /// What a camera says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +113,8 @@ pub(super) struct Camera {
     device: Endpoint,
     media: Option<Endpoint>,
     media2: Option<Endpoint>,
+    events: Option<Endpoint>,
+    trust: Trust,
     credentials: Option<Credentials>,
     login: Login,
     offset: ClockOffset,
@@ -116,14 +122,14 @@ pub(super) struct Camera {
 
 impl Camera {
     /// Reads clock and services of the camera that `url` names: a host, or an endpoint that is looked for.
-    pub(super) async fn meet(url: &Url, credentials: Option<&Credentials>) -> Result<Self, OnvifError> {
+    pub(super) async fn meet(url: &Url, credentials: Option<&Credentials>, trust: &Trust) -> Result<Self, OnvifError> {
         let device = match endpoint_reference(url) {
-            Some(uuid) => discovery::find(&uuid).await?,
+            Some(uuid) => discovery::find(&uuid, url.scheme() == SECURE).await?,
             None => entry(url)?,
         };
-        let credentials = credentials.cloned();
+        let (credentials, trust) = (credentials.cloned(), trust.clone());
         let (login, offset) = (Login::default(), ClockOffset::default());
-        let mut camera = Self { device, media: None, media2: None, credentials, login, offset };
+        let mut camera = Self { device, media: None, media2: None, events: None, trust, credentials, login, offset };
         camera.read_clock().await?;
         camera.read_services().await?;
         Ok(camera)
@@ -138,9 +144,10 @@ impl Camera {
         let operation = "GetSystemDateAndTime";
         let request = soap::envelope("", &format!("<GetSystemDateAndTime xmlns=\"{DEVICE}\"/>"));
         // Everybody may ask for it (ONVIF Core, access class PRE_AUTH); who refuses gets tokens in our time.
-        let answer = match http::post(&self.device, &request, None, &mut Login::default(), REQUEST).await {
+        let answer = match http::post(&self.device, &self.trust, &request, None, &mut Login::default(), REQUEST).await {
             Ok(answer) => answer,
-            Err(OnvifError::Refused(_)) => return Ok(()),
+            // Over TLS a refusal may be ours of its certificate.
+            Err(OnvifError::Refused(_)) if !self.device.secure => return Ok(()),
             Err(e) => return Err(e),
         };
         let now = Timestamp::now();
@@ -168,17 +175,19 @@ impl Camera {
         match found.await {
             Ok(found) => {
                 let of = |namespace: &str| found.iter().find(|s| s.0 == namespace).and_then(|s| self.reached(&s.1));
-                (self.media, self.media2) = (of(MEDIA), of(MEDIA2));
+                (self.media, self.media2, self.events) = (of(MEDIA), of(MEDIA2), of(EVENTS));
             }
             // Cameras before ONVIF 2.1 have GetCapabilities only.
             Err(OnvifError::Fault { .. } | OnvifError::Nonsense { .. }) => {
                 let capabilities =
                     format!("<GetCapabilities xmlns=\"{DEVICE}\"><Category>All</Category></GetCapabilities>");
-                let media = self.ask(&at, "GetCapabilities", &capabilities, |body| {
-                    Ok(text(body, &["Capabilities", "Media", "XAddr"]).map(str::to_owned))
+                let found = self.ask(&at, "GetCapabilities", &capabilities, |body| {
+                    let of = |name| text(body, &["Capabilities", name, "XAddr"]).map(str::to_owned);
+                    Ok((of("Media"), of("Events")))
                 });
-                let media = media.await?;
+                let (media, events) = found.await?;
                 self.media = media.and_then(|xaddr| self.reached(&xaddr));
+                self.events = events.and_then(|xaddr| self.reached(&xaddr));
             }
             Err(e) => return Err(e),
         }
@@ -186,12 +195,20 @@ impl Camera {
     }
 
     /// A service at the host that we talk to, whatever host the camera names (N2). Its port counts only together with a
-    /// host that is ours: behind a translated address it is another one.
-    fn reached(&self, xaddr: &str) -> Option<Endpoint> {
-        let url = Url::parse(xaddr).ok().filter(|url| url.scheme() == "http")?;
-        let same = url.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == self.device.host);
-        let port = if same { url.port_or_known_default()? } else { self.device.port };
-        Some(Endpoint { host: self.device.host.clone(), port, path: path_and_query(&url) })
+    /// host that is ours: behind a translated address it is another one. Nor does it count with another scheme than ours:
+    /// who is asked over TLS is never asked in clear.
+    pub(super) fn reached(&self, xaddr: &str) -> Option<Endpoint> {
+        let url = Url::parse(xaddr).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+        let device = &self.device;
+        let same = url.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == device.host);
+        let alike = (url.scheme() == "https") == device.secure;
+        let port = if same && alike { url.port_or_known_default()? } else { device.port };
+        Some(Endpoint { host: device.host.clone(), port, path: path_and_query(&url), secure: device.secure })
+    }
+
+    /// Where its events are asked for.
+    pub(super) fn events(&self) -> Option<Endpoint> {
+        self.events.clone()
     }
 
     /// Asks once, with whatever login the camera takes.
@@ -202,12 +219,26 @@ impl Camera {
         body: &str,
         read: impl FnOnce(Node<'_, '_>) -> Result<T, OnvifError>,
     ) -> Result<T, OnvifError> {
-        let header = match &self.credentials {
+        self.ask_with(at, operation, "", body, None, read).await
+    }
+
+    /// The same with XML in the header; the camera may hold the answer back for `held`.
+    pub(super) async fn ask_with<T>(
+        &mut self,
+        at: &Endpoint,
+        operation: &'static str,
+        header: &str,
+        body: &str,
+        held: Option<Duration>,
+        read: impl FnOnce(Node<'_, '_>) -> Result<T, OnvifError>,
+    ) -> Result<T, OnvifError> {
+        let login = match &self.credentials {
             Some(login) => security::header(login, self.offset).map_err(OnvifError::Unreachable)?,
             None => String::new(),
         };
-        let request = soap::envelope(&header, body);
-        let answer = http::post(at, &request, self.credentials.as_ref(), &mut self.login, REQUEST).await;
+        let request = soap::envelope(&format!("{header}{login}"), body);
+        let limit = REQUEST + held.unwrap_or_default();
+        let answer = http::post(at, &self.trust, &request, self.credentials.as_ref(), &mut self.login, limit).await;
         let answer = answer.map_err(|e| self.clean(e))?;
         let read_answer = || {
             let document = soap::read(operation, &answer.text)?;
@@ -275,15 +306,27 @@ impl Camera {
         self.ask(&at, "GetProfiles", &format!("<GetProfiles xmlns=\"{MEDIA}\"/>"), read).await
     }
 
-    /// Where a profile streams over RTSP and TCP, at the host that we talk to.
+    /// Where a profile streams over RTSP and TCP, at the host that we talk to; over TLS if it was asked so and the camera can.
     pub(super) async fn stream_uri(&mut self, token: &str) -> Result<Url, OnvifError> {
         let operation = "GetStreamUri";
         let token = escaped(token);
         let uri = if let Some(at) = self.media2.clone() {
-            let body = format!(
-                "<GetStreamUri xmlns=\"{MEDIA2}\"><Protocol>RTSP</Protocol><ProfileToken>{token}</ProfileToken></GetStreamUri>"
-            );
-            self.ask(&at, operation, &body, |body| Ok(text(body, &["Uri"]).map(str::to_owned))).await?
+            let by = |protocol: &str| {
+                format!(
+                    "<GetStreamUri xmlns=\"{MEDIA2}\"><Protocol>{protocol}</Protocol><ProfileToken>{token}</ProfileToken></GetStreamUri>"
+                )
+            };
+            let read = |body: Node<'_, '_>| Ok(text(body, &["Uri"]).map(str::to_owned));
+            let secure = if self.device.secure {
+                // Media2 service specification, table of transport protocols; who has none answers with a fault.
+                self.ask(&at, operation, &by("RtspsUnicast"), read).await.ok().flatten()
+            } else {
+                None
+            };
+            match secure {
+                Some(uri) if uri.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("rtsps:")) => Some(uri),
+                _ => self.ask(&at, operation, &by("RTSP"), read).await?,
+            }
         } else {
             let at = self.media.clone().ok_or_else(|| OnvifError::NoStream("it has no media service".into()))?;
             let body = format!(
@@ -292,7 +335,7 @@ impl Camera {
             );
             self.ask(&at, operation, &body, |body| Ok(text(body, &["MediaUri", "Uri"]).map(str::to_owned))).await?
         };
-        self.own(operation, uri.as_deref(), &["rtsp"])
+        self.own(operation, uri.as_deref(), &["rtsp", "rtsps"])
     }
 
     /// Where a profile's picture is, if it has one.
@@ -330,8 +373,12 @@ impl Camera {
 
 /// The stream that an `onvif://` source means: the named profile, else the one with the largest picture. Gives its profile and
 /// address.
-pub(crate) async fn resolve(url: &Url, credentials: Option<&Credentials>) -> Result<(Profile, Url), OnvifError> {
-    let mut camera = Camera::meet(url, credentials).await?;
+pub(crate) async fn resolve(
+    url: &Url,
+    credentials: Option<&Credentials>,
+    trust: &Trust,
+) -> Result<(Profile, Url), OnvifError> {
+    let mut camera = Camera::meet(url, credentials, trust).await?;
     let profiles = camera.profiles().await?;
     let profile = choose(&profiles, &asked_profile(url))?.clone();
     let uri = camera.stream_uri(&profile.token).await?;
@@ -382,14 +429,17 @@ fn endpoint_reference(url: &Url) -> Option<String> {
 fn entry(url: &Url) -> Result<Endpoint, OnvifError> {
     let host = url.host_str().ok_or_else(|| OnvifError::Unreachable("no host".into()))?;
     let host = host.trim_matches(['[', ']']).to_owned();
-    Ok(Endpoint { host, port: url.port().unwrap_or(80), path: "/onvif/device_service".into() })
+    let secure = url.scheme() == SECURE;
+    let port = url.port().unwrap_or(if secure { 443 } else { 80 });
+    Ok(Endpoint { host, port, path: "/onvif/device_service".into(), secure })
 }
 
 /// Of an address that a discovered camera named.
 pub(super) fn device_at(xaddr: &str) -> Option<Endpoint> {
-    let url = Url::parse(xaddr).ok().filter(|url| url.scheme() == "http")?;
+    let url = Url::parse(xaddr).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
-    Some(Endpoint { host, port: url.port_or_known_default()?, path: path_and_query(&url) })
+    let secure = url.scheme() == "https";
+    Some(Endpoint { host, port: url.port_or_known_default()?, path: path_and_query(&url), secure })
 }
 
 fn path_and_query(url: &Url) -> String {
@@ -442,7 +492,9 @@ mod tests {
         let url = Url::parse("onvif://192.0.2.7:8000/x").unwrap();
         let (login, offset) = (Login::default(), ClockOffset::default());
         let device = entry(&url).unwrap();
-        let camera = Camera { device, media: None, media2: None, credentials: None, login, offset };
+        let trust = Trust::default();
+        let camera =
+            Camera { device, media: None, media2: None, events: None, trust, credentials: None, login, offset };
         let uri = camera.own("x", Some("rtsp://a:b@10.0.0.1:8554/s?c=1"), &["rtsp"]).unwrap();
         assert_eq!(uri.as_str(), "rtsp://192.0.2.7:8554/s?c=1");
         assert_eq!(camera.reached("http://10.0.0.1:81/m?x").unwrap().port, 8000);
@@ -450,6 +502,10 @@ mod tests {
         assert_eq!((same.port, &*same.path), (81, "/m?x"));
         assert!(camera.own("x", Some("http://h/"), &["rtsp"]).is_err() && camera.own("x", None, &["rtsp"]).is_err());
         assert_eq!(entry(&Url::parse("onvif://[::1]/").unwrap()).unwrap().host, "::1");
+        let secure = Camera { device: entry(&Url::parse("onvifs://192.0.2.7/").unwrap()).unwrap(), ..camera };
+        let media = secure.reached("http://192.0.2.7:80/m").unwrap();
+        assert_eq!((media.port, media.secure), (443, true), "who is asked over TLS is not asked in clear");
+        assert_eq!(secure.reached("https://192.0.2.7:8443/m").unwrap().port, 8443);
     }
 
     #[test]

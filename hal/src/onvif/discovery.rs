@@ -54,17 +54,19 @@ pub(super) async fn search(group: SocketAddr, wait: Duration) -> Vec<Found> {
     found.into_values().collect()
 }
 
-/// The device service of the camera with that UUID.
-pub(super) async fn find(uuid: &str) -> Result<Endpoint, OnvifError> {
+/// The device service of the camera with that UUID, over TLS if it shall be.
+pub(super) async fn find(uuid: &str, secure: bool) -> Result<Endpoint, OnvifError> {
     let mut answers = ask(GROUP.into(), FIND);
     while let Some(camera) = answers.recv().await {
         if camera.reference.to_ascii_lowercase().ends_with(uuid) {
             // Its answer came from where it is; what it says of its host may be old.
-            let address = camera.addresses.iter().find_map(|address| client::device_at(address));
+            let address = camera.addresses.iter().filter_map(|address| client::device_at(address));
+            let address = address.into_iter().find(|address| address.secure == secure);
             let service = address.unwrap_or_else(|| Endpoint {
                 host: String::new(),
-                port: 80,
+                port: if secure { 443 } else { 80 },
                 path: "/onvif/device_service".into(),
+                secure,
             });
             return Ok(Endpoint { host: camera.from.ip().to_string(), ..service });
         }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 to a camera: one request for each connection, Digest where it is asked for.
+//! HTTP/1.1 to a camera, over TLS where it is asked so: one request for each connection, Digest where it is asked for.
 //!
 //! Promises that an answer has at most [`MAX_ANSWER`] bytes, that a request ends in the time it is given, and that the
 //! password leaves only in a digest: a camera that wants Basic over a plain connection is refused (N1).
@@ -11,10 +11,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::{OnvifError, shown};
-use crate::source::Credentials;
+use crate::source::{Credentials, Trust};
+use crate::tls::{self, TlsError};
 
 /// Most bytes of an answer. Profiles of a recorder with 64 channels have about 300 KB.
 const MAX_ANSWER: usize = 2 << 20;
@@ -27,6 +29,8 @@ pub(super) struct Endpoint {
     pub(super) port: u16,
     /// Path and query.
     pub(super) path: String,
+    /// Over TLS.
+    pub(super) secure: bool,
 }
 
 impl Endpoint {
@@ -38,6 +42,10 @@ impl Endpoint {
         }
     }
 }
+
+/// A connection of either kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// What came back.
 pub(super) struct Answer {
@@ -68,6 +76,7 @@ impl Login {
 /// Sends a request and reads its answer; logs in if there are credentials and the camera asks for them.
 pub(super) async fn post(
     to: &Endpoint,
+    trust: &Trust,
     body: &str,
     credentials: Option<&Credentials>,
     login: &mut Login,
@@ -75,7 +84,7 @@ pub(super) async fn post(
 ) -> Result<Answer, OnvifError> {
     let work = async {
         let authorization = credentials.and_then(|c| login.answer(c, &to.path, body)).transpose()?;
-        let (status, headers, text) = exchange(to, body, authorization).await?;
+        let (status, headers, text) = exchange(to, trust, body, authorization).await?;
         if status != StatusCode::UNAUTHORIZED {
             return Ok(Answer { status, text });
         }
@@ -84,7 +93,7 @@ pub(super) async fn post(
         };
         login.0 = Some(challenge(&headers)?);
         let authorization = login.answer(credentials, &to.path, body).transpose()?;
-        let (status, _, text) = exchange(to, body, authorization).await?;
+        let (status, _, text) = exchange(to, trust, body, authorization).await?;
         if status == StatusCode::UNAUTHORIZED {
             return Err(OnvifError::Refused("it does not accept this user name and password".into()));
         }
@@ -116,13 +125,22 @@ fn challenge(headers: &HeaderMap) -> Result<PasswordClient, OnvifError> {
 
 async fn exchange(
     to: &Endpoint,
+    trust: &Trust,
     body: &str,
     authorization: Option<String>,
 ) -> Result<(StatusCode, HeaderMap, String), OnvifError> {
     let broken =
         |e: hyper::Error| OnvifError::Unreachable(format!("the connection broke off: {}", shown(&e.to_string())));
-    let stream = TcpStream::connect((to.host.as_str(), to.port));
-    let stream = stream.await.map_err(|e| OnvifError::Unreachable(e.to_string()))?;
+    let stream: Box<dyn Stream> = if to.secure {
+        let stream = tls::connect(&to.host, to.port, trust).await;
+        Box::new(stream.map_err(|e| match e {
+            TlsError::Absent(why) => OnvifError::Unreachable(why),
+            TlsError::Refused(why) => OnvifError::Refused(why),
+        })?)
+    } else {
+        let stream = TcpStream::connect((to.host.as_str(), to.port));
+        Box::new(stream.await.map_err(|e| OnvifError::Unreachable(e.to_string()))?)
+    };
     // What follows are liberties that cameras take with HTTP.
     let mut client = hyper::client::conn::http1::Builder::new();
     client

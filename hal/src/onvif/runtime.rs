@@ -20,6 +20,12 @@ pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> io::Resu
     Ok(Task(handle()?.spawn(work).abort_handle()))
 }
 
+/// Begins work that ends by itself.
+pub(super) fn detach(work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    handle()?.spawn(work);
+    Ok(())
+}
+
 /// Work that the caller waits for, from a thread that may wait.
 pub(super) fn wait<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
     let (done, result) = std::sync::mpsc::channel();

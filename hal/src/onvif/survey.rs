@@ -11,22 +11,24 @@ use url::Url;
 use super::client::{Camera, Encoding, Profile};
 use super::{Found, OnvifError, discovery, runtime};
 use crate::platform::{Device, DeviceMode, Transport};
-use crate::source::{Credentials, SourceSpec};
+use crate::source::{Credentials, SourceSpec, Trust};
 
 /// Cameras on the networks of this machine that answer within `wait`, and those of `configured` that are ONVIF cameras.
 pub fn survey(configured: &[SourceSpec], wait: Duration) -> Vec<Device> {
-    let known: Vec<(String, Url, Option<Credentials>)> = configured
+    let known: Vec<(String, Url, Option<Credentials>, Trust)> = configured
         .iter()
         .filter_map(|source| match source {
-            SourceSpec::Onvif { url, credentials, .. } => Some((source.to_string(), url.clone(), credentials.clone())),
+            SourceSpec::Onvif { url, credentials, trust, .. } => {
+                Some((source.to_string(), url.clone(), credentials.clone(), trust.clone()))
+            }
             _ => None,
         })
         .collect();
     let work = async move {
         let searching = tokio::spawn(async move { discovery::search(discovery::group(), wait).await });
         let mut asking = JoinSet::new();
-        for (i, (shown, url, credentials)) in known.into_iter().enumerate() {
-            asking.spawn(async move { (i, ask(&shown, &url, credentials.as_ref()).await) });
+        for (i, (shown, url, credentials, trust)) in known.into_iter().enumerate() {
+            asking.spawn(async move { (i, ask(&shown, &url, credentials.as_ref(), &trust).await) });
         }
         let mut asked = asking.join_all().await;
         asked.sort_by_key(|(i, _)| *i);
@@ -48,7 +50,7 @@ pub fn survey(configured: &[SourceSpec], wait: Duration) -> Vec<Device> {
 }
 
 /// A configured camera, and the host that it answered at.
-async fn ask(shown: &str, url: &Url, credentials: Option<&Credentials>) -> (Option<String>, Device) {
+async fn ask(shown: &str, url: &Url, credentials: Option<&Credentials>, trust: &Trust) -> (Option<String>, Device) {
     let mut device = Device {
         id: shown.to_owned(),
         name: String::new(),
@@ -59,7 +61,7 @@ async fn ask(shown: &str, url: &Url, credentials: Option<&Credentials>) -> (Opti
         controls: Vec::new(),
     };
     let mut host = None;
-    if let Err(e) = fill(&mut device, &mut host, url, credentials).await {
+    if let Err(e) = fill(&mut device, &mut host, url, credentials, trust).await {
         device.properties.push(("problem".into(), e.to_string()));
     }
     (host, device)
@@ -70,8 +72,9 @@ async fn fill(
     host: &mut Option<String>,
     url: &Url,
     credentials: Option<&Credentials>,
+    trust: &Trust,
 ) -> Result<(), OnvifError> {
-    let mut camera = Camera::meet(url, credentials).await?;
+    let mut camera = Camera::meet(url, credentials, trust).await?;
     *host = Some(camera.host().0.to_owned());
     let information = camera.information().await?;
     let name = format!("{} {}", information.manufacturer, information.model);
@@ -110,7 +113,7 @@ fn mode(profile: &Profile) -> Option<DeviceMode> {
 fn unknown(found: &Found) -> Device {
     let name = found.name.clone().or_else(|| found.hardware.clone()).unwrap_or_default();
     let mut properties = told(found);
-    properties.push(("source".into(), format!("onvif://{}", authority(found))));
+    properties.push(("source".into(), address(found)));
     Device {
         id: found.reference.clone(),
         name,
@@ -130,9 +133,12 @@ fn told(found: &Found) -> Vec<(String, String)> {
     told
 }
 
-/// What stands behind `onvif://` for it: where its answer came from, with the port that it names.
-fn authority(found: &Found) -> String {
-    let port = found.addresses.iter().find_map(|address| Url::parse(address).ok()?.port()).filter(|port| *port != 80);
-    let host = found.from.ip();
-    port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+/// It as a source: where its answer came from, with the port that it names; over TLS if it names no other way.
+fn address(found: &Found) -> String {
+    let named: Vec<Url> = found.addresses.iter().filter_map(|address| Url::parse(address).ok()).collect();
+    let plain = named.iter().find(|url| url.scheme() == "http");
+    let secure = named.iter().find(|url| url.scheme() == "https").filter(|_| plain.is_none());
+    let scheme = if secure.is_some() { "onvifs" } else { "onvif" };
+    let port = plain.or(secure).and_then(Url::port).map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{scheme}://{}{port}", found.from.ip())
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::network::{Credentials, Transport, Trust};
 use super::raw::{self, RawOptions};
 use super::srt::{self, SrtOptions};
 use crate::media::{LensId, VideoCodec};
@@ -24,7 +25,7 @@ pub enum SourceSpec {
         /// Start again at its end.
         looped: bool,
     },
-    /// `rtsp://[user:password@]host[:port]/path`.
+    /// `rtsp://[user:password@]host[:port]/path`, or `rtsps://`, which is the same over TLS.
     Rtsp {
         /// The URL without user information.
         url: Url,
@@ -32,9 +33,11 @@ pub enum SourceSpec {
         credentials: Option<Credentials>,
         /// How its packets come.
         transport: Transport,
+        /// Whose certificate is believed; of `rtsps://`.
+        trust: Trust,
     },
-    /// `onvif://[user:password@]host[:port][/profile]`: asked at each start where it streams. A UUID instead of the host is
-    /// the camera's endpoint reference and is looked for on the network.
+    /// `onvif://[user:password@]host[:port][/profile]`: asked at each start where it streams; `onvifs://` asks over TLS. A UUID
+    /// instead of the host is the camera's endpoint reference and is looked for on the network.
     Onvif {
         /// The URL without user information; its path is the profile's token or name.
         url: Url,
@@ -42,6 +45,8 @@ pub enum SourceSpec {
         credentials: Option<Credentials>,
         /// How its packets come.
         transport: Transport,
+        /// Whose certificate is believed, where it is asked or streams over TLS.
+        trust: Trust,
     },
     /// `srt://host:port?mode=caller|listener&passphrase=…&streamid=…&latency=ms`: MPEG-TS over SRT.
     Srt {
@@ -80,53 +85,6 @@ pub enum SourceSpec {
     },
 }
 
-/// How the packets of a network camera come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// In the TCP connection; over UDP where that is refused or keeps failing.
-    #[default]
-    Auto,
-    /// In the TCP connection.
-    Tcp,
-    /// Over UDP.
-    Udp,
-}
-
-impl Transport {
-    const ALL: [Self; 3] = [Self::Auto, Self::Tcp, Self::Udp];
-
-    /// The name in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-
-    /// The one of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|transport| transport.name() == name)
-    }
-}
-
-/// User name and password. `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials(..)")
-    }
-}
-
 /// The synthetic scene: moving bars with frame number and running clock burnt in, encoded on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestPattern {
@@ -158,7 +116,7 @@ impl Default for TestPattern {
 pub enum BadSource {
     /// No scheme that MOS knows.
     #[error(
-        "a source starts with board:, rtsp://, onvif://, srt://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:"
+        "a source starts with board:, rtsp://, rtsps://, onvif://, onvifs://, srt://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:"
     )]
     Scheme,
     /// An option that this kind of source does not have.
@@ -215,23 +173,24 @@ impl SourceSpec {
         if let Some(read) = raw::parse(text) {
             return read;
         }
-        if text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("rtsp:")) {
-            let (url, credentials) = parse_url(text)?;
-            return Ok(Self::Rtsp { url, credentials, transport: Transport::Auto });
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase()).unwrap_or_default();
+        match &*scheme {
+            "rtsp" | "rtsps" => {
+                let (url, credentials) = parse_url(text)?;
+                Ok(Self::Rtsp { url, credentials, transport: Transport::Auto, trust: Trust::default() })
+            }
+            "srt" => srt::parse(text),
+            "onvif" | "onvifs" => parse_onvif(text),
+            _ => Err(BadSource::Scheme),
         }
-        if text.get(..4).is_some_and(|s| s.eq_ignore_ascii_case("srt:")) {
-            return srt::parse(text);
-        }
-        if text.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("onvif:")) {
-            return parse_onvif(text);
-        }
-        Err(BadSource::Scheme)
     }
 
-    /// The same source over that transport; `None` if it is no network camera.
+    /// The same source over that transport; `None` if it is no network camera, or one whose packets come over TLS and shall
+    /// come over UDP.
     #[must_use]
     pub fn over(mut self, over: Transport) -> Option<Self> {
         match &mut self {
+            Self::Rtsp { url, .. } if over == Transport::Udp && url.scheme() == "rtsps" => return None,
             Self::Rtsp { transport, .. } | Self::Onvif { transport, .. } => *transport = over,
             _ => return None,
         }
@@ -247,6 +206,27 @@ impl SourceSpec {
             }
             Self::Srt { options, .. } => options.passphrase.is_some() || options.stream_id.is_some(),
             _ => false,
+        }
+    }
+
+    /// The same source with that trust; `None` if nothing of it can be encrypted.
+    #[must_use]
+    pub fn trusting(mut self, believed: Trust) -> Option<Self> {
+        match &mut self {
+            Self::Rtsp { url, .. } if url.scheme() != "rtsps" => return None,
+            Self::Rtsp { trust, .. } | Self::Onvif { trust, .. } => *trust = believed,
+            _ => return None,
+        }
+        Some(self)
+    }
+
+    /// Whose certificate is believed; `None` if nothing of it can be encrypted.
+    #[must_use]
+    pub fn trust(&self) -> Option<&Trust> {
+        match self {
+            Self::Rtsp { url, trust, .. } => (url.scheme() == "rtsps").then_some(trust),
+            Self::Onvif { trust, .. } => Some(trust),
+            _ => None,
         }
     }
 
@@ -373,7 +353,7 @@ fn parse_onvif(text: &str) -> Result<SourceSpec, BadSource> {
     }
     match percent_decoded(url.path().trim_matches('/')) {
         Some(profile) if profile.len() <= 64 && !profile.chars().any(char::is_control) => {
-            Ok(SourceSpec::Onvif { url, credentials, transport: Transport::Auto })
+            Ok(SourceSpec::Onvif { url, credentials, transport: Transport::Auto, trust: Trust::default() })
         }
         _ => bad("behind the host of onvif:// stands nothing or the profile's token or name, of at most 64 bytes"),
     }

@@ -1,4 +1,4 @@
-//! `onvif://`, a network camera that says itself where it streams.
+//! `onvif://` and `onvifs://`, a network camera that says itself where it streams.
 //!
 //! Promises to ask at each start, so that another path, port, profile or (if it is named by its UUID) address heals by the
 //! next attempt, and to be the camera's `rtsp://` source from then on, with the same login.
@@ -11,7 +11,7 @@ use url::Url;
 use super::outlet::Outlet;
 use super::{later, rtsp};
 use crate::onvif::{self, OnvifError};
-use crate::source::{Credentials, LensSource, SourceError, Transport};
+use crate::source::{Credentials, LensSource, SourceError, Transport, Trust};
 
 /// How long a camera may take to say where it streams.
 const ASKING: Duration = Duration::from_secs(6);
@@ -21,16 +21,17 @@ pub(super) fn open(
     url: &Url,
     credentials: Option<&Credentials>,
     transport: Transport,
+    trust: &Trust,
     audio: bool,
     outlet: &Arc<Outlet>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
-    let (url, credentials, out) = (url.clone(), credentials.cloned(), Arc::clone(outlet));
+    let (url, credentials, trust, out) = (url.clone(), credentials.cloned(), trust.clone(), Arc::clone(outlet));
     let source = later::begin(outlet, |place| {
         onvif::spawn(async move {
-            let opened = match tokio::time::timeout(ASKING, onvif::resolve(&url, credentials.as_ref())).await {
+            let opened = match tokio::time::timeout(ASKING, onvif::resolve(&url, credentials.as_ref(), &trust)).await {
                 Ok(Ok((profile, uri))) => {
                     log::debug!("{}: profile {} at port {:?}", out.what, profile.token, uri.port());
-                    rtsp::open(&uri, credentials.as_ref(), transport, audio, &out)
+                    rtsp::open(&uri, credentials.as_ref(), transport, &trust, audio, &out)
                 }
                 Ok(Err(e)) => Err(failure(&out, e)),
                 Err(_) => {

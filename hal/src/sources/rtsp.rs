@@ -1,4 +1,5 @@
-//! `rtsp://`, network cameras: over TCP by `retina` and without GStreamer, over UDP where that does not do (`udp`).
+//! `rtsp://` and `rtsps://`, network cameras: over TCP by `retina` and without GStreamer, over UDP where that does not do (`udp`).
+//! What is encrypted goes over TCP only (`tunnel`), and is never tried in clear.
 //!
 //! Promises that the coded bytes of a frame are copied once, out of the receive buffer; that a damaged packet costs the
 //! frames up to the next keyframe and not the session, where the session can go on; that no text holds a credential; and that
@@ -24,13 +25,15 @@ use super::outlet::Outlet;
 use crate::clock::Mono;
 use crate::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
-use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen};
+use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen, Trust};
+use crate::tls::TlsError;
 
 mod media_time;
 mod opening;
 mod reactor;
 mod receiver;
 mod routes;
+mod tunnel;
 mod udp;
 
 /// How long a camera may take from the connection attempt to its agreement to play.
@@ -90,11 +93,18 @@ pub(super) fn open(
     url: &Url,
     credentials: Option<&Credentials>,
     transport: Chosen,
+    trust: &Trust,
     audio: bool,
     outlet: &Arc<Outlet>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
     let (url, credentials, outlet) = (url.clone(), credentials.cloned(), Arc::clone(outlet));
-    let camera = Camera { url, credentials, audio, chooses: transport == Chosen::Auto, outlet: Arc::clone(&outlet) };
+    let trust = (url.scheme() == "rtsps").then(|| trust.clone());
+    if trust.is_some() && transport == Chosen::Udp {
+        let detail = "it streams over TLS, which is TCP; transport must be \"auto\" or \"tcp\"";
+        return Err(SourceError::Refused { what: outlet.what.clone(), detail: detail.into() });
+    }
+    let chooses = transport == Chosen::Auto && trust.is_none();
+    let camera = Camera { url, credentials, trust, audio, chooses, outlet: Arc::clone(&outlet) };
     let slot = Arc::new(Mutex::new(Slot::Empty));
     if transport == Chosen::Udp || (camera.chooses && Routes::get().is_udp(&camera.url)) {
         go_over_udp(camera, None, &slot);
@@ -179,6 +189,8 @@ fn neither(tcp: &SourceError, udp: &SourceError) -> SourceError {
 struct Camera {
     url: Url,
     credentials: Option<Credentials>,
+    /// Whose certificate is believed; `None` for a connection in clear.
+    trust: Option<Trust>,
     audio: bool,
     /// It may be reached by either transport.
     chooses: bool,
@@ -198,7 +210,8 @@ impl Camera {
             busy = None;
             described.await
         };
-        let (session, tracks) = match described {
+        // The tunnel lives as long as the session.
+        let (_tunnel, session, tracks) = match described {
             Ok(Ok(ready)) => ready,
             Ok(Err(why)) => return why,
             Err(_) => return self.absent(format!("no answer within {} s", HANDSHAKE.as_secs())),
@@ -268,7 +281,15 @@ impl Camera {
     }
 
     /// Connects, logs in, and chooses the streams.
-    async fn set_up(&self, described: &AtomicBool) -> Result<(Session<Described>, Tracks), SourceError> {
+    async fn set_up(
+        &self,
+        described: &AtomicBool,
+    ) -> Result<(Option<tunnel::Tunnel>, Session<Described>, Tracks), SourceError> {
+        let tunnel = match &self.trust {
+            Some(trust) => Some(tunnel::open(&self.url, trust).await.map_err(|e| self.not_in_confidence(e))?),
+            None => None,
+        };
+        let address = tunnel.as_ref().map_or(&self.url, |tunnel| &tunnel.url);
         let login = self.credentials.as_ref();
         let login = login.map(|c| Login { username: c.user.clone(), password: c.password.clone() });
         let agent = concat!("mos/", env!("CARGO_PKG_VERSION")).to_owned();
@@ -278,7 +299,7 @@ impl Camera {
             .user_agent(agent)
             .unassigned_channel_data(UnassignedChannelDataPolicy::Ignore)
             .session_id(SessionIdPolicy::UseFirst);
-        let session = Session::describe(self.url.clone(), options).await;
+        let session = Session::describe(address.clone(), options).await;
         // A description that makes no sense here may make some to rtspsrc.
         let answered = session.as_ref().map_or_else(|e| matches!(e.status_code(), Some(200..=299)), |_| true);
         described.store(answered, Ordering::Relaxed);
@@ -305,11 +326,18 @@ impl Camera {
                 .frame_format(FrameFormat::MP4);
             session.setup(stream, setup).await.map_err(|e| self.refusal(&e))?;
         }
-        Ok((session, Tracks { video, audio }))
+        Ok((tunnel, session, Tracks { video, audio }))
     }
 
     fn absent(&self, detail: String) -> SourceError {
         SourceError::Absent { what: self.outlet.what.clone(), detail }
+    }
+
+    fn not_in_confidence(&self, e: TlsError) -> SourceError {
+        match e {
+            TlsError::Absent(detail) => self.absent(detail),
+            TlsError::Refused(detail) => SourceError::Refused { what: self.outlet.what.clone(), detail },
+        }
     }
 
     /// Which kind of failure an error before the first frame is.

@@ -8,7 +8,7 @@ use mos_hal::frames::{LensFrames, socket_behind};
 use mos_hal::media::LensId;
 use mos_hal::probe::Options;
 use mos_hal::shared::{Fact, Lesson};
-use mos_hal::source::{RawOptions, SourceSpec, Transport};
+use mos_hal::source::{RawOptions, SourceSpec, Transport, Trust};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded::Serializer;
 
@@ -18,6 +18,9 @@ pub(super) struct Work {
     source: String,
     /// Of a network camera.
     transport: Option<String>,
+    /// Of one over TLS.
+    tls_ca: Option<PathBuf>,
+    tls_fingerprint: Option<String>,
     pub(super) audio: bool,
     device_tree: PathBuf,
     sysfs: PathBuf,
@@ -75,6 +78,8 @@ impl Work {
         Self {
             source: text(source),
             transport,
+            tls_ca: source.trust().and_then(|trust| trust.ca.clone()),
+            tls_fingerprint: source.trust().and_then(|trust| Some(trust.fingerprint?.to_string())),
             audio,
             device_tree: board.device_tree.clone(),
             sysfs: board.sysfs.clone(),
@@ -90,10 +95,17 @@ impl Work {
     /// The source; the error never holds its text.
     pub(super) fn source(&self) -> Result<SourceSpec, String> {
         let source = SourceSpec::parse(&self.source).map_err(|e| e.to_string())?;
-        match self.transport.as_deref().and_then(Transport::named) {
-            Some(transport) => source.over(transport).ok_or_else(|| "no network camera".to_owned()),
-            None => Ok(source),
-        }
+        let unfit = || "no such network camera".to_owned();
+        let source = match self.transport.as_deref().and_then(Transport::named) {
+            Some(transport) => source.over(transport).ok_or_else(unfit)?,
+            None => source,
+        };
+        let fingerprint = match &self.tls_fingerprint {
+            Some(text) => Some(text.parse().map_err(|()| unfit())?),
+            None => None,
+        };
+        let trust = Trust { ca: self.tls_ca.clone(), fingerprint };
+        if trust == Trust::default() { Ok(source) } else { source.trusting(trust).ok_or_else(unfit) }
     }
 
     /// What was learned of cameras.
@@ -199,6 +211,8 @@ mod tests {
             "file:/plain.mp4",
             "rtsp://192.0.2.1:8554/stream/1?subtype=0",
             "rtsp://ad%40min:s%3Ac%2Fr%23t%25%20@192.0.2.10:8554/stream/1?subtype=0&pw=s3",
+            "rtsps://ad%40min:pw@192.0.2.10/stream/1",
+            "onvifs://192.0.2.10:8443/main",
             "srt://192.0.2.1:7001?mode=listener&passphrase=a%26b%25cdefghijk&streamid=%23%21::r=x&latency=200",
             "v4l2:/dev/video3?width=1280&height=720&fps=30&codec=h265&bitrate=3000000&gop=15",
             "board:road?fps=30",
@@ -207,6 +221,8 @@ mod tests {
         ] {
             let spec = SourceSpec::parse(source).unwrap();
             let spec = spec.clone().over(Transport::Udp).unwrap_or(spec);
+            let trust = Trust { ca: Some("/ca.pem".into()), fingerprint: "5a".repeat(32).parse().ok() };
+            let spec = spec.clone().trusting(trust).unwrap_or(spec);
             let lenses = vec![LensOverride {
                 name: LensId::new("road").unwrap(),
                 role: Some("road ahead".into()),

@@ -1,11 +1,12 @@
 //! A test camera: gst-rtsp-server that loops coded files with continuous timestamps, at the pace of a real camera.
 //!
-//! `rtsp_camera [--port N] [--user U --password P] [--log FILE] [--slow MS] [--protocols tcp|udp] [--wraps] FILE[+FILE]…` serves each FILE as `/0`, `/1`… on loopback, with
+//! `rtsp_camera [--port N] [--user U --password P] [--log FILE] [--slow MS] [--protocols tcp|udp] [--wraps] [--certificate PEM --key PEM] FILE[+FILE]…` serves each FILE as `/0`, `/1`… on loopback, with
 //! Digest authentication if a user is given, and prints `port N` when it listens. The camera's time begins when the program
 //! starts and goes on whether anybody watches or not, so a client joins wherever the picture happens to be. Each access
 //! unit that was sent is appended to the log as `mount number capture_ns bytes sent_ns` (`number` counts displayed frames since
 //! the start of the camera, times are CLOCK_MONOTONIC). With `--slow` it takes its time over PLAY while pictures gather, with `--wraps`
-//! RTP times begin shortly before they wrap round. Standard input takes orders (`tamper.rs`): `stall` and `go` for all, `0 stall`, `0 lose 2`… for
+//! RTP times begin shortly before they wrap round, with a certificate it speaks TLS. Standard input takes orders (`tamper.rs`):
+//! `stall` and `go` for all, `0 stall`, `0 lose 2`… for
 //! one mount; at its end the camera dies.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test rig fails by panicking")]
@@ -29,6 +30,8 @@ struct Wanted {
     slow: Duration,
     protocols: String,
     wraps: bool,
+    /// Files of certificate and key.
+    tls: Option<(PathBuf, PathBuf)>,
     /// Each with all codings of one scene, joined by `+`.
     files: Vec<String>,
 }
@@ -41,9 +44,10 @@ fn wanted() -> Wanted {
         slow: Duration::ZERO,
         protocols: "tcp".into(),
         wraps: false,
+        tls: None,
         files: Vec::new(),
     };
-    let (mut user, mut password) = (None, None);
+    let (mut user, mut password, mut certificate, mut key) = (None, None, None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg} wants a value"));
@@ -53,12 +57,15 @@ fn wanted() -> Wanted {
             "--password" => password = Some(value()),
             "--slow" => wanted.slow = Duration::from_millis(value().parse().expect("--slow wants milliseconds")),
             "--protocols" => wanted.protocols = value(),
+            "--certificate" => certificate = Some(value().into()),
+            "--key" => key = Some(value().into()),
             "--wraps" => wanted.wraps = true,
             "--log" => wanted.log = Some(value().into()),
             _ => wanted.files.push(arg),
         }
     }
     wanted.login = user.zip(password);
+    wanted.tls = certificate.zip(key);
     assert!(!wanted.files.is_empty(), "usage: rtsp_camera [--port N] [--user U --password P] [--log FILE] FILE…");
     wanted
 }
@@ -75,7 +82,7 @@ fn main() {
     };
     let footage: Vec<Vec<_>> = wanted.files.iter().map(|codings| codings.split('+').map(&mut load).collect()).collect();
     let camera = Arc::new(serve::Camera::new(&wanted));
-    let (main_loop, port) = serve::start(wanted.port, wanted.login.as_ref(), footage, &camera);
+    let (main_loop, port) = serve::start(&wanted, footage, &camera);
     println!("port {port}");
     std::io::stdout().flush().expect("the starter reads the port");
     std::thread::spawn(move || {

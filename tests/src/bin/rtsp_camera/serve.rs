@@ -54,23 +54,32 @@ impl Camera {
 
 /// Starts listening on loopback; gives the loop to run and the port.
 pub(crate) fn start(
-    port: u16,
-    login: Option<&(String, String)>,
+    wanted: &crate::Wanted,
     footage: Vec<Vec<Arc<Footage>>>,
     camera: &Arc<Camera>,
 ) -> (glib::MainLoop, u16) {
     let server = gst_rtsp_server::RTSPServer::new();
     server.set_address("127.0.0.1");
-    server.set_service(&port.to_string());
+    server.set_service(&wanted.port.to_string());
+    let guarded = wanted.login.is_some() || wanted.tls.is_some();
     let mounts = server.mount_points().expect("a server has mount points");
     for (i, footage) in footage.into_iter().enumerate() {
-        mounts.add_factory(&format!("/{i}"), mount(i, footage, login.is_some(), camera));
+        mounts.add_factory(&format!("/{i}"), mount(i, footage, guarded, camera));
     }
-    if let Some((user, password)) = login {
+    if guarded {
         let auth = gst_rtsp_server::RTSPAuth::new();
-        auth.set_supported_methods(gst_rtsp::RTSPAuthMethod::Digest);
-        let token = gst_rtsp_server::RTSPToken::builder().field("media.factory.role", "viewer").build();
-        auth.add_digest(user, password, &token);
+        let mut token = gst_rtsp_server::RTSPToken::builder().field("media.factory.role", "viewer").build();
+        match &wanted.login {
+            Some((user, password)) => {
+                auth.set_supported_methods(gst_rtsp::RTSPAuthMethod::Digest);
+                auth.add_digest(user, password, &token);
+            }
+            None => auth.set_default_token(Some(&mut token)),
+        }
+        if let Some((certificate, key)) = &wanted.tls {
+            let certificate = gst_rtsp_server::gio::TlsCertificate::from_files(certificate, key);
+            auth.set_tls_certificate(Some(&certificate.expect("a certificate, and glib-networking to read it")));
+        }
         server.set_auth(Some(&auth));
     }
     // Otherwise all clients wait while one media is prepared or torn down.
@@ -93,12 +102,17 @@ pub(crate) fn start(
     (main_loop, u16::try_from(port).expect("the server is bound"))
 }
 
-fn mount(i: usize, footage: Vec<Arc<Footage>>, login: bool, camera: &Arc<Camera>) -> gst_rtsp_server::RTSPMediaFactory {
+fn mount(
+    i: usize,
+    footage: Vec<Arc<Footage>>,
+    guarded: bool,
+    camera: &Arc<Camera>,
+) -> gst_rtsp_server::RTSPMediaFactory {
     let factory = gst_rtsp_server::RTSPMediaFactory::new();
     factory.set_launch(&launch(&footage[0], camera.wraps));
     factory.set_shared(true);
     factory.set_protocols(camera.protocols);
-    if login {
+    if guarded {
         let role = gst::Structure::builder("viewer")
             .field("media.factory.access", true)
             .field("media.factory.construct", true)
