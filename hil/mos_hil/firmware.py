@@ -7,7 +7,7 @@ from .recorder import Recorder, wait_for
 
 FILES = Path(__file__).resolve().parents[2] / "meta-mos/recipes-multimedia/mos/files"
 # What meta-mos' recipe makes by useradd; the groups are those of mos.service.
-USERS = 'u mos - "MOS" /var/lib/mos\n' + "".join(f"g {group} -\nm mos {group}\n" for group in ("video", "render", "i2c", "gpio"))
+USERS = 'g mos-operators -\nu mos - "MOS" /var/lib/mos\n' + "".join(f"g {group} -\nm mos {group}\n" for group in ("video", "render", "i2c", "gpio"))
 ARCHIVE = "/data/mos"
 SOCKET = "/run/mos/mos.sock"
 

@@ -7,13 +7,23 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from parse import Layer, Parsed
+from parse import KNOWN, Layer, Parsed
 
 # Without these a unit of a recorder is not what README.md and SECURITY.md promise.
 PROMISED = {
     "Type": "notify", "WatchdogSec": None, "User": None, "ProtectSystem": "strict", "DevicePolicy": "closed", "MemoryMax": None,
     "CPUQuota": None, "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "Restart": "always",
 }
+# What would harden most services and breaks this one: setting, value that is meant, what would break.
+BREAKING = [
+    ("RestrictSUIDSGID", "yes", "forbids openat2, by which the archive opens its files"),
+    ("ProtectClock", "yes", "forbids to ask whether the clock is set (clock_adjtime)"),
+    ("MemoryDenyWriteExecute", "yes", "GStreamer's ORC compiles at run time"),
+    ("PrivateDevices", "yes", "hides cameras and codecs"),
+    ("PrivateNetwork", "yes", "hides network cameras"),
+    ("PrivateUsers", "yes", "hides groups of callers and of devices"),
+    ("ProcSubset", "pid", "hides /proc/device-tree and the boot id"),
+]
 # Exposure of 10 that `systemd-analyze security` may find at most.
 EXPOSURE = 2.5
 
@@ -61,13 +71,29 @@ def unit_promises(layer: Layer, _parsed: Parsed) -> list[str]:
     problems = [f"mos.service: {k}= is {unit.get(k)}" for k, v in PROMISED.items() if unit.get(k) is None or v not in (None, unit[k])]
     made = {line.split()[1] for line in (folder / "mos.tmpfiles").read_text(encoding="utf-8").splitlines() if line.startswith("d ")}
     problems += [f"mos.service: {p} is writable but not made by mos.tmpfiles" for p in unit.get("ReadWritePaths", "").split() if p not in made]
-    if unit.get("ProtectClock") == "yes" or ("SystemCallFilter", "clock_adjtime") not in pairs:
-        problems.append("mos.service: the recorder may not ask whether the clock is set (clock_adjtime)")
+    problems += [f"mos.service: {key}={value} {why}" for key, value, why in BREAKING if unit.get(key) == value]
     return problems
 
 
-def firmware_settings(layer: Layer, _parsed: Parsed) -> list[str]:
-    """The firmware's mos.toml uses keys that app/mos.toml documents; socket and root are those of the units."""
+def system_calls(layer: Layer, _parsed: Parsed) -> list[str]:
+    """The unit's filter lets every system call of known.toml through, by systemd's own sets."""
+    sets: dict[str, list[str]] = {}
+    for line in _run(["systemd-analyze", "syscall-filter", "--no-pager"]).stdout.splitlines():
+        if line.startswith(("@", "# @")):
+            current = sets.setdefault(line.lstrip("# "), [])
+        elif line.startswith("    ") and not line.strip().startswith("#"):
+            current.append(line.strip())
+    pairs = settings(layer.recipe("mos").parent / "files/mos.service")
+    waiting, allowed = [word for key, value in pairs if key == "SystemCallFilter" for word in value.split()], set()
+    while waiting:
+        word = waiting.pop()
+        waiting += sets.get(word, [])
+        allowed.add(word)
+    return [f"mos.service: its filter refuses {call}" for call in KNOWN["calls"] if call not in allowed]
+
+
+def firmware_settings(layer: Layer, parsed: Parsed) -> list[str]:
+    """The firmware's mos.toml uses keys that app/mos.toml documents; socket and root are those of the units, groups the recipe's."""
     folder = layer.recipe("mos").parent / "files"
     documented, section = set(), ""
     for line in (layer.repository / "app/mos.toml").read_text(encoding="utf-8").splitlines():
@@ -78,6 +104,10 @@ def firmware_settings(layer: Layer, _parsed: Parsed) -> list[str]:
     toml = tomllib.loads((folder / "mos.toml").read_text(encoding="utf-8"))
     problems = [f"mos.toml: app/mos.toml documents no {s}.{k}" for s, keys in toml.items() for k in keys if (s, k) not in documented]
     listened = dict(settings(folder / "mos.socket")).get("ListenStream") if (folder / "mos.socket").is_file() else toml["http"]["unix_socket"]
+    for where, data in parsed.of("mos"):
+        made = set(re.findall(r"--system (\S+?)(?:;|$)", data.getVar("GROUPADD_PARAM:mos")))
+        named = [n.lstrip("@") for role in ("admins", "operators", "viewers") for n in toml["http"].get(role, "").split() if n.startswith("@")]
+        problems += [f"{where}: mos.toml gives a role to the group {name}, which nobody makes" for name in named if name not in made]
     if toml["http"]["unix_socket"] != listened:
         problems.append(f"mos.toml: unix_socket is not {listened}, where mos.socket listens")
     if toml["storage"]["root"] not in dict(settings(folder / "mos.service")).get("ReadWritePaths", "").split():
@@ -144,4 +174,4 @@ def missing_tools() -> list[str]:
     return [tool for tool in ("shellcheck", "systemd-analyze", "git", "dtc", "fdtoverlay", "gst-inspect-1.0") if not shutil.which(tool)]
 
 
-CHECKS = [unit_and_recipe, unit_promises, firmware_settings, systemd, shell]
+CHECKS = [unit_and_recipe, unit_promises, system_calls, firmware_settings, systemd, shell]

@@ -124,9 +124,10 @@ do_install:append:class-target() {
 
 SYSTEMD_SERVICE:${PN} = "mos.socket mos.service"
 
-# Whoever is in the group `mos` may use all of the API. The others are for cameras, codecs, links and pins.
+# Whoever is in the group `mos` reaches the socket and is a viewer; who is in `mos-operators` too is an operator (mos.toml). The
+# others are for cameras, codecs, links and pins.
 USERADD_PACKAGES = "${PN}"
-GROUPADD_PARAM:${PN} = "--system mos; --system video; --system render; --system i2c; --system gpio"
+GROUPADD_PARAM:${PN} = "--system mos; --system mos-operators; --system video; --system render; --system i2c; --system gpio"
 USERADD_PARAM:${PN} = "--system --no-create-home --home-dir /data/mos --shell /sbin/nologin \
     --gid mos --groups video,render,i2c,gpio mos"
 
