@@ -24,12 +24,20 @@ pub enum AlarmKind {
     StorageWorn,
     /// GMSL links that MOS sets up stay dark.
     GmslLinkDark,
+    /// Lenses give way to heat or to the limits of the encoder.
+    LensesDegraded,
 }
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::ProtectedAlarm, Self::ProtectedQuota, Self::StorageShort, Self::StorageWorn, Self::GmslLinkDark];
+    pub const ALL: [Self; 6] = [
+        Self::ProtectedAlarm,
+        Self::ProtectedQuota,
+        Self::StorageShort,
+        Self::StorageWorn,
+        Self::GmslLinkDark,
+        Self::LensesDegraded,
+    ];
 
     /// The name in the API.
     #[must_use]
@@ -40,6 +48,7 @@ impl AlarmKind {
             Self::StorageShort => "storage_short",
             Self::StorageWorn => "storage_worn",
             Self::GmslLinkDark => "gmsl_link_dark",
+            Self::LensesDegraded => "lenses_degraded",
         }
     }
 }

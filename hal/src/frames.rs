@@ -494,6 +494,10 @@ impl UnitSink for Beside {
     fn frames(&self) -> Option<Arc<LensFrames>> {
         self.decoding.frames()
     }
+
+    fn one_in(&self) -> u32 {
+        self.sink.one_in()
+    }
 }
 
 #[cfg(test)]

@@ -33,5 +33,6 @@ pub mod source;
 mod sources;
 pub mod storage;
 pub mod surroundings;
+pub mod thermal;
 pub mod timeline;
 mod tls;

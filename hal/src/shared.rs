@@ -39,7 +39,7 @@ pub trait Shared: Send + Sync + fmt::Debug {
     /// Takes a camera; false while somebody has it.
     fn take(&self, camera: &str) -> bool;
     /// Takes a part of the hardware encoder for a camera that was taken; what would fit if it does not. Replaces an earlier
-    /// part of the same camera.
+    /// part of the same camera, which stays if it does not.
     fn encode(&self, camera: &str, pixels_per_second: u64) -> Result<(), String>;
     /// Gives a camera and its part of the encoder back.
     fn give_back(&self, camera: &str);
@@ -87,8 +87,8 @@ impl Shared for Ledger {
     fn encode(&self, camera: &str, pixels_per_second: u64) -> Result<(), String> {
         let Some(most) = self.budget else { return Ok(()) };
         let mut used = self.used();
-        used.encoding.retain(|(of, _)| of != camera);
-        let others: u64 = used.encoding.iter().map(|(_, pixels)| pixels).sum();
+        let of_others = used.encoding.iter().filter(|(of, _)| of != camera);
+        let others: u64 = of_others.map(|(_, pixels)| pixels).sum();
         let left = most.saturating_sub(others);
         if pixels_per_second > left {
             let full_hd = |pixels: u64| pixels / (1920 * 1080);
@@ -101,6 +101,7 @@ impl Shared for Ledger {
                 pixels_per_second.div_ceil(1920 * 1080)
             ));
         }
+        used.encoding.retain(|(of, _)| of != camera);
         used.encoding.push((camera.to_owned(), pixels_per_second));
         Ok(())
     }

@@ -42,6 +42,14 @@ pub enum SourceError {
         /// What it answered.
         detail: String,
     },
+    /// The encoder has no part left for it: others have them.
+    #[error("{what} does not fit: {detail}")]
+    Exhausted {
+        /// The source without credentials.
+        what: String,
+        /// What is free and what it would need.
+        detail: String,
+    },
     /// The camera speaks, but nothing that MOS records.
     #[error("{what} is not supported: {detail}")]
     Unsupported {
@@ -91,12 +99,21 @@ pub trait UnitSink: Send + Sync {
     fn frames(&self) -> Option<Arc<LensFrames>> {
         None
     }
+    /// Of how many pictures one is to be coded, 1 for all: asked for each picture by sources that code, so that a change takes
+    /// effect at once and costs nothing but the pictures that it is meant to save. What is thinned out so is no loss.
+    fn one_in(&self) -> u32 {
+        1
+    }
 }
 
 /// A running lens. Dropping it stops it; drop returns within 2 s.
 pub trait LensSource: Send {
     /// Asks the encoder or camera for a keyframe soon; false if the source has no means to.
     fn request_keyframe(&self) -> bool;
+    /// [`UnitSink::one_in`] says something else now. For sources whose pictures are coded where they cannot ask it.
+    fn thin(&self, one_in: u32) {
+        let _ = one_in;
+    }
     /// Whether its camera is the one to connect: silence before that is no trouble of the source.
     fn awaits_caller(&self) -> bool {
         false

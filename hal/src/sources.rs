@@ -21,6 +21,7 @@ mod scene;
 mod skips;
 mod srt;
 pub(crate) mod test_pattern;
+mod thin;
 
 /// Opens any source; see [`crate::platform::Platform::open`].
 pub(crate) fn open(

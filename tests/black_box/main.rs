@@ -8,6 +8,7 @@ mod cameras;
 mod capture;
 mod clips;
 mod commands;
+mod degradation;
 mod disorder;
 mod documents;
 mod encrypted;

@@ -42,6 +42,8 @@ pub enum GapCause {
     SourceEnded,
     /// A user stopped the lens.
     CaptureStopped,
+    /// The lens gives way to others, to heat or to the limits of the encoder.
+    Degraded,
     /// A user had the lens started anew, or configured it.
     CaptureReset,
     /// Known to be missing between camera and recorder.
@@ -84,6 +86,7 @@ impl GapCause {
             Self::CameraBrokeOff => "camera_broke_off",
             Self::SourceEnded => "source_ended",
             Self::CaptureStopped => "capture_stopped",
+            Self::Degraded => "degraded",
             Self::CaptureReset => "capture_reset",
             Self::PacketLoss => "packet_loss",
             Self::EncoderSlow => "encoder_slow",

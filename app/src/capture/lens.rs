@@ -4,6 +4,7 @@
 //! the injected clock. What a user asks for is in `asked`.
 
 mod asked;
+mod giving_way;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,10 +29,11 @@ use super::machine::{CaptureState, Trigger, next};
 use super::rate::Rate;
 use super::settings::{StreamSettings, Target};
 use super::sink::{LensSink, Tally, cause_of};
-use super::status::{LensChange, LensStatus, News};
+use super::status::{Degraded, LensChange, LensStatus, News};
 use super::{DropMode, Isolation, LOOK, LensConfig, Openers};
 
 pub(crate) use self::asked::NotNow;
+pub(crate) use self::giving_way::Load;
 
 /// Without a unit for this long a source is given up, at the last look before.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
@@ -60,6 +62,12 @@ pub(crate) struct Lens {
     asleep: bool,
     /// Added at run time.
     added: bool,
+    /// How far it gives way to others.
+    degraded: Option<Degraded>,
+    /// The encoder had no part left for it when it was last opened.
+    exhausted: bool,
+    /// Its pictures are coded here, as far as it was seen.
+    coded: bool,
     /// To be started by the next look.
     begins: bool,
     open: Option<Open>,
@@ -117,6 +125,9 @@ impl Lens {
             cause: Some(GapCause::Starting),
             asleep: false,
             added: false,
+            degraded: None,
+            exhausted: false,
+            coded: true,
             begins: true,
             open: None,
             due: since,
@@ -219,6 +230,7 @@ impl Lens {
             source: self.config.source.to_string(),
             added: self.added,
             asleep: self.asleep,
+            degraded: self.degraded.clone(),
             isolation: self.config.isolation,
             state: self.state,
             since: self.since,
@@ -317,7 +329,10 @@ impl Lens {
         } else if last.is_some() && silence < SILENT.as_nanos() as i64 {
             if self.state != CaptureState::Streaming {
                 open.steady = now;
+                self.exhausted = false;
                 self.go(Trigger::Delivers, None, now);
+            } else if now.since(self.since) > SILENT.as_nanos() as i64 {
+                self.coded = open.source.memory().is_some();
             }
         } else if self.state == CaptureState::Streaming {
             self.go(Trigger::Silent, Some(GapCause::CameraStalled), now);
@@ -327,6 +342,7 @@ impl Lens {
     /// The source is over, or could not be opened.
     fn fail(&mut self, error: &SourceError, at: Mono) {
         let cause = cause_of(error);
+        self.exhausted = matches!(error, SourceError::Exhausted { .. });
         match error {
             SourceError::Ended { .. } => {
                 self.note(error.to_string(), at);
@@ -337,7 +353,7 @@ impl Lens {
                 self.due = at + self.backoff.next();
                 self.go(Trigger::Gone, Some(cause), at);
             }
-            SourceError::Refused { .. } | SourceError::Unsupported { .. } => {
+            SourceError::Refused { .. } | SourceError::Unsupported { .. } | SourceError::Exhausted { .. } => {
                 self.give_up(error.to_string(), cause, Trigger::Refuses, at);
             }
             SourceError::Absent { .. } | SourceError::Broken { .. } => {

@@ -20,6 +20,8 @@
 mod backoff;
 mod bell;
 mod breaker;
+mod degradation;
+mod ladder;
 mod lens;
 mod machine;
 mod operations;
@@ -50,12 +52,14 @@ use crate::record::Intake;
 
 use self::bell::Bell;
 pub use self::breaker::{Breaker, BreakerState};
+pub use self::degradation::{Degradation, DegradationPlan, Judged, ZoneLimits};
+pub use self::ladder::{Pace, Reason, Step};
 use self::lens::Lens;
 pub use self::machine::CaptureState;
 pub use self::operations::CaptureError;
 pub use self::roster::LensHost;
 pub use self::settings::{StreamSettings, Target};
-pub use self::status::{LensChange, LensStatus, News};
+pub use self::status::{Degraded, LensChange, LensStatus, News};
 use self::store::Store;
 use self::worker::Workers;
 

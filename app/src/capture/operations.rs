@@ -5,7 +5,8 @@
 
 use mos_hal::media::LensId;
 
-use super::lens::{Lens, NotNow};
+use super::ladder::{Reason, Step};
+use super::lens::{Lens, Load, NotNow};
 use super::settings::{StreamSettings, check};
 use super::{CaptureControlService, CaptureState, LensStatus, News, lock};
 
@@ -130,6 +131,19 @@ impl CaptureControlService {
         started
     }
 
+    /// What the ladder needs to know, in the order of the configuration, then lenses that were added.
+    pub(super) fn loads(&self) -> Vec<Load> {
+        self.lenses().iter().map(|lens| lock(lens).load()).collect()
+    }
+
+    /// Has a lens take a step of the ladder.
+    pub(super) fn give_way(&self, id: &LensId, step: Step, reason: Option<Reason>, why: &str) {
+        if let Some(lens) = self.lens(id) {
+            lock(&lens).give_way(step, reason, why);
+            self.shared.bell.ring();
+        }
+    }
+
     /// Tells those who follow.
     pub(crate) fn tell(&self, news: News) {
         // Nobody may be listening.
@@ -145,6 +159,7 @@ impl CaptureControlService {
         let lens = self.lens(id).ok_or_else(|| CaptureError::NoLens(id.clone()))?;
         let mut lens = lock(&lens);
         let done = operation(&mut lens);
+        let advice = if lens.is_held() { "it gives way to others and comes back by itself" } else { advice };
         done.map_err(|NotNow(state)| CaptureError::NotNow { lens: id.clone(), state, advice })?;
         self.shared.bell.ring();
         Ok(lens.status())

@@ -2,7 +2,7 @@
 //!
 //! One sink per opened source. A retired sink ignores what a source that is being dropped still delivers.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,10 @@ pub(crate) struct Tally {
     pub(crate) bytes: AtomicU64,
     pub(crate) discontinuities: AtomicU64,
     pub(crate) audio_units: AtomicU64,
+    /// Pictures that were left out because coding them was too slow.
+    pub(crate) encoder_left_out: AtomicU64,
+    /// Of so many pictures one is to be coded; 0 and 1 for all.
+    pub(crate) one_in: AtomicU32,
     video: Mutex<Option<Arc<TrackFormat>>>,
     /// Capture time of the newest entry point, and how far it was from the one before; monotonic nanoseconds, 0 for unknown.
     entry: AtomicI64,
@@ -135,8 +139,15 @@ impl UnitSink for LensSink {
     fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
         let retired = self.retired();
         if !*retired {
+            if by == LeftOutBy::Encoder {
+                self.tally.encoder_left_out.fetch_add(pictures, Ordering::Relaxed);
+            }
             self.intake.left_out(LeftOut { from, to, pictures, cause: cause_of_skip(by) });
         }
+    }
+
+    fn one_in(&self) -> u32 {
+        self.tally.one_in.load(Ordering::Relaxed).max(1)
     }
 
     fn ended(&self, why: SourceError) {
@@ -163,6 +174,7 @@ pub(crate) fn cause_of(error: &SourceError) -> GapCause {
     match error {
         SourceError::Absent { .. } => GapCause::CameraAbsent,
         SourceError::Refused { .. } | SourceError::Unsupported { .. } => GapCause::CameraRefused,
+        SourceError::Exhausted { .. } => GapCause::Degraded,
         SourceError::Broken { .. } => GapCause::CameraBrokeOff,
         SourceError::Ended { .. } => GapCause::SourceEnded,
     }

@@ -10,6 +10,7 @@ use crate::power::{PowerState, Trigger};
 
 use super::Isolation;
 use super::breaker::Breaker;
+use super::ladder::{Reason, Step};
 use super::machine::CaptureState;
 use super::settings::{StreamSettings, Target};
 
@@ -24,6 +25,8 @@ pub struct LensStatus {
     pub added: bool,
     /// It is idle until the recorder is woken; see [`crate::power`].
     pub asleep: bool,
+    /// How far it gives way to others, if it does.
+    pub degraded: Option<Degraded>,
     /// Where its source runs.
     pub isolation: Isolation,
     /// Where it stands.
@@ -70,6 +73,19 @@ pub struct LensStatus {
     pub reconnects: u64,
 }
 
+/// A lens that gives way to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// How far.
+    pub step: Step,
+    /// To what.
+    pub reason: Reason,
+    /// What was seen then, for people.
+    pub why: String,
+    /// Since when.
+    pub since: Mono,
+}
+
 /// What those hear who follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
@@ -79,6 +95,15 @@ pub enum News {
     Removed {
         /// The lens.
         lens: LensId,
+        /// When.
+        at: Mono,
+    },
+    /// A lens gives way to others, further or less far than before, or not any more.
+    Degraded {
+        /// The lens.
+        lens: LensId,
+        /// How far, if it still does.
+        degraded: Option<Degraded>,
         /// When.
         at: Mono,
     },

@@ -13,6 +13,7 @@ use super::*;
 use crate::archive::gaps::GapCause;
 use crate::record::intake::Item;
 
+mod degradation;
 mod hotplug;
 mod recovery;
 

@@ -127,11 +127,11 @@ async fn status(client: &Client, args: &StatusArgs) -> Outcome {
         "LAST ERROR",
     ]);
     let seconds = |span: Option<f64>| span.map_or_else(String::new, |s| format!("{s:.2}"));
-    for lens in status.lenses {
+    for lens in &status.lenses {
         let picture = lens.codec.as_ref().map(|codec| format!("{codec} {}x{}", lens.width, lens.height));
         table.row([
             lens.lens.clone(),
-            state(&lens),
+            state(lens),
             times::show(lens.since_ts),
             picture.unwrap_or_default(),
             format!("{:.1}", lens.frame_rate),
@@ -141,10 +141,19 @@ async fn status(client: &Client, args: &StatusArgs) -> Outcome {
             lens.dropped.values().sum::<u64>().to_string(),
             lens.reconnects.to_string(),
             lens.breaker.state.clone(),
-            lens.last_error.unwrap_or_default(),
+            lens.last_error.clone().unwrap_or_default(),
         ]);
     }
-    if table.is_empty() { print::line("no cameras are configured") } else { table.print() }
+    if table.is_empty() {
+        print::line("no cameras are configured")?;
+    } else {
+        table.print()?;
+    }
+    for (lens, degraded) in status.lenses.iter().filter_map(|lens| Some((lens, lens.degraded.as_ref()?))) {
+        let since = times::show(degraded.since_ts);
+        print::line(&format!("{} is {} since {since}: {}", lens.lens, degraded.step, degraded.why))?;
+    }
+    Ok(())
 }
 
 async fn configure(client: &Client, args: &ConfigureArgs) -> Outcome {
@@ -213,6 +222,7 @@ fn tell(lens: &CaptureView, report: Report) -> Outcome {
 fn state(lens: &CaptureView) -> String {
     match &lens.cause {
         Some(cause) => format!("{} ({cause})", lens.state),
+        None if lens.degraded.is_some() => format!("{} (reduced)", lens.state),
         None => lens.state.clone(),
     }
 }

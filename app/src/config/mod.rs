@@ -10,6 +10,7 @@
 //! Variables without `__` belong to the commands (`MOS_SOCKET`, `MOS_URL`, `MOS_TOKEN`) and are not settings.
 
 mod board;
+mod degradation;
 mod destinations;
 mod entries;
 mod error;
@@ -32,7 +33,7 @@ pub use frames::Frames;
 pub use http::{Http, Tcp};
 pub use schema::{KEYS, Section};
 
-use crate::capture::Isolation;
+use crate::capture::{DegradationPlan, Isolation};
 use crate::power::PowerPlan;
 use crate::retention::plan::Share;
 use crate::upload::named::NamedDestination;
@@ -41,7 +42,7 @@ use entries::Document;
 use values::Fields;
 
 /// All settings, valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `[storage]`.
     pub storage: Storage,
@@ -57,6 +58,8 @@ pub struct Config {
     pub lines: PinLines,
     /// `[power]`: ignition and parking.
     pub power: PowerPlan,
+    /// `[degradation]` and `[[thermal_zone]]`: who gives way if the machine is too hot or its encoder does not suffice.
+    pub degradation: DegradationPlan,
     /// `[frames]`: live frames for other processes; `None` if nobody gets any.
     pub frames: Option<Frames>,
     /// `[[camera]]`, in the order of the file; ids differ.
@@ -169,6 +172,7 @@ pub fn parse(
         log: Log { level: document.section(Section::Log).level("level", log::LevelFilter::Info)? },
         board: board::options(&document)?,
         power: power::plan(&document.section(Section::Power), document.section(Section::Board).has("ignition_line"))?,
+        degradation: degradation::plan(&document)?,
         lines: board::lines(&document)?,
         cameras: cameras(&document)?,
         context: destinations::context(&document)?,

@@ -22,7 +22,7 @@ pub(super) fn plan(fields: &Fields<'_>, has_line: bool) -> Result<PowerPlan, Con
 }
 
 /// Lenses need not be configured: they may be added later.
-fn lenses(fields: &Fields<'_>, key: &str) -> Result<Option<Vec<LensId>>, ConfigError> {
+pub(super) fn lenses(fields: &Fields<'_>, key: &str) -> Result<Option<Vec<LensId>>, ConfigError> {
     let Some(text) = fields.text(key)? else { return Ok(None) };
     let lenses: Result<Vec<LensId>, _> = text.split_whitespace().map(LensId::new).collect();
     lenses.map(Some).map_err(|_| fields.bad(key, "ids of lenses with spaces between"))

@@ -21,6 +21,10 @@ pub enum Section {
     BoardLens,
     /// `[power]`.
     Power,
+    /// `[degradation]`.
+    Degradation,
+    /// `[[thermal_zone]]`, any number of times.
+    ThermalZone,
     /// `[frames]`.
     Frames,
     /// `[context]`: any tokens of names at a destination.
@@ -88,6 +92,8 @@ pub const KEYS: &[(Section, &[&str])] = &[
     ),
     (Section::BoardLens, &["name", "role", "camera_index", "rotation", "power_line", "disabled"]),
     (Section::Power, &["run_out", "ignition_lenses", "parking_lenses", "follow_ignition"]),
+    (Section::Degradation, &["enabled", "order", "step_down", "step_up"]),
+    (Section::ThermalZone, &["type", "warm", "hot", "ignored"]),
     (Section::Frames, &["enabled", "directory", "lease_budget", "max_rate", "trusted_users"]),
     (Section::Context, &["vehicle_id"]),
     (Section::Camera, &["id", "source", "transport", "tls_ca", "tls_fingerprint", "audio", "isolation", "share"]),
@@ -123,6 +129,8 @@ impl Section {
             Self::Board => "board",
             Self::BoardLens => "board_lens",
             Self::Power => "power",
+            Self::Degradation => "degradation",
+            Self::ThermalZone => "thermal_zone",
             Self::Frames => "frames",
             Self::Context => "context",
             Self::Camera => "camera",
@@ -163,6 +171,7 @@ impl Section {
     pub(super) fn id_key(self) -> Option<&'static str> {
         match self {
             Self::Camera => Some("id"),
+            Self::ThermalZone => Some("type"),
             Self::Destination | Self::BoardLens | Self::Token => Some("name"),
             _ => None,
         }

@@ -361,7 +361,8 @@ fn refusals_name_the_place_the_key_and_what_is_accepted() {
     );
     assert_eq!(
         refusal("[store]\n", &[]),
-        "mos.toml:1: unknown key store; accepted: [storage], [http], [[token]], [evidence], [log], [board], [[board_lens]], [power], [frames], [context], \
+        "mos.toml:1: unknown key store; accepted: [storage], [http], [[token]], [evidence], [log], [board], [[board_lens]], [power], \
+         [degradation], [[thermal_zone]], [frames], [context], \
          [[camera]], [[destination]]"
     );
     assert_eq!(

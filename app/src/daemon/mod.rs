@@ -5,6 +5,7 @@
 //! cameras, the uploads and the API. Never decides anything about media.
 
 mod activation;
+mod degradation;
 mod hotplug;
 mod lean;
 mod lines;
@@ -31,7 +32,7 @@ use crate::alarms::AlarmKind;
 use crate::archive::disk::{Disk, RealDisk};
 use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
 use crate::capture::worker::Workers;
-use crate::capture::{CaptureControlService, DropMode, Isolation, LensConfig, LensHost};
+use crate::capture::{CaptureControlService, Degradation, DropMode, Isolation, LensConfig, LensHost};
 use crate::clip::Clips;
 use crate::config::{Config, Frames, Log, Protection, Storage, Tcp};
 use crate::evidence::{Evidence, EvidenceError};
@@ -155,6 +156,8 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let devices = hotplug::listen(&config.cameras);
     let (recording, capture, power_states) = record(&config, &archive, &clock, platform.clone(), pins.levels())?;
     let recorder = recording.recorder.clone();
+    let plan = config.degradation.clone();
+    let degradation = Degradation::new(plan, capture.clone(), clock.clone(), config.board.sysfs.clone());
     let evidence = config.evidence.as_deref().map(|key| Evidence::start(archive.clone(), key)).transpose()?;
     let clips = Clips::new(archive.clone()).with_sources(evidence.is_some());
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
@@ -173,6 +176,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         recorder,
         power: power_states,
         capture,
+        degradation,
         clips,
         snapshots,
         uploads,
@@ -216,6 +220,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         () = ignition => "the ignition is off",
         () = show(&services) => "the light ended",
         () = lines::follow(&services) => "lines",
+        () = degradation::follow(&services) => "heat and encoder",
         () = hotplug::follow(devices, &services.capture) => "devices",
     };
     log::info!("stopping: {why}");

@@ -16,7 +16,7 @@ use super::fault::Fault;
 use super::routes::Routes;
 use super::segments::blocking;
 use crate::archive::Mapping;
-use crate::capture::{CaptureControlService, CaptureError, LensStatus, StreamSettings, Target};
+use crate::capture::{CaptureControlService, CaptureError, Degraded, Judged, LensStatus, StreamSettings, Target};
 use crate::error::{ErrorBody, Kind};
 use crate::record::LensRecording;
 
@@ -25,6 +25,41 @@ use crate::record::LensRecording;
 pub struct CaptureStatusView {
     /// In the order of the configuration, then those that were added.
     pub lenses: Vec<CaptureView>,
+    /// Thermal zones of the machine, to which lenses give way; empty where nothing is looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thermal: Vec<ThermalZoneView>,
+}
+
+/// A thermal zone; temperatures in degrees Celsius.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ThermalZoneView {
+    /// The kernel's name, `thermal_zone0`.
+    pub zone: String,
+    /// Its type, `cpu-thermal`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Now; absent if it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// From there on lenses give way; absent if it is not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<f32>,
+    /// From there on every lens does, and faster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hot: Option<f32>,
+}
+
+/// How a lens gives way to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DegradedView {
+    /// `reduced`: half of its pictures are coded; `stopped`: it is idle with the cause `degraded`.
+    pub step: String,
+    /// `heat` or `encoder`.
+    pub reason: String,
+    /// What was seen then.
+    pub why: String,
+    /// Since when, UTC microseconds.
+    pub since_ts: i64,
 }
 
 /// A lens.
@@ -39,6 +74,9 @@ pub struct CaptureView {
     /// It is idle because the recorder is parked, and is started when that is woken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asleep: bool,
+    /// How far it gives way to heat or to the limits of the encoder; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<DegradedView>,
     /// Where its source runs: `none` in the recorder's process, `process` in one of its own.
     pub isolation: String,
     /// `absent`, `idle`, `connecting`, `streaming`, `stalled`, `backing_off`, `circuit_open` or `failed`.
@@ -144,8 +182,11 @@ pub(super) fn routes(routes: &mut Routes) {
     responses((status = 200, body = CaptureStatusView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn get_status(State(services): State<Arc<Services>>) -> Result<Json<CaptureStatusView>, Fault> {
     // A lens may be held by an operation that waits for a device.
-    let lenses = blocking(move || services.capture.status().iter().map(|lens| services.view(lens)).collect());
-    Ok(Json(CaptureStatusView { lenses: lenses.await? }))
+    let view = blocking(move || CaptureStatusView {
+        lenses: services.capture.status().iter().map(|lens| services.view(lens)).collect(),
+        thermal: services.degradation.zones().into_iter().map(ThermalZoneView::from).collect(),
+    });
+    Ok(Json(view.await?))
 }
 
 /// How a configuration is meant.
@@ -178,7 +219,8 @@ pub(super) async fn configure_stream(
     .await
 }
 
-/// Starts a lens that is idle; of any other it is refused with its state.
+/// Starts a lens that is idle; of any other it is refused with its state, and so is one that gives way to heat or to the limits
+/// of the encoder, which comes back by itself.
 #[utoipa::path(post, path = "/v1/capture/lenses/{lens}/start", operation_id = "StartCapture", tag = "capture",
     params(("lens" = String, Path, description = "The lens")),
     responses((status = 200, body = CaptureView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
@@ -252,6 +294,7 @@ impl CaptureView {
             source: capture.source.clone(),
             added: capture.added,
             asleep: capture.asleep,
+            degraded: capture.degraded.as_ref().map(|degraded| DegradedView::of(degraded, mapping)),
             isolation: capture.isolation.name().to_owned(),
             state: capture.state.name().to_owned(),
             since_ts: utc(capture.since),
@@ -280,6 +323,23 @@ impl CaptureView {
             target: TargetView::from(capture.target),
             configured: capture.settings.clone(),
         }
+    }
+}
+
+impl DegradedView {
+    pub(super) fn of(degraded: &Degraded, mapping: &Mapping) -> Self {
+        Self {
+            step: degraded.step.name().to_owned(),
+            reason: degraded.reason.name().to_owned(),
+            why: degraded.why.clone(),
+            since_ts: mapping.utc_of(degraded.since).0,
+        }
+    }
+}
+
+impl From<Judged> for ThermalZoneView {
+    fn from(Judged { zone, kind, temperature, warm, hot }: Judged) -> Self {
+        Self { zone, kind, temperature, warm, hot }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_stream::{Stream, StreamExt};
 use utoipa::ToSchema;
 
 use super::Services;
+use super::capture_control::DegradedView;
 use super::routes::Routes;
 use super::segments::blocking;
 use crate::archive::Mapping;
@@ -68,6 +69,18 @@ pub struct LensWoken {
     pub at_ts: i64,
 }
 
+/// A lens gives way to others, further or less far than before, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(super) struct LensDegraded {
+    /// The lens.
+    pub lens: String,
+    /// How far; absent if it does not give way any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<DegradedView>,
+    /// When, UTC microseconds.
+    pub at_ts: i64,
+}
+
 /// A lens was taken out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LensRemoved {
@@ -91,7 +104,7 @@ pub(super) fn routes(routes: &mut Routes) {
 /// Follows the lenses: server-sent events named `lens`. First the present state of each, then every change. Whoever is too
 /// slow to hear all is told the present states again. An event `removed` says that a lens which had been added was taken out,
 /// `devices` that devices came or went (ListDevices tells which), `power` that the recorder went from one state between ignition
-/// and parking to another, `woken` how long the first durable keyframe of a lens took after that.
+/// and parking to another, `degraded` that a lens gives way to heat or to the limits of the encoder, `woken` how long the first durable keyframe of a lens took after that.
 #[utoipa::path(get, path = "/v1/capture/events", operation_id = "GetCaptureEvents", tag = "capture",
     responses((status = 200, content_type = "text/event-stream", body = CaptureChange), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_capture_events(
@@ -145,6 +158,14 @@ fn told_as(news: &News, mapping: &Mapping) -> Event {
         News::Removed { lens, at } => {
             event("removed", &LensRemoved { lens: lens.to_string(), at_ts: mapping.utc_of(*at).0 })
         }
+        News::Degraded { lens, degraded, at } => event(
+            "degraded",
+            &LensDegraded {
+                lens: lens.to_string(),
+                degraded: degraded.as_ref().map(|degraded| DegradedView::of(degraded, mapping)),
+                at_ts: mapping.utc_of(*at).0,
+            },
+        ),
         News::Power { from, to, by, at } => event(
             "power",
             &PowerChange {

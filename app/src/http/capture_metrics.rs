@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use crate::capture::{BreakerState, CaptureState, LensStatus};
+use crate::capture::{BreakerState, CaptureState, Judged, LensStatus};
 use crate::record::RecorderStatus;
 
 type Figure = fn(&LensStatus) -> f64;
@@ -18,17 +18,21 @@ const COUNTERS: [(&str, &str, Figure); 5] = [
     ("lens_breaker_openings", "How often the circuit breaker opened", |l| l.breaker.opened as f64),
 ];
 
-const GAUGES: [(&str, &str, Figure); 4] = [
+const GAUGES: [(&str, &str, Figure); 5] = [
     ("lens_frame_rate", "Video frames per second, lately", |l| l.frame_rate),
     ("lens_bitrate", "Bits per second, lately, all tracks", |l| l.bitrate as f64),
     ("lens_keyframe_interval_seconds", "From keyframe to keyframe, as last seen; 0 while unknown", |l| {
         l.keyframe_interval.map_or(0.0, |span| span.as_secs_f64())
+    }),
+    ("lens_degraded", "How far the lens gives way to others: 1 reduced, 2 stopped", |l| {
+        l.degraded.as_ref().map_or(0.0, |degraded| f64::from(degraded.step as u8))
     }),
     ("lens_failures_in_a_row", "Failures since a run last proved itself", |l| f64::from(l.breaker.failures)),
 ];
 
 pub(super) fn encode(
     lenses: &[LensStatus],
+    zones: &[Judged],
     device_changes: u64,
     recorder: &RecorderStatus,
     encoder: &mut DescriptorEncoder<'_>,
@@ -36,6 +40,12 @@ pub(super) fn encode(
     let help = "How often capture devices came or went";
     let mut metric = encoder.encode_descriptor("device_changes", help, None, MetricType::Counter)?;
     metric.encode_counter::<[(&str, &str); 0], _, u64>(&device_changes, None)?;
+    let help = "Temperature of a thermal zone";
+    let mut metric = encoder.encode_descriptor("thermal_zone_celsius", help, None, MetricType::Gauge)?;
+    for (zone, temperature) in zones.iter().filter_map(|zone| Some((zone, zone.temperature?))) {
+        let labels = [("zone", zone.zone.as_str()), ("type", zone.kind.as_str())];
+        metric.encode_family(&labels)?.encode_gauge(&f64::from(temperature))?;
+    }
     for (name, help, figure) in COUNTERS {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for lens in lenses {

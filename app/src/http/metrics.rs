@@ -20,7 +20,7 @@ use super::segments::blocking;
 use super::storage_metrics::StorageFigures;
 use crate::archive::disk::Space;
 use crate::archive::{Counts, Health};
-use crate::capture::LensStatus;
+use crate::capture::{Judged, LensStatus};
 use crate::error::ErrorBody;
 use crate::power::PowerStatus;
 use crate::record::{LensRecording, RecorderStatus, SyncTimes};
@@ -44,6 +44,7 @@ pub(super) async fn get_metrics(State(services): State<Arc<Services>>) -> Result
 fn text(services: &Services) -> Result<String, fmt::Error> {
     let figures = Figures {
         capture: services.capture.status(),
+        zones: services.degradation.zones(),
         device_changes: services.capture.device_changes(),
         power: services.power.status(),
         gmsl: gmsl::views(&services.capture.gmsl()),
@@ -67,6 +68,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
 #[derive(Debug)]
 struct Figures {
     capture: Vec<LensStatus>,
+    zones: Vec<Judged>,
     device_changes: u64,
     power: PowerStatus,
     gmsl: Vec<GmslLinkView>,
@@ -86,7 +88,7 @@ type RecordFigure = fn(&LensRecording) -> u64;
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        super::capture_metrics::encode(&self.capture, self.device_changes, &self.recorder, &mut encoder)?;
+        super::capture_metrics::encode(&self.capture, &self.zones, self.device_changes, &self.recorder, &mut encoder)?;
         super::power::encode(&self.power, &mut encoder)?;
         gmsl::encode(&self.gmsl, &mut encoder)?;
         frames::encode(&self.frames, &mut encoder)?;

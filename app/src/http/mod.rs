@@ -43,7 +43,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
 use crate::archive::Archive;
-use crate::capture::CaptureControlService;
+use crate::capture::{CaptureControlService, Degradation};
 use crate::clip::Clips;
 use crate::evidence::Evidence;
 use crate::pins::BoxPins;
@@ -55,7 +55,7 @@ use crate::upload::queue::Uploads;
 use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
-pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, TargetView};
+pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, DegradedView, TargetView, ThermalZoneView};
 pub use capture_events::{CaptureChange, DevicesChange, LensRemoved, LensWoken, PowerChange};
 pub use clips::{ClipView, SpanView};
 pub use evidence::EvidenceView;
@@ -86,6 +86,8 @@ pub struct Services {
     pub power: Power,
     /// The cameras.
     pub capture: CaptureControlService,
+    /// Who of them gives way to heat and to the limits of the encoder.
+    pub degradation: Degradation,
     /// Clips.
     pub clips: Clips,
     /// Pictures.

@@ -21,7 +21,7 @@ use super::*;
 use crate::access::{LocalUsers, Role, Token, TokenHash};
 use crate::archive::ArchiveOptions;
 use crate::archive::disk::RealDisk;
-use crate::capture::DropMode;
+use crate::capture::{Degradation, DegradationPlan, DropMode};
 use crate::cli::client::{Address, Client, ClientError};
 use crate::error::Kind;
 use crate::power::{Levels, Power, PowerPlan};
@@ -78,7 +78,9 @@ impl Rig {
         let capture = CaptureControlService::new(platform.clone(), None, &as_clock, Vec::new(), DropMode::InPlace);
         let (plan, clock, levels) = (PowerPlan::default(), as_clock.clone(), Levels::default());
         let power = Power::new(plan, capture.clone(), recorder.clone(), archive.clone(), clock, levels);
+        let plan = DegradationPlan::default();
         let services = Services {
+            degradation: Degradation::new(plan, capture.clone(), as_clock.clone(), "/none".into()),
             capture,
             power,
             clips: Clips::new(archive.clone()),

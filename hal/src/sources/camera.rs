@@ -20,6 +20,7 @@ use super::leaks;
 use super::live::{self, Live};
 use super::outlet::Outlet;
 use super::skips;
+use super::thin::Thinner;
 use crate::clock::{Clock, Mono};
 use crate::codecs::families::{Memory, Task};
 use crate::frames::LensFrames;
@@ -132,6 +133,9 @@ impl UnitSink for Learner {
     }
     fn frames(&self) -> Option<Arc<LensFrames>> {
         self.sink.frames()
+    }
+    fn one_in(&self) -> u32 {
+        self.sink.one_in()
     }
 }
 
@@ -253,7 +257,7 @@ impl Opening {
                     contract::plain_before(&queue);
                     let entering = common::named::<gst::Element>(pipeline, line::CONTRACT).ok();
                     if let Some(entering) = entering.and_then(|contract| contract.static_pad("sink")) {
-                        leaks::watch(&entering, &queue, &self.outlet);
+                        leaks::watch(&entering, &queue, &self.outlet, self.thinner(&mode, &encoded, claim));
                     }
                 }
                 self.watch(pipeline, &name, &mode, encoded, claim, blind)?;
@@ -268,9 +272,23 @@ impl Opening {
             return Err(self.outlet.unsupported(only_dmabufs(&line.detour())));
         }
         match mode.size {
-            Some(size) => budget(line, size, mode.likely_fps, claim).map_err(|why| self.outlet.unsupported(why)),
+            Some(size) => {
+                let fps = mode.likely_fps / self.outlet.one_in() as f32;
+                budget(line, size, fps, claim).map_err(|why| self.outlet.exhausted(why))
+            }
             None => Ok(()),
         }
+    }
+
+    /// Leaves pictures out that are not wanted, and asks for the part of the encoder that the others need.
+    fn thinner(&self, mode: &modes::Mode, line: &Encoded, claim: &Arc<Claim>) -> Thinner {
+        let (hardware, size, fps) = (line.encoder.memory == Memory::Dmabuf, mode.size, mode.likely_fps);
+        // Weak, as in `watch`.
+        let claim = Arc::downgrade(claim);
+        Thinner::new(self.outlet.one_in(), line.gop, move |one_in| match (size, claim.upgrade()) {
+            (Some(size), Some(claim)) if hardware => claim.encode(needed(size, fps / one_in as f32)).is_ok(),
+            _ => true,
+        })
     }
 
     /// Judges what really passes.
@@ -304,10 +322,11 @@ impl Opening {
             if any {
                 machine.learn(&name, Fact::WithoutNv12, true);
             }
-            let refuse = |why: String| {
-                outlet.end(outlet.unsupported(why));
+            let end = |why: SourceError| {
+                outlet.end(why);
                 Verdict::End
             };
+            let refuse = |why: String| end(outlet.unsupported(why));
             if passing.memory == Memory::Dmabuf && machine.knows(&name, Fact::InSystemMemory) {
                 machine.learn(&name, Fact::InSystemMemory, false);
             }
@@ -319,8 +338,9 @@ impl Opening {
             if let Some(why) = line.encoder.refusal(passing.size, line.bitrate) {
                 return refuse(why);
             }
+            let fps = fps / outlet.one_in() as f32;
             if let Some(Err(why)) = claim.upgrade().map(|claim| budget(&line, passing.size, fps, &claim)) {
-                return refuse(why);
+                return end(outlet.exhausted(why));
             }
             if surprise && machine.production {
                 return refuse(only_dmabufs("its pictures come in CPU memory"));
@@ -349,7 +369,12 @@ fn budget(line: &Encoded, (width, height): (u32, u32), fps: f32, claim: &Claim) 
     if line.encoder.memory == Memory::System {
         return Ok(());
     }
-    claim.encode(u64::from(width) * u64::from(height) * (fps.ceil() as u64))
+    claim.encode(needed((width, height), fps))
+}
+
+/// Pixels per second of an encoder.
+fn needed((width, height): (u32, u32), fps: f32) -> u64 {
+    u64::from(width) * u64::from(height) * (fps.ceil() as u64)
 }
 
 pub(super) fn only_dmabufs(why: &str) -> String {

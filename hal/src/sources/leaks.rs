@@ -2,15 +2,17 @@
 //! them.
 //!
 //! Promises that each of them is told to the sink, with its capture time, when the next one that stays reaches the encoder.
-//! Holds up neither side of the queue.
+//! Those that are not wanted ([`super::thin`]) are left out before the queue and are none of them. Holds up neither side of it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use gstreamer_video::DownstreamForceKeyUnitEvent;
 
 use super::outlet::Outlet;
+use super::thin::Thinner;
 use crate::clock::Mono;
 use crate::source::LeftOutBy;
 
@@ -29,7 +31,7 @@ struct Inside {
 }
 
 /// Watches what goes in at `entering` and comes out of a leaking queue behind. Buffers' times are capture times, as in every pipeline of [`super::live`].
-pub(super) fn watch(entering: &gst::Pad, queue: &gst::Element, outlet: &Arc<Outlet>) {
+pub(super) fn watch(entering: &gst::Pad, queue: &gst::Element, outlet: &Arc<Outlet>, thinner: Thinner) {
     let inside: Arc<Mutex<Inside>> = Arc::default();
     let outside = Arc::clone(&inside);
     probe(entering, move |time| {
@@ -40,8 +42,13 @@ pub(super) fn watch(entering: &gst::Pad, queue: &gst::Element, outlet: &Arc<Outl
         }
         inside.times.push_back(time);
     });
-    let outlet = Arc::clone(outlet);
     let Some(leaving) = queue.static_pad("src") else { return };
+    let thinner = Arc::new(thinner);
+    // Where they are pushed: GStreamer 1.22 complains of what a probe drops at a sink.
+    let Some(before) = queue.static_pad("sink").and_then(|pad| pad.peer()) else { return };
+    unwanted(&before, outlet, &thinner, &inside);
+    keys(&leaving, &thinner);
+    let outlet = Arc::clone(outlet);
     probe(&leaving, move |time| {
         let mut inside = inside.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(place) = inside.times.iter().position(|t| *t == time) else { return };
@@ -52,6 +59,31 @@ pub(super) fn watch(entering: &gst::Pad, queue: &gst::Element, outlet: &Arc<Outl
         if left_out > 0 {
             outlet.left_out(mono(first), mono(time), left_out, LeftOutBy::Encoder);
         }
+    });
+}
+
+/// Leaves out what is not wanted.
+fn unwanted(pad: &gst::Pad, outlet: &Arc<Outlet>, thinner: &Arc<Thinner>, inside: &Arc<Mutex<Inside>>) {
+    let (outlet, thinner, inside) = (Arc::clone(outlet), Arc::clone(thinner), Arc::clone(inside));
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if thinner.takes(outlet.one_in()) {
+            return gst::PadProbeReturn::Ok;
+        }
+        if let Some(time) = info.buffer().and_then(|buffer| buffer.pts()) {
+            inside.lock().unwrap_or_else(PoisonError::into_inner).times.retain(|t| *t != time);
+        }
+        gst::PadProbeReturn::Drop
+    });
+}
+
+/// Asks the encoder for keyframes where it would count too long.
+fn keys(pad: &gst::Pad, thinner: &Arc<Thinner>) {
+    let thinner = Arc::clone(thinner);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+        if thinner.key_due() {
+            pad.push_event(DownstreamForceKeyUnitEvent::builder().all_headers(true).build());
+        }
+        gst::PadProbeReturn::Ok
     });
 }
 
@@ -80,7 +112,7 @@ mod tests {
     use crate::source::{SourceError, UnitSink};
 
     #[derive(Default)]
-    struct Told(Mutex<Vec<(Mono, Mono, u64)>>);
+    struct Told(Mutex<Vec<(Mono, Mono, u64)>>, u32);
 
     impl UnitSink for Told {
         fn unit(&self, _: AccessUnit) {}
@@ -88,21 +120,29 @@ mod tests {
             self.0.lock().unwrap().push((from, to, pictures));
         }
         fn ended(&self, _: SourceError) {}
+        fn one_in(&self) -> u32 {
+            self.1
+        }
     }
 
     #[test]
     fn every_picture_comes_out_or_is_told() {
-        all_come_or_are_told(50, 60, 90_000);
+        all_come_or_are_told(50, 60, 90_000, 1);
     }
 
     #[test]
     fn an_encoder_that_stands_still_for_more_than_is_remembered_loses_none_in_silence() {
-        all_come_or_are_told(500, 600, 400_000);
+        all_come_or_are_told(500, 600, 400_000, 1);
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_no_loss() {
+        all_come_or_are_told(50, 60, 90_000, 2);
     }
 
     /// `encoding` in microseconds per picture.
-    fn all_come_or_are_told(rate: i64, pictures: usize, encoding: u32) {
-        let step = 1_000_000_000 / rate;
+    fn all_come_or_are_told(rate: i64, pictures: usize, encoding: u32, one_in: u32) {
+        let step = 1_000_000_000 / rate * i64::from(one_in);
         common::init().unwrap();
         let text = format!(
             "videotestsrc is-live=true num-buffers={pictures} ! video/x-raw,width=64,height=64,framerate={rate}/1 \
@@ -110,10 +150,10 @@ mod tests {
             ! identity sleep-time={encoding} ! appsink name=video sync=false"
         );
         let pipeline = common::build(&text).unwrap();
-        let told = Arc::new(Told::default());
+        let told = Arc::new(Told(Mutex::default(), one_in));
         let outlet = Outlet::new("queue".into(), Arc::new(SystemClock::new().unwrap()), told.clone());
         let queue: gst::Element = common::named(&pipeline, QUEUE).unwrap();
-        watch(&queue.static_pad("sink").unwrap(), &queue, &outlet);
+        watch(&queue.static_pad("sink").unwrap(), &queue, &outlet, Thinner::new(one_in, 30, |_| true));
         let sink: AppSink = common::named(&pipeline, "video").unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
         let mut spans = Vec::new();
@@ -124,6 +164,7 @@ mod tests {
         common::stop(pipeline);
         let came = spans.len();
         let told = told.0.lock().unwrap().clone();
+        let pictures = pictures.div_ceil(one_in as usize);
         assert!(!told.is_empty() && came < pictures, "{came} pictures came");
         spans.extend(told);
         spans.sort_unstable();

@@ -50,6 +50,11 @@ impl Outlet {
         self.sink.frames()
     }
 
+    /// Of how many pictures one is coded; see [`UnitSink::one_in`].
+    pub(crate) fn one_in(&self) -> u32 {
+        self.sink.one_in().max(1)
+    }
+
     /// Tells of pictures that were left out; see [`UnitSink::left_out`].
     pub(crate) fn left_out(&self, from: Mono, to: Mono, pictures: u64, by: LeftOutBy) {
         let why = match by {
@@ -115,6 +120,10 @@ impl Outlet {
 
     pub(crate) fn broken(&self, detail: impl Into<String>) -> SourceError {
         SourceError::Broken { what: self.what.clone(), detail: detail.into() }
+    }
+
+    pub(crate) fn exhausted(&self, detail: impl Into<String>) -> SourceError {
+        SourceError::Exhausted { what: self.what.clone(), detail: detail.into() }
     }
 
     pub(crate) fn unsupported(&self, detail: impl Into<String>) -> SourceError {

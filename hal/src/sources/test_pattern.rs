@@ -2,19 +2,20 @@
 //!
 //! Promises frame n of the clock: its number is the capture time divided by the frame duration, so that it goes on across
 //! restarts of the program within one boot, and its capture time is exactly n frame durations. Frames are made up to three
-//! seconds late before one is left out. The strip in the picture is described in `scene.rs`.
+//! seconds late before one is left out; those that nobody wants ([`super::thin`]) are not painted. The strip in the picture is described in `scene.rs`.
 
 use std::sync::Arc;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
-use gstreamer_video::{VideoFormat, VideoInfo};
+use gstreamer_video::{DownstreamForceKeyUnitEvent, VideoFormat, VideoInfo};
 
 use super::encoder::{self, Encoding};
 use super::live::{self, Live};
 use super::outlet::Outlet;
 use super::scene::{Planes, Scene};
+use super::thin::Thinner;
 use crate::clock::Mono;
 use crate::gst as common;
 use crate::source::{LeftOutBy, SourceError, TestPattern};
@@ -57,6 +58,7 @@ pub(crate) struct Feed {
     pool: gst::BufferPool,
     scene: Scene,
     fps: i64,
+    gop: u32,
 }
 
 impl Feed {
@@ -80,15 +82,23 @@ impl Feed {
             strides: [plane(0)?, plane(1)?, plane(2)?],
             size: info.size(),
         };
-        Ok(Self { src, pool, scene: Scene::new(planes), fps: i64::from(pattern.fps) })
+        Ok(Self { src, pool, scene: Scene::new(planes), fps: i64::from(pattern.fps), gop: pattern.gop })
     }
 
     /// Paints until the outlet is over or the pipeline stops.
     pub(crate) fn run(self, outlet: &Outlet) {
         let mut number = self.number_at(outlet.clock.mono()) + 1;
+        let thinner = Thinner::new(outlet.one_in(), self.gop, |_| true);
         loop {
             if !outlet.wait_until(self.time_of(number)) {
                 break;
+            }
+            if !thinner.takes(outlet.one_in()) {
+                number += 1;
+                continue;
+            }
+            if thinner.key_due() {
+                self.src.send_event(DownstreamForceKeyUnitEvent::builder().all_headers(true).build());
             }
             if self.push(number, outlet).is_err() {
                 // The pipeline was stopped, or has ended the source with its own words.

@@ -65,7 +65,7 @@ fn kind(why: &SourceError) -> Kind {
     match why {
         SourceError::Absent { .. } => Kind::Absent,
         SourceError::Refused { .. } => Kind::Refused,
-        SourceError::Unsupported { .. } => Kind::Unsupported,
+        SourceError::Unsupported { .. } | SourceError::Exhausted { .. } => Kind::Unsupported,
         SourceError::Broken { .. } => Kind::Broken,
         SourceError::Ended { .. } => Kind::Ended,
     }

@@ -12,8 +12,17 @@ impl Lens {
         if self.state != CaptureState::Idle || self.begins {
             return Err(NotNow(self.state));
         }
+        if self.is_held() && self.must_hold() {
+            return Err(NotNow(self.state));
+        }
         self.asleep = false;
         let now = self.clock.mono();
+        if self.must_hold() {
+            // It starts when it need not give way any more.
+            self.intake.down(GapCause::Degraded, now);
+            self.cause = Some(GapCause::Degraded);
+            return Ok(());
+        }
         self.intake.down(GapCause::Starting, now);
         self.go(Trigger::Start, Some(GapCause::Starting), now);
         Ok(())
@@ -25,10 +34,16 @@ impl Lens {
             return Ok(());
         }
         let begun = !std::mem::take(&mut self.begins);
+        let now = self.clock.mono();
+        if self.is_held() {
+            self.intake.down(GapCause::CaptureStopped, now);
+            self.cause = Some(GapCause::CaptureStopped);
+            return Ok(());
+        }
         if self.state == CaptureState::Idle && begun {
             return Err(NotNow(self.state));
         }
-        let now = self.clock.mono();
+        self.exhausted = false;
         self.leave();
         self.intake.down(GapCause::CaptureStopped, now);
         if begun {
@@ -48,7 +63,7 @@ impl Lens {
 
     /// The recorder is awake; whether that starts the lens.
     pub(crate) fn wake(&mut self) -> bool {
-        std::mem::take(&mut self.asleep) && self.start().is_ok()
+        std::mem::take(&mut self.asleep) && self.start().is_ok() && self.state != CaptureState::Idle
     }
 
     /// ResetCapture: source, breaker and back-off of a lens that is not idle are dropped and it starts anew. Knows nothing

@@ -6,7 +6,7 @@
 use std::io::BufReader;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,12 +53,13 @@ pub(crate) fn run() -> Result<(), String> {
     let (answer, answers) = mpsc::channel();
     let commands = listen(commands, answer).map_err(|e| e.to_string())?;
     let frames = work.frames();
-    let source = open(&work, &queue, answers, frames.as_ref()).unwrap_or_else(|error| {
+    let one_in = Arc::new(AtomicU32::new(work.one_in.max(1)));
+    let source = open(&work, &queue, answers, frames.as_ref(), &one_in).unwrap_or_else(|error| {
         let (end, detail) = End::of(&error);
         queue.push(&Message::Ended(end, detail));
         None
     });
-    follow(&commands, source.as_deref(), &queue);
+    follow(&commands, source.as_deref(), &queue, &one_in);
     drop(source);
     drop(writing);
     Ok(())
@@ -90,6 +91,7 @@ fn open(
     queue: &Arc<Queue>,
     answers: Receiver<Answer>,
     frames: Option<&Arc<LensFrames>>,
+    one_in: &Arc<AtomicU32>,
 ) -> Result<Option<Box<dyn LensSource>>, SourceError> {
     let broken = |detail: String| SourceError::Broken { what: String::new(), detail };
     let spec = work.source().map_err(broken)?;
@@ -98,6 +100,7 @@ fn open(
         queue: Arc::clone(queue),
         formats: [AtomicUsize::new(0), AtomicUsize::new(0)],
         kept: Mutex::default(),
+        one_in: Arc::clone(one_in),
     });
     let shared = Arc::new(Asking::new(Arc::clone(queue), answers, work.lessons()));
     let platform = mos_hal::probe::probe_sharing(&work.board(), shared);
@@ -131,13 +134,14 @@ fn listen(mut commands: BufReader<UnixStream>, answer: Sender<Answer>) -> std::i
 }
 
 /// Does what the recorder wants until it closes the socket.
-fn follow(told: &Receiver<Message>, source: Option<&dyn LensSource>, queue: &Queue) {
+fn follow(told: &Receiver<Message>, source: Option<&dyn LensSource>, queue: &Queue, one_in: &AtomicU32) {
     let mut known: Option<Memory> = None;
     loop {
         match told.recv_timeout(ASK) {
             Ok(Message::Keyframe) => {
                 source.map(LensSource::request_keyframe);
             }
+            Ok(Message::Thin(wanted)) => one_in.store(wanted, Ordering::Relaxed),
             Ok(_) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
@@ -156,6 +160,8 @@ struct Sending {
     formats: [AtomicUsize; 2],
     /// Keeps them alive, so that none is mistaken for a later one in the same place.
     kept: Mutex<[Option<Arc<TrackFormat>>; 2]>,
+    /// Of so many pictures one is coded.
+    one_in: Arc<AtomicU32>,
 }
 
 impl UnitSink for Sending {
@@ -179,5 +185,9 @@ impl UnitSink for Sending {
     fn ended(&self, why: SourceError) {
         let (end, detail) = End::of(&why);
         self.queue.push(&Message::Ended(end, detail));
+    }
+
+    fn one_in(&self) -> u32 {
+        self.one_in.load(Ordering::Relaxed)
     }
 }

@@ -65,7 +65,8 @@ impl Workers {
         frames: Option<&Arc<LensFrames>>,
     ) -> Result<Box<dyn LensSource>, SourceError> {
         let what = spec.to_string();
-        let work = work::Work::new(spec, audio, &self.board, &self.shared.lessons(), frames.map(AsRef::as_ref));
+        let work =
+            work::Work::new(spec, audio, &self.board, &self.shared.lessons(), frames.map(AsRef::as_ref), sink.one_in());
         let source = parent::WorkerSource::start(self, &work, what.clone(), clock, sink, frames);
         match source {
             Ok(source) => Ok(Box::new(source)),

@@ -124,6 +124,11 @@ impl LensSource for WorkerSource {
         tell(&self.commands, &Message::Keyframe)
     }
 
+    fn thin(&self, one_in: u32) {
+        // What does not reach a worker that reads nothing is said again when it is opened anew.
+        tell(&self.commands, &Message::Thin(one_in));
+    }
+
     fn memory(&self) -> Option<Memory> {
         match self.process.memory.load(Ordering::Relaxed) {
             1 => Some(Memory::System),

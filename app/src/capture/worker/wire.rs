@@ -36,6 +36,7 @@ const LEARNED: u8 = 8;
 const WORK: u8 = 64;
 const KEYFRAME: u8 = 65;
 const ANSWER: u8 = 66;
+const THIN: u8 = 67;
 
 const FACTS: [Fact; 2] = [Fact::InSystemMemory, Fact::WithoutNv12];
 
@@ -66,6 +67,8 @@ pub(super) enum Message {
     Work(Vec<u8>),
     /// To the worker: a keyframe is wanted.
     Keyframe,
+    /// To the worker: of so many pictures one is coded from now on.
+    Thin(u32),
     /// To the worker: whether it gets what it asked for last, or why not.
     Answer(Result<(), String>),
 }
@@ -89,16 +92,18 @@ pub(super) enum End {
     Unsupported,
     Broken,
     Ended,
+    Exhausted,
 }
 
 impl End {
-    const ALL: [Self; 5] = [Self::Absent, Self::Refused, Self::Unsupported, Self::Broken, Self::Ended];
+    const ALL: [Self; 6] = [Self::Absent, Self::Refused, Self::Unsupported, Self::Broken, Self::Ended, Self::Exhausted];
 
     pub(super) fn of(error: &SourceError) -> (Self, String) {
         match error {
             SourceError::Absent { detail, .. } => (Self::Absent, detail.clone()),
             SourceError::Refused { detail, .. } => (Self::Refused, detail.clone()),
             SourceError::Unsupported { detail, .. } => (Self::Unsupported, detail.clone()),
+            SourceError::Exhausted { detail, .. } => (Self::Exhausted, detail.clone()),
             SourceError::Broken { detail, .. } => (Self::Broken, detail.clone()),
             SourceError::Ended { .. } => (Self::Ended, String::new()),
         }
@@ -109,6 +114,7 @@ impl End {
             Self::Absent => SourceError::Absent { what, detail },
             Self::Refused => SourceError::Refused { what, detail },
             Self::Unsupported => SourceError::Unsupported { what, detail },
+            Self::Exhausted => SourceError::Exhausted { what, detail },
             Self::Broken => SourceError::Broken { what, detail },
             Self::Ended => SourceError::Ended { what },
         }
@@ -166,6 +172,10 @@ pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
             tail = Bytes::copy_from_slice(work);
         }
         Message::Keyframe => head.push(KEYFRAME),
+        Message::Thin(one_in) => {
+            head.push(THIN);
+            head.extend(one_in.to_le_bytes());
+        }
         Message::Take(camera) => {
             head.push(TAKE);
             tail = short(camera);
@@ -318,6 +328,10 @@ fn parse(body: Bytes) -> Option<Message> {
             Message::Learned(Lesson { camera: fields.text()?, fact, holds })
         }
         KEYFRAME if fields.0.is_empty() => Message::Keyframe,
+        THIN => {
+            let one_in = fields.u32().filter(|n| *n > 0)?;
+            if fields.0.is_empty() { Message::Thin(one_in) } else { return None }
+        }
         ANSWER => match (fields.flag()?, fields.text()?) {
             (true, text) if text.is_empty() => Message::Answer(Ok(())),
             (true, _) => return None,
@@ -437,6 +451,7 @@ mod tests {
             Message::Memory(Memory::System),
             Message::Work(b"{}".to_vec()),
             Message::Keyframe,
+            Message::Thin(2),
             Message::Take("libcamera:/base/camera@10".into()),
             Message::Encode("qmmf:0".into(), u64::MAX),
             Message::Learned(Lesson { camera: "qmmf:0".into(), fact: Fact::WithoutNv12, holds: false }),

@@ -30,6 +30,8 @@ pub(super) struct Work {
     in_system_memory: Vec<String>,
     without_nv12: Vec<String>,
     frames: Option<Behind>,
+    /// Of so many pictures one is coded, to begin with.
+    pub(super) one_in: u32,
     /// Level of the log: `info`…
     pub(super) log: String,
 }
@@ -57,6 +59,7 @@ impl Work {
         board: &Options,
         lessons: &[Lesson],
         frames: Option<&LensFrames>,
+        one_in: u32,
     ) -> Self {
         let learned = |fact| {
             let holding = lessons.iter().filter(move |lesson| lesson.fact == fact && lesson.holds);
@@ -88,6 +91,7 @@ impl Work {
             in_system_memory: learned(Fact::InSystemMemory),
             without_nv12: learned(Fact::WithoutNv12),
             frames: frames.map(|frames| Behind { socket: socket_behind(frames.socket()), budget: frames.budget() }),
+            one_in,
             log: log::max_level().to_string(),
         }
     }
@@ -234,10 +238,10 @@ mod tests {
             let lessons = [("qmmf:1", Fact::InSystemMemory), ("qmmf:0", Fact::WithoutNv12)]
                 .map(|(camera, fact)| Lesson { camera: camera.into(), fact, holds: true });
             let board = Options { production: true, lenses, sysfs: "/s".into(), ..Options::default() };
-            let sent = serde_json::to_vec(&Work::new(&spec, true, &board, &lessons, None)).unwrap();
+            let sent = serde_json::to_vec(&Work::new(&spec, true, &board, &lessons, None, 2)).unwrap();
             let work: Work = serde_json::from_slice(&sent).unwrap();
             assert!(work.source() == Ok(spec), "{source}");
-            assert_eq!((work.board(), work.audio), (board, true));
+            assert_eq!((work.board(), work.audio, work.one_in), (board, true, 2));
             assert!(work.lessons().eq(lessons));
         }
     }

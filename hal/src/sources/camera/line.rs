@@ -41,7 +41,7 @@ pub(super) struct Encoded {
     codec: VideoCodec,
     /// In bit/s.
     pub(super) bitrate: u32,
-    gop: u32,
+    pub(super) gop: u32,
     /// What pictures are in as they reach the encoder.
     pub(super) input: Memory,
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::surroundings::{Here, Surroundings};
 
 type Arrived = Result<AccessUnit, SourceError>;
 
-/// Forwards, and counts pictures that were left out.
-struct Forward(mpsc::Sender<Arrived>, Arc<AtomicU64>);
+/// Forwards, counts pictures that were left out, and wants one of so many.
+struct Forward(mpsc::Sender<Arrived>, Arc<AtomicU64>, Arc<AtomicU32>);
 
 impl UnitSink for Forward {
     fn unit(&self, unit: AccessUnit) {
@@ -33,6 +33,9 @@ impl UnitSink for Forward {
     }
     fn ended(&self, why: SourceError) {
         let _ = self.0.send(Err(why));
+    }
+    fn one_in(&self) -> u32 {
+        self.2.load(Ordering::Relaxed)
     }
 }
 
@@ -72,6 +75,7 @@ struct Rig {
     opening: Opening,
     arrived: mpsc::Receiver<Arrived>,
     left_out: Arc<AtomicU64>,
+    one_in: Arc<AtomicU32>,
 }
 
 fn machine(soc: &'static dyn Soc, production: bool) -> Arc<Machine> {
@@ -81,12 +85,13 @@ fn machine(soc: &'static dyn Soc, production: bool) -> Arc<Machine> {
 fn rig(machine: &Arc<Machine>) -> Rig {
     common::init().and_then(|()| contract::register()).unwrap();
     let (sender, arrived) = mpsc::channel();
-    let left_out: Arc<AtomicU64> = Arc::default();
-    let learner = Arc::new(Learner { sink: Arc::new(Forward(sender, left_out.clone())), lesson: OnceLock::new() });
+    let (left_out, one_in) = (Arc::default(), Arc::new(AtomicU32::new(1)));
+    let sink = Arc::new(Forward(sender, Arc::clone(&left_out), Arc::clone(&one_in)));
+    let learner = Arc::new(Learner { sink, lesson: OnceLock::new() });
     let outlet = Outlet::new("lens".into(), Arc::new(SystemClock::new().unwrap()), learner.clone());
     let spec = SourceSpec::parse("libcamera:stand-in").unwrap();
     let (machine, memory) = (Arc::clone(machine), Arc::default());
-    Rig { opening: Opening { spec, machine, outlet, learner, memory }, arrived, left_out }
+    Rig { opening: Opening { spec, machine, outlet, learner, memory }, arrived, left_out, one_in }
 }
 
 impl Rig {
@@ -307,12 +312,38 @@ fn lenses_share_the_encoder() {
     let _second = lenses[1].start("b", NV12, &options).unwrap();
     let why = lenses[2].start("c", NV12, &options).err().unwrap();
     assert!(
-        matches!(&why, SourceError::Unsupported { detail, .. } if detail.contains("the encoder of accelerated")),
+        matches!(&why, SourceError::Exhausted { detail, .. } if detail.contains("the encoder of accelerated")),
         "{why}"
     );
     drop(first);
     let _third = lenses[2].start("c", NV12, &options).unwrap();
     lenses[2].units(1);
+}
+
+#[test]
+fn a_lens_that_gives_way_makes_room_for_another_without_a_pause() {
+    let machine = machine(&Accelerated, false);
+    let options = asked(Some((320, 240)), Some(30));
+    let lenses = [rig(&machine), rig(&machine), rig(&machine)];
+    let _first = lenses[0].start("a", NV12, &options).unwrap();
+    let _second = lenses[1].start("b", NV12, &options).unwrap();
+    lenses[0].units(2);
+    lenses[1].units(2);
+    let times = |units: Vec<AccessUnit>| units.iter().map(|unit| unit.pts.unwrap().0).collect::<Vec<_>>();
+    // A third one that begins with half of its pictures fits beside two that give way.
+    for lens in &lenses {
+        lens.one_in.store(2, Ordering::Relaxed);
+    }
+    for lens in &lenses[..2] {
+        let slow = |pair: &[i64]| pair[1] - pair[0] > 50_000_000;
+        while !times(lens.units(4)).windows(2).all(slow) {}
+        let units = lens.units(31);
+        let keys: Vec<i64> = units.iter().filter(|u| u.kind == FrameKind::Idr).map(|u| u.pts.unwrap().0).collect();
+        assert!(keys.len() >= 2 && keys.windows(2).all(|k| k[1] - k[0] <= 1_300_000_000), "{keys:?}");
+        assert!(times(units).windows(2).all(slow));
+    }
+    let _third = lenses[2].start("c", NV12, &options).unwrap();
+    lenses[2].units(2);
 }
 
 #[test]
@@ -334,7 +365,7 @@ fn lenses_that_are_not_to_be_had_say_why() {
         let (sender, arrived) = mpsc::channel();
         let spec = SourceSpec::parse(text).unwrap();
         let clock = Arc::new(SystemClock::new().unwrap());
-        let _camera = open(&spec, machine, clock, Arc::new(Forward(sender, Arc::default()))).unwrap();
+        let _camera = open(&spec, machine, clock, Arc::new(Forward(sender, Arc::default(), Arc::default()))).unwrap();
         arrived.recv_timeout(Duration::from_mins(1)).unwrap().unwrap_err()
     };
     let machine = machine(&Accelerated, false);
