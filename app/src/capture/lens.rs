@@ -33,6 +33,7 @@ use super::status::{Degraded, LensChange, LensStatus, News};
 use super::{DropMode, Isolation, LOOK, LensConfig, Openers};
 
 pub(crate) use self::asked::NotNow;
+use self::giving_way::Coding;
 pub(crate) use self::giving_way::Load;
 
 /// Without a unit for this long a source is given up, at the last look before.
@@ -64,10 +65,8 @@ pub(crate) struct Lens {
     added: bool,
     /// How far it gives way to others.
     degraded: Option<Degraded>,
-    /// The encoder had no part left for it when it was last opened.
-    exhausted: bool,
-    /// Its pictures are coded here, as far as it was seen.
-    coded: bool,
+    /// Who codes its pictures.
+    coding: Coding,
     /// To be started by the next look.
     begins: bool,
     open: Option<Open>,
@@ -126,8 +125,7 @@ impl Lens {
             asleep: false,
             added: false,
             degraded: None,
-            exhausted: false,
-            coded: true,
+            coding: Coding::Here,
             begins: true,
             open: None,
             due: since,
@@ -329,10 +327,10 @@ impl Lens {
         } else if last.is_some() && silence < SILENT.as_nanos() as i64 {
             if self.state != CaptureState::Streaming {
                 open.steady = now;
-                self.exhausted = false;
+                self.coding.has_room();
                 self.go(Trigger::Delivers, None, now);
             } else if now.since(self.since) > SILENT.as_nanos() as i64 {
-                self.coded = open.source.memory().is_some();
+                self.coding = if open.source.memory().is_some() { Coding::Here } else { Coding::Elsewhere };
             }
         } else if self.state == CaptureState::Streaming {
             self.go(Trigger::Silent, Some(GapCause::CameraStalled), now);
@@ -342,7 +340,10 @@ impl Lens {
     /// The source is over, or could not be opened.
     fn fail(&mut self, error: &SourceError, at: Mono) {
         let cause = cause_of(error);
-        self.exhausted = matches!(error, SourceError::Exhausted { .. });
+        match error {
+            SourceError::Exhausted { .. } => self.coding = Coding::NoRoom,
+            _ => self.coding.has_room(),
+        }
         match error {
             SourceError::Ended { .. } => {
                 self.note(error.to_string(), at);

@@ -42,6 +42,20 @@ pub fn all_numbers(file: &Path) -> Vec<u16> {
     whole.unwrap_or_else(|| panic!("{}: damaged pictures among {numbers:?}", file.display()))
 }
 
+/// The numbers that the scene of `test:` paints, of all frames as they are coded, whatever rotation the file asks for, after
+/// `turned`, an ffmpeg filter or nothing.
+#[must_use]
+pub fn scene_numbers(file: &Path, turned: &str) -> Vec<u32> {
+    let turned = if turned.is_empty() { String::new() } else { format!("{turned},") };
+    let filter = format!("{turned}crop=384:16:0:0,scale=24:1:flags=area,format=gray");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-v", "error", "-noautorotate", "-i"]).arg(file);
+    let raw =
+        tool(command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-vf", &filter]).args(["-f", "rawvideo", "-"]));
+    let number = |bits: &[u8]| bits.iter().fold(0, |number, luma| number << 1 | u32::from(*luma > 125));
+    raw.chunks_exact(24).map(number).collect()
+}
+
 /// The MD5 of every shown decoded frame, in order of display.
 #[must_use]
 pub fn frame_md5(file: &Path) -> Vec<String> {

@@ -43,7 +43,7 @@ impl Lens {
         if self.state == CaptureState::Idle && begun {
             return Err(NotNow(self.state));
         }
-        self.exhausted = false;
+        self.coding.has_room();
         self.leave();
         self.intake.down(GapCause::CaptureStopped, now);
         if begun {

@@ -26,6 +26,26 @@ pub(crate) struct Load {
     pub(crate) left_out: u64,
 }
 
+/// Who codes the pictures of a raw camera, as far as that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// An encoder here.
+    Here,
+    /// The camera.
+    Elsewhere,
+    /// An encoder here would, but had no part left for it when it was last opened.
+    NoRoom,
+}
+
+impl Coding {
+    /// Forgets that there was none.
+    pub(super) fn has_room(&mut self) {
+        if *self == Self::NoRoom {
+            *self = Self::Here;
+        }
+    }
+}
+
 impl Lens {
     pub(crate) fn load(&self) -> Load {
         let stopped_by_others = self.state == CaptureState::Idle && !self.begins && !self.is_held();
@@ -41,9 +61,9 @@ impl Lens {
                 SourceSpec::V4l2 { .. }
                 | SourceSpec::Board { .. }
                 | SourceSpec::Libcamera { .. }
-                | SourceSpec::Qmmf { .. } => self.coded,
+                | SourceSpec::Qmmf { .. } => self.coding != Coding::Elsewhere,
             },
-            exhausted: self.exhausted,
+            exhausted: self.coding == Coding::NoRoom,
             frames: self.tally.frames.load(Ordering::Relaxed),
             left_out: self.tally.encoder_left_out.load(Ordering::Relaxed),
         }
@@ -86,7 +106,7 @@ impl Lens {
         } else if self.is_held() {
             // Cannot be refused: it is idle and need not hold.
             let _ = self.start();
-        } else if self.exhausted && self.state.waits() {
+        } else if self.coding == Coding::NoRoom && self.state.waits() {
             // There may be room now.
             self.due = now;
         }
@@ -99,7 +119,7 @@ impl Lens {
         }
         let now = self.clock.mono();
         self.leave();
-        self.exhausted = false;
+        self.coding.has_room();
         self.intake.down(GapCause::Degraded, now);
         self.note(format!("gives way: {why}"), now);
         if begun {
