@@ -80,12 +80,12 @@ fn a_hot_machine_gives_up_lens_by_lens_without_a_hole_in_the_books_and_takes_the
 
     // A segment of nothing but every second picture.
     let known = daemon.segments("road").len();
-    daemon.await_closed("road", known + 2, LONG);
+    let _ = daemon.await_closed("road", known + 2, LONG);
     put("temp", "60000");
     let lenses = await_steps(&daemon, "", "");
     assert_eq!(lenses[1]["degraded"], Value::Null);
     let known = daemon.segments("cabin").len();
-    daemon.await_closed("cabin", known + 1, LONG);
+    let _ = daemon.await_closed("cabin", known + 1, LONG);
     assert_eq!(daemon.client.get("/v1/health").ok()["alarms"], json!([]));
     daemon.stop();
 
