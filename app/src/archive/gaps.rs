@@ -7,10 +7,13 @@
 //! - G4: a gap is durable before footage that follows it is even written, so that no power cut leaves a hole without cause.
 //! - G5: accounts of what retention removed grow together in the file once the files are gone for good, so that the file of
 //!   a long run does not grow with all that was ever recorded.
+//! - G7: nor does it grow without end where pictures are missing without end: gaps are summed up as `sum` says, so that a
+//!   lens's file has at most 2 MiB, and 2 MiB more for each day of its run.
 //! - G6: the end of a recorder explains only what it cost. A lens that was silent before it is `camera_stalled` for as long
 //!   as other lenses show that the recorder lived with its disk in order.
 
 mod log;
+mod sum;
 
 use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
@@ -20,6 +23,7 @@ use super::ids::Seq;
 use super::line;
 
 pub(crate) use self::log::{GapLog, append_to_past};
+pub(crate) use self::sum::summed;
 
 /// Name of the file beside the segments.
 pub(crate) const FILE_NAME: &str = "gaps.jsonl";
@@ -220,28 +224,25 @@ impl Line {
 pub(crate) const TOLERANCE_NS: i64 = 500_000_000;
 
 /// The same accounts with what retention removed grown together, as far as `gone` says that a segment's file is gone for
-/// good. What a user removed keeps its number: Remove answers by it.
+/// good, and with the other gaps summed up (G7). What a user removed keeps its number: Remove answers by it.
 pub(crate) fn compact(records: &[GapRecord], gone: impl Fn(Seq) -> bool) -> Vec<GapRecord> {
     let mut compact: Vec<GapRecord> = Vec::new();
-    // Where the last grown gap is in `compact`.
-    let mut grown: Option<usize> = None;
-    for record in records {
-        match *record {
-            GapRecord::Recovered { seq } if gone(seq) => {}
-            GapRecord::Gap { gap, seq } if gap.cause == GapCause::Retention && seq.is_none_or(&gone) => {
-                let last = grown.and_then(|i| match &mut compact[i] {
-                    GapRecord::Gap { gap: last, .. } => Some(last),
-                    _ => None,
-                });
-                if let Some(last) = last.filter(|l| gap.start >= l.start && gap.start.since(l.end) < TOLERANCE_NS) {
-                    last.end = last.end.max(gap.end);
-                } else {
-                    grown = Some(compact.len());
-                    compact.push(GapRecord::Gap { gap, seq: None });
+    // A stop parts what was before it from what comes after a return.
+    for part in records.split_inclusive(|record| matches!(record, GapRecord::Stop { .. })) {
+        let mut gaps: Vec<Gap> = Vec::new();
+        let mut others: Vec<GapRecord> = Vec::new();
+        for record in part {
+            match *record {
+                GapRecord::Recovered { seq } if gone(seq) => {}
+                GapRecord::Gap { gap, seq: None } => gaps.push(gap),
+                GapRecord::Gap { gap, seq: Some(seq) } if gap.cause == GapCause::Retention && gone(seq) => {
+                    gaps.push(gap);
                 }
+                other => others.push(other),
             }
-            other => compact.push(other),
         }
+        compact.extend(summed(gaps).into_iter().map(|gap| GapRecord::Gap { gap, seq: None }));
+        compact.append(&mut others);
     }
     compact
 }
@@ -333,8 +334,8 @@ mod tests {
         let expected = [
             records[0],
             of(0, 3 * second, GapCause::Retention, None),
-            records[3],
             of(5 * second, 6 * second, GapCause::Retention, None),
+            records[3],
             records[7],
         ];
         let compact = compact(&records, |seq| seq != Seq(4));

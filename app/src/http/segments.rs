@@ -56,7 +56,8 @@ pub struct SegmentView {
     pub path: String,
 }
 
-/// An accounted absence.
+/// An accounted absence. Where there are very many, those of one cause that lie near one another are joined after a while: then
+/// pictures are missing in it, and others are there, in segments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GapView {
     /// The lens.

@@ -7,7 +7,7 @@ use mos_hal::media::LensId;
 
 use super::{GapRow, Row, SegmentRow, Window};
 use crate::archive::clock_file::Mapping;
-use crate::archive::gaps::{Gap, GapCause, GapRecord, TOLERANCE_NS};
+use crate::archive::gaps::{Gap, GapCause, GapRecord, TOLERANCE_NS, summed};
 use crate::archive::ids::{RunId, SegmentId};
 use crate::index::{Hole, Index};
 
@@ -34,7 +34,12 @@ struct LensGaps {
     /// By start.
     gaps: Vec<Gap>,
     stopped: bool,
+    /// At how many they are summed up next, as in the file; 0: at [`SUM_AT`].
+    sum_at: usize,
 }
+
+/// So many gaps of a lens and run are summed up.
+const SUM_AT: usize = 8192;
 
 pub(crate) struct Cold {
     pub(crate) index: Index,
@@ -110,6 +115,10 @@ impl Cold {
                     return;
                 }
                 known.gaps.insert(at, gap);
+                if known.gaps.len() >= known.sum_at.max(SUM_AT) {
+                    known.gaps = summed(std::mem::take(&mut known.gaps));
+                    known.sum_at = known.gaps.len() * 2;
+                }
             }
         }
     }

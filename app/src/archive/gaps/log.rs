@@ -83,13 +83,7 @@ impl GapLog {
         records: &[GapRecord],
     ) -> Result<(), ArchiveError> {
         let mut state = self.lock();
-        if state.len >= state.compact_at {
-            // Best effort: a longer file says the same.
-            if let Err(error) = self.compact(&mut state, disk, dirty) {
-                log::debug!("{} is not compacted: {error}", state.path.display());
-            }
-            state.compact_at = (state.len * 2).max(COMPACT_BYTES);
-        }
+        self.compact_if_due(&mut state, disk, dirty);
         state.waiting.extend_from_slice(records);
         self.write_waiting(&mut state, dirty);
         if !state.waiting.is_empty() {
@@ -100,7 +94,17 @@ impl GapLog {
         self.sync_now(&mut state, disk, dirty)
     }
 
-    /// G5: writes the file anew with less in it.
+    fn compact_if_due(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) {
+        if state.len >= state.compact_at {
+            // Best effort: a longer file says the same.
+            if let Err(error) = self.compact(state, disk, dirty) {
+                log::debug!("{} is not compacted: {error}", state.path.display());
+            }
+            state.compact_at = (state.len * 2).max(COMPACT_BYTES);
+        }
+    }
+
+    /// G5, G7: writes the file anew with less in it.
     fn compact(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) -> Result<(), ArchiveError> {
         if state.staged {
             return Ok(());
@@ -175,6 +179,10 @@ impl GapLog {
             None => {}
         }
         self.write_waiting(&mut state, dirty);
+        // Only what is durable anyway: nothing that was promised hangs on the new file.
+        if state.synced == state.len {
+            self.compact_if_due(&mut state, disk, dirty);
+        }
     }
 
     fn put_in_place(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) -> std::io::Result<()> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::time::Duration;
 
 use mos_hal::clock::{ClockQuality, Mono, UtcMicros};
 
@@ -219,6 +220,49 @@ fn g3_a_gap_log_whose_sync_failed_is_replaced() {
     machine.power_cut(5);
     let archive = machine.start();
     assert_eq!(causes(&archive), [GapCause::Starting, GapCause::PacketLoss, GapCause::CameraStalled]);
+}
+
+#[test]
+fn g7_the_log_of_a_lens_that_misses_pictures_without_end_is_bounded() {
+    const MIB: u64 = 1 << 20;
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let gaps = archive.gaps(&lens("road")).unwrap();
+    let path = Path::new("segments/road/1/gaps.jsonl");
+    let len = |machine: &Machine| crate::archive::disk::Disk::size(&machine.disk, path).unwrap().len;
+    // Every other picture of 25 in a second is left out for six hours, and packets are lost beside.
+    let (picture, hours) = (40_000_000, 6);
+    let first = now(&machine);
+    for tick in 0..hours * 7200 {
+        for n in 0..6 {
+            let start = first + Duration::from_nanos(picture * (tick * 12 + n * 2));
+            let end = start + Duration::from_nanos(picture);
+            let cause = if n == tick % 40 { GapCause::PacketLoss } else { GapCause::EncoderSlow };
+            gaps.append(Gap { start, end, cause });
+        }
+        archive.commit();
+        if tick % 100 == 0 {
+            let most = 2 * MIB + 2 * MIB * tick / (24 * 7200);
+            assert!(len(&machine) < most, "{} bytes after {} s", len(&machine), tick / 2);
+        }
+    }
+    let of = |archive: &Archive, cause| {
+        let listed = archive.catalog().gaps(None, Window::ALL);
+        assert!(listed.len() < 10_000, "{} gaps are listed", listed.len());
+        listed.into_iter().filter(|gap| gap.cause == cause).collect::<Vec<_>>()
+    };
+    let (slow, lost) = (of(&archive, GapCause::EncoderSlow), of(&archive, GapCause::PacketLoss));
+    machine.power_cut(3);
+    let archive = machine.start();
+    let text = crate::archive::run::read_whole(&machine.disk, path).unwrap();
+    assert_eq!(crate::archive::gaps::parse(&text).damage, None);
+    // Both count their gaps at moments of their own, so they need not be alike; from first to last they say the same.
+    for (before, cause) in [(slow, GapCause::EncoderSlow), (lost, GapCause::PacketLoss)] {
+        let after = of(&archive, cause);
+        assert!(before.len() > 100 && after.len() > 100);
+        assert_eq!(before.first().map(|gap| gap.start_ts), after.first().map(|gap| gap.start_ts));
+        assert_eq!(before.last().map(|gap| gap.end_ts), after.last().map(|gap| gap.end_ts));
+    }
 }
 
 #[test]
