@@ -34,6 +34,7 @@ mod line;
 mod modes;
 mod origin;
 mod pace;
+mod signal;
 
 /// So many pictures in CPU memory in a row are the camera's way, where dmabufs were expected.
 const SURPRISES: u32 = 8;
@@ -214,6 +215,9 @@ impl Opening {
                 Some(gst::MessageView::Error(e)) => live::failure(&self.outlet, e),
                 _ => origin.unopened(&self.outlet),
             });
+        }
+        if let Origin::V4l2(device) = origin {
+            signal::watch(device, &pad, &self.outlet)?;
         }
         let name = origin.name();
         let offered = pad.query_caps(None);
