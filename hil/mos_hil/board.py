@@ -65,8 +65,9 @@ class Board:
         for link in self.settings["links"]:
             self._qemu.monitor_command("set_link", {"name": link, "up": on})
 
-    def boot(self, *boot_args: str, machine_args: str = "") -> float:
-        """Power on and wait until commands run. Seconds that it took. `machine_args` are a virtual machine's."""
+    def boot(self, *boot_args: str, machine_args: str = "", told: bool = True) -> float:
+        """Power on and wait until commands run. Seconds that it took. `machine_args` are a virtual machine's; a board that
+        forgets the time is told it, unless not `told`."""
         began = time.monotonic()
         if self._qemu and self._qemu.status:
             # A boot that nobody heard of the end of.
@@ -91,7 +92,22 @@ class Board:
         if self._files is not self._shell:
             self.target.activate(self._files)
         self.on = True
+        if told:
+            self._tell_time()
         return time.monotonic() - began
+
+    def _tell_time(self) -> None:
+        """As a network's time would, for boards without a clock chip (`forgets_time`)."""
+        if not self.settings.get("forgets_time"):
+            return
+        offsets = []
+        for _ in range(3):
+            before = time.time()
+            board = float(self.run("date +%s.%N"))
+            after = time.time()
+            offsets.append((after - before, (before + after) / 2 - board))
+        # By how much, not to what: the command may take its time.
+        self.run(f"date -s @$(date +%s.%N | awk '{{ printf \"%.3f\", $1 + {min(offsets)[1]:.3f} }}')")
 
     def wait_ready(self) -> None:
         """Waits for the rig's word on the console that SSH runs: QEMU's network takes a connection before the guest can
@@ -125,6 +141,7 @@ class Board:
         self.target.activate(self._shell)
         if self._files is not self._shell:
             self.target.activate(self._files)
+        self._tell_time()
 
     def _let_go(self) -> None:
         self.on = False

@@ -62,13 +62,14 @@ class Report:
 
 def missing(why: str, folder: Path, environment: str) -> None:
     """The report of a rig that could not be run at all, which is never a pass."""
-    report = Report(environment)
+    report = Report(Path(environment).stem)
     text = {**report.content(), "cases": [{"case": "the rig", "verdict": "missing", "seconds": 0.0, "why": why, "figures": {}}]}
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.txt").write_text(f"{report.text()}missing: {why}\n")
     (folder / "report.json").write_text(json.dumps(text, indent=2) + "\n")
     (folder / "junit.xml").write_text(
         '<?xml version="1.0" encoding="utf-8"?>\n<testsuites><testsuite name="pytest" tests="1" errors="1" failures="0" skipped="0">'
-        f'<testcase classname="rig" name={quoteattr(environment)}><error message={quoteattr(why)}/></testcase></testsuite></testsuites>\n'
+        f'<testcase classname="rig" name={quoteattr(Path(environment).stem)}><error message={quoteattr(why)}/></testcase></testsuite></testsuites>\n'
     )
 
 
