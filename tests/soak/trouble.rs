@@ -2,6 +2,8 @@
 //! holds no more than before.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mos_tests::camera::{Camera, Manner, Sent};
@@ -10,7 +12,7 @@ use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 use mos_tests::wire::Wire;
 
-use crate::accounts::{assert_causes, books};
+use crate::accounts::{Books, assert_causes, books};
 use crate::figures::{Requests, Watch};
 use crate::injector::{Field, Injected, run};
 use crate::{LONG, given, lens};
@@ -59,14 +61,34 @@ fn cameras_in_trouble_are_accounted_for_and_leave_nothing_behind() {
     daemon.stop();
 }
 
-fn judge(camera: &Camera, daemon: &Daemon, cameras: usize, stream: &Stream, log: &[Injected]) {
-    let (mut captured, mut stored, mut missing, mut holes) = (0, 0, 0, 0);
-    let (mut late, mut sent_late) = (Vec::new(), Vec::new());
-    for at in 0..cameras {
+/// The books of all lenses, judged; on all cores, for every picture is decoded.
+fn judged(camera: &Camera, daemon: &Daemon, cameras: usize, stream: &Stream, log: &[Injected]) -> Vec<Books> {
+    let next = AtomicUsize::new(0);
+    let one = |at: usize| {
         let sent: Vec<Sent> = camera.sent(at);
         let own: Vec<&Injected> = log.iter().filter(|l| l.camera == at).collect();
         let books = books(daemon, &lens(at), stream, &sent);
         assert_causes(&lens(at), &books, &sent, &own);
+        books
+    };
+    let some = || {
+        let mut done = Vec::new();
+        while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < cameras) {
+            done.push(one(at));
+        }
+        done
+    };
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(some)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("the books of every lens hold")).collect()
+    })
+}
+
+fn judge(camera: &Camera, daemon: &Daemon, cameras: usize, stream: &Stream, log: &[Injected]) {
+    let (mut captured, mut stored, mut missing, mut holes) = (0, 0, 0, 0);
+    let (mut late, mut sent_late) = (Vec::new(), Vec::new());
+    for books in judged(camera, daemon, cameras, stream, log) {
         captured += books.captured;
         stored += books.stored;
         missing += books.missing;
