@@ -79,7 +79,7 @@ def _exists(folder: str, name: str) -> bool:
 
 
 def features(layer: Layer, parsed: Parsed) -> list[str]:
-    """PACKAGECONFIG names only cargo features of app/Cargo.toml, and enables only entries that it has."""
+    """PACKAGECONFIG names cargo features of app/Cargo.toml, all and no others, and enables only entries that it has."""
     manifest = tomllib.loads((layer.repository / "app/Cargo.toml").read_text(encoding="utf-8"))
     existing = set(manifest.get("features", {}))
     problems = []
@@ -91,6 +91,9 @@ def features(layer: Layer, parsed: Parsed) -> list[str]:
                 problems += [f"{where}: no cargo feature {f}" for f in feature.split(",") if f not in existing]
             if len(fields) > 6:
                 problems.append(f"{where}: PACKAGECONFIG[{name}] has {len(fields)} fields")
+        enabled = " ".join(entries.values())
+        problems += [f"{where}: no PACKAGECONFIG switches the cargo feature {feature} on" for feature in sorted(existing - {"default"})
+                     if not re.search(rf"--features[ =](\S+,)?{feature}\b", enabled)]
         problems += [f"{where}: no PACKAGECONFIG[{n}]" for n in data.getVar("PACKAGECONFIG").split() if n not in entries]
     return problems
 
@@ -99,7 +102,11 @@ def overrides(layer: Layer, _parsed: Parsed) -> list[str]:
     """Every override exists on some board: a misspelt one would never match and nobody would hear of it."""
     machines = set(KNOWN["machines"]) | {m["board"] for m in KNOWN["machines"].values() if "board" in m}
     known = set(KNOWN["overrides"]) | machines | OPERATORS
-    problems = []
+    return [f"{where}: no machine has the override {word}" for where, word in _words(layer) if word not in known]
+
+
+def _words(layer: Layer):
+    """(where, override) of every assignment and function; names of packages, tasks and classes are none."""
     for path in sorted(p for kind in ("*.bb", "*.inc", "*.bbappend", "*.conf") for p in layer.root.rglob(kind)):
         if path.parent.name == "files":
             continue
@@ -108,9 +115,8 @@ def overrides(layer: Layer, _parsed: Parsed) -> list[str]:
             name, *rest = match["key"].split(":") if match else [""]
             for word in rest:
                 package = word.startswith(("${PN}", "packagegroup-")) and name in BY_PACKAGE
-                if word and word not in known and not package and not re.match(r"(pn|class|task)-", word):
-                    problems.append(f"{layer.relative(path)}:{number}: no machine has the override {word}")
-    return problems
+                if word and not package and not re.match(r"(pn|class|task)-", word):
+                    yield f"{layer.relative(path)}:{number}", word
 
 
 def packages(layer: Layer, parsed: Parsed) -> list[str]:
@@ -206,7 +212,15 @@ def documents(layer: Layer, _parsed: Parsed) -> list[str]:
         for entry in re.findall(r"PACKAGECONFIG\[([a-z0-9-]+)\]", path.read_text(encoding="utf-8")):
             if f"`{entry}`" not in readme:
                 problems.append(f"README.md: no word about PACKAGECONFIG[{entry}]")
+    for name in sorted(used_overrides(layer)):
+        if f"| `{name}` |" not in readme:
+            problems.append(f"README.md: no word about the override {name}")
     return problems
+
+
+def used_overrides(layer: Layer) -> set[str]:
+    """The overrides of machines by which recipes and bbappends differ."""
+    return {word for _where, word in _words(layer) if word in KNOWN["overrides"] or word in KNOWN["machines"]}
 
 
 CHECKS = [parses, crate_list, crate_sums, licence_sums, local_files, features, overrides, packages, sources, names, version, documents]

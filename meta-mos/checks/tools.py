@@ -127,7 +127,7 @@ def cross(layer: Layer, _parsed: Parsed) -> list[str]:
         problems += [f"cross.toml: cross knows no target.{target}.{k}" for k in table if k not in keys]
     steps = " ".join(content.get("target", {}).get("aarch64-unknown-linux-gnu", {}).get("pre-build", []))
     architecture = "$CROSS_DEB_ARCH"
-    for package in ("libgstreamer1.0-dev", "libgstreamer-plugins-base1.0-dev"):
+    for package in ("libgstreamer1.0-dev", "libgstreamer-plugins-base1.0-dev", "libgstrtspserver-1.0-dev"):
         if f"{package}:{architecture}" not in steps:
             problems.append(f"cross.toml: aarch64 does not install {package}:{architecture}")
     passed = content.get("target", {}).get("aarch64-unknown-linux-gnu", {}).get("env", {}).get("passthrough", [])
