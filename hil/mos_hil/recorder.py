@@ -10,6 +10,8 @@ from .board import PATIENCE, Board, CommandFailed
 HOME = "/data/mos-hil"
 ARCHIVE = f"{HOME}/archive"
 SOCKET = "/run/mos-hil.sock"
+# What MOS says of a picture that takes longer than it waits.
+TOO_SLOW = "did not answer within"
 
 
 def wait_for(what: str, seconds: float, probe: Callable[[], object], pause: float = 0.5):
@@ -67,7 +69,20 @@ class Recorder:
         return json.loads(self.board.run(f"mos --socket {self._socket} {command} --json"))
 
     def do(self, command: str) -> str:
-        return self.board.run(f"mos --socket {self._socket} {command}")
+        """A command's words; fails if it does. What an emulated board was too slow for, and says so, is asked again."""
+        asked = f"mos --socket {self._socket} {command}"
+        if not self.board.virtual:
+            return self.board.run(asked)
+
+        def done() -> tuple[str] | None:
+            out, err, code = self.board.try_run(asked)
+            if code != 0 and TOO_SLOW in err:
+                return None
+            if code != 0:
+                raise CommandFailed(f"`{asked}` ended with {code}: {err or out}")
+            return (out,)
+
+        return wait_for(f"an answer in time to `{command}`", 30, done)[0]
 
     def lens(self, lens: str) -> dict:
         return next(l for l in self.ask("status")["lenses"] if l["lens"] == lens)
