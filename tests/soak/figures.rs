@@ -15,6 +15,12 @@ pub(crate) struct Held {
     pub(crate) threads: usize,
     pub(crate) fds: usize,
     pub(crate) pss: u64,
+    /// The part of it that no file stands behind.
+    pub(crate) anonymous: u64,
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Looks at a process every now and then.
@@ -45,18 +51,22 @@ impl Watch {
 
     pub(crate) fn now(&self) -> Held {
         let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.process.0)).unwrap().count();
-        Held { minute: self.minute(), threads: count("task"), fds: count("fd"), pss: self.process.pss() }
+        let (pss, anonymous) = (self.process.pss(), self.process.pss_anonymous());
+        Held { minute: self.minute(), threads: count("task"), fds: count("fd"), pss, anonymous }
     }
 
     /// Asserts that nothing grows: by the trend behind the warm-up, over the time behind it.
     pub(crate) fn assert_flat(&self) {
         let series = |of: fn(&Held) -> f64| self.held.iter().map(|h| (h.minute, of(h))).collect::<Vec<_>>();
-        let mib = |h: &Held| h.pss as f64 / f64::from(1 << 20);
-        let level = median(self.held.iter().map(mib).collect());
+        // Of libraries a process has the more the less others use them; that part says little while others come and go.
+        let level = |of: fn(&Held) -> f64| (median(self.held.iter().map(of).collect()) * 0.08).max(3.0);
+        let pss = |h: &Held| mib(h.pss);
+        let anonymous = |h: &Held| mib(h.anonymous);
         for (name, points, allowed) in [
             ("threads", series(|h| h.threads as f64), 1.0),
             ("descriptors", series(|h| h.fds as f64), 3.0),
-            ("PSS in MiB", series(|h| h.pss as f64 / f64::from(1 << 20)), (level * 0.08).max(3.0)),
+            ("PSS in MiB", series(pss), level(pss)),
+            ("anonymous MiB", series(anonymous), level(anonymous)),
         ] {
             let grown = growth(&points);
             println!("trend behind the warm-up: {name} {grown:+.2} (allowed {allowed:+.2})");
@@ -97,19 +107,26 @@ impl Requests {
         let length = watch.minute();
         let kinds: Vec<&str> = self.0.keys().copied().collect();
         let head: Vec<String> = kinds.iter().map(|k| format!("{k:>19}")).collect();
-        println!("minute threads fds  PSS MiB {}   (requests: number p50/p99 in ms)", head.join(" "));
+        println!("minute threads fds  PSS MiB anonymous {}   (requests: number p50/p99 in ms)", head.join(" "));
         for line in 0..lines {
             let (from, to) = (length * line as f64 / lines as f64, length * (line + 1) as f64 / lines as f64);
             let held: Vec<&Held> = watch.held.iter().filter(|h| (from..to).contains(&h.minute)).collect();
             let Some(last) = held.last() else { continue };
-            let pss = median(held.iter().map(|h| h.pss as f64 / f64::from(1 << 20)).collect());
+            let pss = median(held.iter().map(|h| mib(h.pss)).collect());
+            let anonymous = median(held.iter().map(|h| mib(h.anonymous)).collect());
             let times = |kind: &&str| {
                 let all = self.between(kind, from, to);
                 let (p50, p99) = (percentile(all.clone(), 0.5), percentile(all.clone(), 0.99));
                 format!("{:>19}", format!("{} {p50:.1}/{p99:.1}", all.len()))
             };
             let times: Vec<String> = kinds.iter().map(times).collect();
-            println!("{to:6.1} {:7} {:3} {pss:8.2} {} {}", last.threads, last.fds, times.join(" "), more(to));
+            println!(
+                "{to:6.1} {:7} {:3} {pss:8.2} {anonymous:9.2} {} {}",
+                last.threads,
+                last.fds,
+                times.join(" "),
+                more(to)
+            );
         }
     }
 }

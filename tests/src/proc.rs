@@ -45,6 +45,12 @@ impl Process {
         self.kilobytes("smaps_rollup", "Pss:") * 1024
     }
 
+    /// The part of [`Self::pss`] that no file stands behind: what others map does not change it.
+    #[must_use]
+    pub fn pss_anonymous(self) -> u64 {
+        self.kilobytes("smaps_rollup", "Pss_Anon:") * 1024
+    }
+
     /// Resident set in bytes.
     #[must_use]
     pub fn rss(self) -> u64 {
