@@ -15,6 +15,7 @@ mod network;
 mod raw;
 mod spec;
 mod srt;
+mod whep;
 
 pub use network::{Credentials, Fingerprint, Transport, Trust};
 pub use raw::RawOptions;

@@ -22,6 +22,8 @@ mod skips;
 mod srt;
 pub(crate) mod test_pattern;
 mod thin;
+#[cfg(feature = "whep")]
+mod whep;
 
 /// Opens any source; see [`crate::platform::Platform::open`].
 pub(crate) fn open(
@@ -44,6 +46,15 @@ pub(crate) fn open(
         }
         SourceSpec::Onvif { url, credentials, transport, trust } => {
             onvif::open(url, credentials.as_ref(), *transport, trust, audio, &outlet(clock, sink))
+        }
+        #[cfg(feature = "whep")]
+        SourceSpec::Whep { url, credentials, trust } => {
+            whep::open(url, credentials.as_ref(), trust, audio, &outlet(clock, sink))
+        }
+        #[cfg(not(feature = "whep"))]
+        SourceSpec::Whep { .. } => {
+            let detail = "this program was built without WebRTC (cargo feature `whep`)".to_owned();
+            Err(SourceError::Unsupported { what: spec.to_string(), detail })
         }
         SourceSpec::Srt { url, options } => srt::open(url, options, audio, &outlet(clock, sink)),
         SourceSpec::V4l2 { .. } | SourceSpec::Board { .. } | SourceSpec::Libcamera { .. } | SourceSpec::Qmmf { .. } => {

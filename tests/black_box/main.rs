@@ -38,3 +38,5 @@ mod trees;
 mod uploads;
 mod vanished;
 mod watchdog;
+#[cfg(feature = "whep")]
+mod whep;

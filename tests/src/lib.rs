@@ -23,6 +23,8 @@ pub mod road;
 pub mod srt;
 pub mod sshd;
 pub mod streams;
+#[cfg(feature = "whep")]
+pub mod whep;
 pub mod wire;
 
 /// The folder of the built binaries (`target/debug` or `target/release`): the one that this program was built into.

@@ -423,7 +423,10 @@ impl Lens {
 
 /// Whether the source hangs on this machine, so that its absence is a plain fact and no failure of it.
 fn is_attached(source: &SourceSpec) -> bool {
-    !matches!(source, SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } | SourceSpec::Srt { .. })
+    !matches!(
+        source,
+        SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } | SourceSpec::Srt { .. } | SourceSpec::Whep { .. }
+    )
 }
 
 fn panicked(config: &LensConfig) -> SourceError {

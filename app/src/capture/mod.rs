@@ -104,6 +104,7 @@ impl Isolation {
             | SourceSpec::Rtsp { .. }
             | SourceSpec::Onvif { .. }
             | SourceSpec::Srt { .. }
+            | SourceSpec::Whep { .. }
             | SourceSpec::V4l2 { .. } => Self::None,
         }
     }

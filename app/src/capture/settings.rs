@@ -79,9 +79,11 @@ impl Target {
                 bitrate: options.bitrate,
                 gop: options.gop,
             },
-            SourceSpec::File { .. } | SourceSpec::Rtsp { .. } | SourceSpec::Onvif { .. } | SourceSpec::Srt { .. } => {
-                Self::default()
-            }
+            SourceSpec::File { .. }
+            | SourceSpec::Rtsp { .. }
+            | SourceSpec::Onvif { .. }
+            | SourceSpec::Srt { .. }
+            | SourceSpec::Whep { .. } => Self::default(),
         }
     }
 }
@@ -126,7 +128,8 @@ impl StreamSettings {
             source @ (SourceSpec::File { .. }
             | SourceSpec::Rtsp { .. }
             | SourceSpec::Onvif { .. }
-            | SourceSpec::Srt { .. }) => {
+            | SourceSpec::Srt { .. }
+            | SourceSpec::Whep { .. }) => {
                 let video = Self { audio: None, rotation: None, ..self.clone() };
                 if video != Self::default() {
                     return Err(format!("{source} is recorded as it comes, coded by others; accepted: audio"));
@@ -177,7 +180,8 @@ pub(crate) fn check(source: &SourceSpec, platform: &dyn Platform) -> Result<(), 
         | SourceSpec::File { .. }
         | SourceSpec::Rtsp { .. }
         | SourceSpec::Onvif { .. }
-        | SourceSpec::Srt { .. } => {
+        | SourceSpec::Srt { .. }
+        | SourceSpec::Whep { .. } => {
             return Ok(());
         }
     }

@@ -234,7 +234,7 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
         if let Some(first) = places.insert(id.clone(), fields.place("id")) {
             return Err(fields.bad("id", &format!("an id that no other camera has; {first} has this one too")));
         }
-        let accepted = "board:NAME, rtsp[s]://[user:password@]host[:port]/path, onvif[s]://[user:password@]host[:port][/profile], srt://host:port, v4l2:/dev/videoN, libcamera:ID, qmmf:NUMBER, \
+        let accepted = "board:NAME, rtsp[s]://[user:password@]host[:port]/path, onvif[s]://[user:password@]host[:port][/profile], srt://host:port, whep+http[s]://[token@]host[:port]/path, v4l2:/dev/videoN, libcamera:ID, qmmf:NUMBER, \
                         file:/path.mp4 or test:";
         let source = fields.text("source")?.ok_or_else(|| fields.missing("source", accepted))?;
         // The parser's own words name what is wrong and are free of credentials (see `SourceSpec::parse`).
@@ -280,7 +280,7 @@ fn trusting(fields: &Fields<'_>, source: SourceSpec) -> Result<SourceSpec, Confi
         (None, Some(_)) => "tls_fingerprint",
     };
     let trusting = source.trusting(Trust { ca, fingerprint });
-    trusting.ok_or_else(|| fields.bad(key, "none, except of an rtsps://, onvifs:// or onvif:// camera"))
+    trusting.ok_or_else(|| fields.bad(key, "none, except of an rtsps://, onvifs://, onvif:// or whep+https:// camera"))
 }
 
 /// `shared` adds up what the shares take, in millionths.

@@ -11,6 +11,7 @@ use url::Url;
 use super::network::{Credentials, Transport, Trust};
 use super::raw::{self, RawOptions};
 use super::srt::{self, SrtOptions};
+use super::whep;
 use crate::media::{LensId, VideoCodec};
 
 /// A source as written in the configuration. `Debug` and `Display` never show credentials.
@@ -54,6 +55,15 @@ pub enum SourceSpec {
         url: Url,
         /// What its options say.
         options: SrtOptions,
+    },
+    /// `whep+https://[token@|user:password@]host[:port]/path` or `whep+http://…`: WebRTC, fetched by WHEP.
+    Whep {
+        /// The endpoint without user information.
+        url: Url,
+        /// A bearer token as user name without password, or user name and password.
+        credentials: Option<Credentials>,
+        /// Whose certificate is believed; of `whep+https://`.
+        trust: Trust,
     },
     /// `v4l2:/dev/videoN`.
     V4l2 {
@@ -116,7 +126,7 @@ impl Default for TestPattern {
 pub enum BadSource {
     /// No scheme that MOS knows.
     #[error(
-        "a source starts with board:, rtsp://, rtsps://, onvif://, onvifs://, srt://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:"
+        "a source starts with board:, rtsp://, rtsps://, onvif://, onvifs://, srt://, whep+https://, v4l2:/dev/video, libcamera:, qmmf:, file:/ or test:"
     )]
     Scheme,
     /// An option that this kind of source does not have.
@@ -181,6 +191,7 @@ impl SourceSpec {
             }
             "srt" => srt::parse(text),
             "onvif" | "onvifs" => parse_onvif(text),
+            "whep+http" | "whep+https" => whep::parse(text),
             _ => Err(BadSource::Scheme),
         }
     }
@@ -201,7 +212,9 @@ impl SourceSpec {
     #[must_use]
     pub fn is_secret(&self) -> bool {
         match self {
-            Self::Rtsp { url, credentials, .. } | Self::Onvif { url, credentials, .. } => {
+            Self::Rtsp { url, credentials, .. }
+            | Self::Onvif { url, credentials, .. }
+            | Self::Whep { url, credentials, .. } => {
                 credentials.is_some() || telling(url.path()) || url.query().is_some_and(telling)
             }
             Self::Srt { options, .. } => options.passphrase.is_some() || options.stream_id.is_some(),
@@ -214,7 +227,8 @@ impl SourceSpec {
     pub fn trusting(mut self, believed: Trust) -> Option<Self> {
         match &mut self {
             Self::Rtsp { url, .. } if url.scheme() != "rtsps" => return None,
-            Self::Rtsp { trust, .. } | Self::Onvif { trust, .. } => *trust = believed,
+            Self::Whep { url, .. } if url.scheme() != "https" => return None,
+            Self::Rtsp { trust, .. } | Self::Onvif { trust, .. } | Self::Whep { trust, .. } => *trust = believed,
             _ => return None,
         }
         Some(self)
@@ -225,6 +239,7 @@ impl SourceSpec {
     pub fn trust(&self) -> Option<&Trust> {
         match self {
             Self::Rtsp { url, trust, .. } => (url.scheme() == "rtsps").then_some(trust),
+            Self::Whep { url, trust, .. } => (url.scheme() == "https").then_some(trust),
             Self::Onvif { trust, .. } => Some(trust),
             _ => None,
         }
@@ -267,6 +282,7 @@ impl fmt::Display for SourceSpec {
                 write!(f, "file:{}{}", path.display(), if *looped { "?loop=true" } else { "" })
             }
             Self::Rtsp { url, .. } | Self::Onvif { url, .. } | Self::Srt { url, .. } => f.write_str(&redacted(url)),
+            Self::Whep { url, .. } => f.write_str(&whep::shown(url)),
             Self::V4l2 { device, .. } => write!(f, "v4l2:{}", device.display()),
             Self::Board { lens, .. } => write!(f, "board:{lens}"),
             Self::Libcamera { camera, .. } => write!(f, "libcamera:{camera}"),
@@ -520,6 +536,7 @@ mod tests {
             "onvif://admin:hunter2@/x",
             "onvif:admin:hunter2",
             "srt://admin:hunter2@host:1",
+            "whep+ftp://admin:hunter2@host/",
             "http://admin:hunter2@host/",
             "test:?admin:hunter2@host",
             "file:admin:hunter2@host",
@@ -548,7 +565,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC*") {
-            for prefix in ["", "test:?", "file:", "v4l2:", "board:", "libcamera:", "qmmf:", "qmmf:1?", "onvif://", "srt://", "srt://host:1?", "rtsp://", "rtsp://user:pass@host/"] {
+            for prefix in ["", "test:?", "file:", "v4l2:", "board:", "libcamera:", "qmmf:", "qmmf:1?", "onvif://", "srt://", "srt://host:1?", "whep+https://", "rtsp://", "rtsp://user:pass@host/"] {
                 let _ = SourceSpec::parse(&format!("{prefix}{text}"));
                 let _ = SourceSpec::for_input(&format!("{prefix}{text}"));
             }
@@ -572,6 +589,7 @@ mod tests {
             "file:/a.mp4?loop=true",
             "rtsp://host/path",
             "onvif://host:8000/Main%20stream",
+            "whep+https://host:8889/road/whep",
         ] {
             let spec = SourceSpec::parse(text).unwrap();
             assert_eq!(SourceSpec::parse(&spec.to_string()), Ok(spec));

@@ -30,7 +30,7 @@ MOS_CARGO_CLASS ??= "cargo"
 
 inherit ${MOS_CARGO_CLASS} cargo-update-recipe-crates pkgconfig systemd useradd ptest
 
-# Each entry is a way to a camera or a codec. None but `demo` changes the program: the elements are looked up at run time,
+# Each entry is a way to a camera or a codec. None but `demo`, `whep` and `libcamera-survey` changes the program: the elements are looked up at run time,
 # so an entry means the packages that bring them. bitbake wants every package that is named to exist, a recommended one too,
 # so an entry is on only where its layer is. `software-codecs` needs LICENSE_FLAGS_ACCEPTED to name `commercial`.
 PACKAGECONFIG ??= "v4l2 jpeg${@bb.utils.contains('BBFILE_COLLECTIONS', 'multimedia-layer', ' srt', '', d)}"
@@ -44,6 +44,8 @@ PACKAGECONFIG[v4l2] = ",,,gstreamer1.0-plugins-good-video4linux2"
 PACKAGECONFIG[jpeg] = ",,,gstreamer1.0-plugins-good-jpeg"
 # SRT's element exists where gstreamer1.0-plugins-bad is built with its own `srt`: see README.md.
 PACKAGECONFIG[srt] = ",,,,gstreamer1.0-plugins-bad-srt"
+# Cameras over WebRTC. The elements exist where gstreamer1.0-plugins-bad and libnice are built for them: see README.md.
+PACKAGECONFIG[whep] = "--features whep,,gstreamer1.0-plugins-bad,,gstreamer1.0-plugins-bad-dtls gstreamer1.0-plugins-bad-srtp gstreamer1.0-plugins-bad-webrtc libnice"
 PACKAGECONFIG[libcamera] = ",,,,libcamera-gst"
 # Asks libcamera for models, modes and controls, too; streaming needs it not. Bindings are made by clang from libcamera's headers.
 PACKAGECONFIG[libcamera-survey] = "--features libcamera,,libcamera clang-native,,libcamera-gst"

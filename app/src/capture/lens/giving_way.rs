@@ -57,7 +57,8 @@ impl Lens {
                 SourceSpec::File { .. }
                 | SourceSpec::Rtsp { .. }
                 | SourceSpec::Onvif { .. }
-                | SourceSpec::Srt { .. } => false,
+                | SourceSpec::Srt { .. }
+                | SourceSpec::Whep { .. } => false,
                 SourceSpec::V4l2 { .. }
                 | SourceSpec::Board { .. }
                 | SourceSpec::Libcamera { .. }

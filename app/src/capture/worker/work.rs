@@ -8,8 +8,9 @@ use mos_hal::frames::{LensFrames, socket_behind};
 use mos_hal::media::LensId;
 use mos_hal::probe::Options;
 use mos_hal::shared::{Fact, Lesson};
-use mos_hal::source::{RawOptions, SourceSpec, Transport, Trust};
+use mos_hal::source::{Credentials, RawOptions, SourceSpec, Transport, Trust};
 use serde::{Deserialize, Serialize};
+use url::Url;
 use url::form_urlencoded::Serializer;
 
 /// A worker's work. `Debug` is left out: it holds credentials.
@@ -160,20 +161,25 @@ fn text(source: &SourceSpec) -> String {
             format!("file:{}?loop={looped}", escaped(&path.to_string_lossy()))
         }
         SourceSpec::Rtsp { url, credentials, .. } | SourceSpec::Onvif { url, credentials, .. } => {
-            let mut url = url.clone();
-            if let Some(credentials) = credentials {
-                // Both fail only for URLs without a host, which no source has.
-                let _ = url.set_username(&escaped(&credentials.user));
-                let _ = url.set_password(Some(&escaped(&credentials.password)));
-            }
-            url.into()
+            with_login(url, credentials.as_ref())
         }
         SourceSpec::Srt { url, .. } => url.to_string(),
+        SourceSpec::Whep { url, credentials, .. } => format!("whep+{}", with_login(url, credentials.as_ref())),
         SourceSpec::V4l2 { device, options } => format!("v4l2:{}?{}", device.display(), query(options)),
         SourceSpec::Board { lens, options } => format!("board:{lens}?{}", query(options)),
         SourceSpec::Libcamera { camera, options } => format!("libcamera:{}?{}", escaped(camera), query(options)),
         SourceSpec::Qmmf { camera, options } => format!("qmmf:{camera}?{}", query(options)),
     }
+}
+
+fn with_login(url: &Url, credentials: Option<&Credentials>) -> String {
+    let mut url = url.clone();
+    if let Some(credentials) = credentials {
+        // Both fail only for URLs without a host, which no source has.
+        let _ = url.set_username(&escaped(&credentials.user));
+        let _ = url.set_password(Some(&escaped(&credentials.password)));
+    }
+    url.into()
 }
 
 /// Percent-encoding of all that is not a plain letter, digit or `/._-`.
@@ -218,6 +224,7 @@ mod tests {
             "rtsps://ad%40min:pw@192.0.2.10/stream/1",
             "onvifs://192.0.2.10:8443/main",
             "srt://192.0.2.1:7001?mode=listener&passphrase=a%26b%25cdefghijk&streamid=%23%21::r=x&latency=200",
+            "whep+https://t%25k.en-_@192.0.2.1:8889/road/whep?a=b",
             "v4l2:/dev/video3?width=1280&height=720&fps=30&codec=h265&bitrate=3000000&gop=15",
             "board:road?fps=30",
             "libcamera:/base/soc@0/a%3Fb?gop=15",
