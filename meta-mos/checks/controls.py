@@ -129,6 +129,7 @@ CONTROLS = [
     Control("elements", replaced("hal/src/codecs/families.rs", 'element: "jpegenc"', 'element: "vajpegenc"'), "does not know the element vajpegenc"),
     Control("plugins", replaced("meta-mos/checks/known.toml", '"gstreamer1.0-plugins-base-app" = ', '"gstreamer1.0-plugins-base-apps" = '), "appsink is in the plugin app, not in"),
     Control("packages", replaced(RECIPE, 'PACKAGE_BEFORE_PN = "${PN}-gstreamer"', 'PACKAGE_BEFORE_PN = "${PN}-gst"'), "no layer makes the package mos-gstreamer"),
+    Control("sources", replaced(RECIPE, "os.path.join(d.getVar('B'), 'target', d.getVar('CARGO_TARGET_SUBDIR'))}", "d.expand('${B}/target/${CARGO_TARGET_SUBDIR}')}"), "scarthgap: MOS_BUILT is no folder"),
     Control("sources", renamed("hal/frame/include/mos_frame.h", "mos_frames.h"), "the repository has no hal/frame/include/mos_frame.h"),
     Control("sources", replaced(RECIPE, "/libmos_frame_gst.so\" ", "/libmos_frames_gst.so\" "), "no crate of the workspace is the library libmos_frames_gst.so"),
     Control("sources", replaced(RECIPE, 'EXTRA_CARGO_FLAGS = "--frozen --package ${BPN} --package mos-frame-gst', 'EXTRA_CARGO_FLAGS = "--frozen --package ${BPN}'), "EXTRA_CARGO_FLAGS builds"),

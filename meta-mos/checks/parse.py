@@ -100,7 +100,9 @@ def store(layer: Layer, machine: str, series: str, overrides: str, classes: Path
     if series == "wrynose":
         data.setVar("UNPACKDIR", "${WORKDIR}/sources")
         data.setVar("S", "${UNPACKDIR}/${BP}")
+        data.setVar("CARGO_TARGET_SUBDIR", "aarch64/release")  # of the class cargo
     else:
+        data.setVar("CARGO_BINDIR", "${B}/aarch64/release")  # of cargo_bin
         data.setVar("S", "${WORKDIR}/${BP}")
     bb.parse.init_parser(data)
     data.setVar("LAYERDIR", str(layer.root))

@@ -157,6 +157,9 @@ def sources(layer: Layer, parsed: Parsed) -> list[str]:
                 problems.append(f"{where}: the repository has no {name}")
         problems += [f"{where}: no crate of the workspace is the library {name}" for name in re.findall(r"\$\{MOS_BUILT\}/([\w.]+)", body)
                      if name not in libraries]
+        built = data.getVar("MOS_BUILT") or "/"
+        if not built.startswith("/") or "${" in built:
+            problems.append(f"{where}: MOS_BUILT is no folder: {built}")
         for variable in ("CARGO_BUILD_FLAGS", "EXTRA_CARGO_FLAGS"):
             told = re.findall(r"--package (\S+)", data.getVar(variable) or "")
             problems += [f"{where}: {variable}: the workspace has no crate {name}" for name in told if name not in crates_here]

@@ -88,8 +88,8 @@ RRECOMMENDS:${PN} += "kernel-module-uvcvideo"
 # PACKAGECONFIG_CONFARGS itself, scarthgap's does not; features given twice do no harm.
 CARGO_BUILD_FLAGS:append = " --package ${BPN} --package mos-frame-gst ${PACKAGECONFIG_CONFARGS}"
 EXTRA_CARGO_FLAGS = "--frozen --package ${BPN} --package mos-frame-gst ${PACKAGECONFIG_CONFARGS}"
-# Where `cargo_bin`, else `cargo`, puts what it made.
-MOS_BUILT = "${@d.getVar('CARGO_BINDIR') or d.expand('${B}/target/${CARGO_TARGET_SUBDIR}')}"
+# Where `cargo_bin`, else `cargo`, puts what it made. (A variable that is not set, written in braces, would leave all of it as it is.)
+MOS_BUILT = "${@d.getVar('CARGO_BINDIR') or os.path.join(d.getVar('B'), 'target', d.getVar('CARGO_TARGET_SUBDIR'))}"
 
 # The list is that of the workspace; the fuzz targets have a Cargo.lock of their own, which is not built here.
 CARGO_LOCK_SRC_DIR = "${WORKDIR}/lock"
