@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mos_hil.counter import Digits
 from mos_hil.footage import frames, gaps, holes
-from mos_hil.judge import power_cut
+from mos_hil.judge import power_cut, since_opened
 from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration, wait_for
 from mos_hil.vivid import INTERVAL, Vivid
 
@@ -68,12 +68,15 @@ def test_buffers_that_a_camera_drops_cost_only_themselves(
 ) -> None:
     recorder.start(configuration({"road": vivid.source()}))
     recorder.wait_stored("road", 20)
+    # A starved board may have opened it more than once until it delivered.
+    opened = recorder.lens("road")["reconnects"]
     vivid.control(vivid.webcam, "percentage_of_dropped_buffers", 40)
     recorder.wait_stored("road", 30)
     vivid.control(vivid.webcam, "percentage_of_dropped_buffers", 0)
     recorder.wait_stored("road", 60)
-    assert recorder.lens("road")["reconnects"] == 0
-    found = frames(recorder, [s for s in recorder.segments("road") if s["state"] == "closed"], digits, tmp_path)
+    assert recorder.lens("road")["reconnects"] == opened
+    closed = [s for s in recorder.segments("road") if s["state"] == "closed"]
+    found = since_opened(frames(recorder, closed, digits, tmp_path), INTERVAL)
     origin = min(f.at - f.number * INTERVAL for f in found)
     late = max(f.at - f.number * INTERVAL - origin for f in found)
     figures.update(frames=len(found), numbers=found[-1].number - found[0].number + 1, latest_ms=round(late * 1000))

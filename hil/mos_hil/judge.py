@@ -41,6 +41,16 @@ class Gap:
     end: float
 
 
+def since_opened(frames: list[Frame], interval: float) -> list[Frame]:
+    """The frames since the camera was last opened: it then counts from 0 anew, which is no frame out of order."""
+    begins = 0
+    for place, (before, frame) in enumerate(zip(frames, frames[1:]), start=1):
+        later = (frame.at - frame.number * interval) - (before.at - before.number * interval)
+        if frame.number < before.number and later > 1:
+            begins = place
+    return frames[begins:]
+
+
 def power_cut(frames: list[Frame], gaps: list[Gap], cut: float, interval: float, worst_sync_ms: float) -> Verdict:
     """Judges one life of a recorder, from its first frame to the cut.
 

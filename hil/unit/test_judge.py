@@ -11,7 +11,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from mos_hil import counter, film, report  # noqa: E402
-from mos_hil.judge import Frame, Gap, power_cut  # noqa: E402
+from mos_hil.judge import Frame, Gap, power_cut, since_opened  # noqa: E402
 
 
 def life(*numbers: int) -> list[Frame]:
@@ -83,6 +83,16 @@ class Files(unittest.TestCase):
     def test_a_file_cut_off_within_its_head_is_found(self):
         self.file.write_bytes(self.file.read_bytes()[:100])
         self.assertRaises(film.Unreadable, film.look, self.file)
+
+
+class Opened(unittest.TestCase):
+    def test_a_camera_that_counts_anew_begins_anew(self):
+        second = [Frame(n, 1020.0 + n * 0.1) for n in range(5)]
+        self.assertEqual(since_opened([*life(*range(10)), *second], 0.1), second)
+
+    def test_frames_out_of_order_are_no_new_beginning(self):
+        swapped = life(0, 1, 3, 2, 4)
+        self.assertEqual(since_opened(swapped, 0.1), swapped)
 
 
 class Counter(unittest.TestCase):
