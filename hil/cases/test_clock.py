@@ -12,6 +12,8 @@ from mos_hil.vivid import INTERVAL, Vivid
 pytestmark = pytest.mark.lg_feature(["vivid", "ssh", "data-disk", "clock", "clock-chip"])
 
 DAY = 86_400
+# Seconds that a starved board's pictures may be late by themselves.
+LATE = 10
 
 
 def test_a_boot_in_1970_costs_nothing_and_is_put_right(
@@ -57,7 +59,7 @@ def test_a_boot_in_1970_costs_nothing_and_is_put_right(
         assert old and max(s["end_ts"] for s in old) < min(s["start_ts"] for s in life)
         numbered = frames(recorder, [s for s in every if s not in old], digits, tmp_path)
         spread = max(f.at - f.number * INTERVAL for f in numbered) - min(f.at - f.number * INTERVAL for f in numbered)
-        assert spread < 1, f"footage of one run lies {spread:.1f} s apart"
+        assert spread < LATE, f"footage of one run lies {spread:.1f} s apart"
         assert recorder.ask("status")["storage"]["removed_segments"] == 0
         recorder.stop()
         figures["check"] = recorder.check(ARCHIVE).splitlines()[0]
