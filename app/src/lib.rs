@@ -23,5 +23,6 @@ pub mod record;
 pub mod reduce;
 pub mod retention;
 pub mod snapshot;
+pub mod triggers;
 pub mod upload;
 pub mod wall_clock;

@@ -19,6 +19,7 @@ mod full_disk;
 mod kills;
 mod layers;
 mod onvif;
+mod onvif_events;
 mod open_gops;
 mod power;
 mod probe;

@@ -121,13 +121,16 @@ fn a_camera_is_found_and_recorded_by_its_uuid() {
 #[test]
 fn others_agree() {
     let Some(python) = python_with("onvif", PACKAGES) else { return };
-    let camera = OnvifCamera::start("token", "rtsp://127.0.0.1:8554/main", &["--clock", "3600"]);
+    let mut camera = OnvifCamera::start("token", "rtsp://127.0.0.1:8554/main", &["--clock", "3600"]);
+    camera.tell("event RuleEngine/CellMotionDetector/Motion true");
     let port = camera.port().to_string();
     let judged =
         cli::tool(Command::new(&python).arg(peers().join("onvif_judge.py")).args(["127.0.0.1", &port, USER, PASSWORD]));
     let judged: Value = serde_json::from_slice(&judged).unwrap();
     assert_eq!((&judged["model"], &judged["widths"]["main"]), (&"Dome <1>".into(), &640.into()), "{judged}");
     assert_eq!(judged["uris"]["main"], "rtsp://127.0.0.1:8554/main");
+    assert!(judged["event"].as_array().unwrap().contains(&"true".into()) && judged["renewed"].is_string(), "{judged}");
+    assert_eq!(camera.answered("Unsubscribe"), 1);
 
     let address = format!("http://127.0.0.1:{port}/onvif/device_service");
     let mut target = Command::new(&python);

@@ -75,8 +75,10 @@ fn cameras_with_quirks_are_recorded() {
     }
     let daemon = setup.start();
     for quirk in &quirks {
-        let segments = daemon.await_closed(&quirk.name, 3, Duration::from_mins(2));
-        for segment in segments.iter().filter(|s| s["state"] != "open").take(3) {
+        let is_late = quirk.name == "dahua_aac";
+        let count = if is_late { 4 } else { 3 };
+        let segments = daemon.await_closed(&quirk.name, count, Duration::from_mins(2));
+        for (i, segment) in segments.iter().filter(|s| s["state"] != "open").take(count).enumerate() {
             let file = daemon.file(segment);
             if quirk.needs_udp {
                 // A busy machine drops datagrams; what is missing then is other tests' matter.
@@ -87,7 +89,11 @@ fn cameras_with_quirks_are_recorded() {
             let seconds = shown.len() as f64 / f64::from(stream.fps);
             assert!((span(segment) - seconds).abs() < 0.5, "{}: {} s for {seconds} s", quirk.name, span(segment));
             let tracks = ffmpeg::probe(&file)["streams"].as_array().unwrap().len();
-            assert_eq!(tracks, if quirk.name == "hikvision" { 2 } else { 1 }, "{}: only AAC is recorded", quirk.name);
+            let sound = quirk.name == "hikvision" || (is_late && i + 1 == count);
+            // Sound may begin anywhere in the segments before the last that is looked at.
+            if !is_late || sound {
+                assert_eq!(tracks, if sound { 2 } else { 1 }, "{}: only AAC is recorded", quirk.name);
+            }
         }
         assert_tiled(&segments, &daemon.gaps(&quirk.name), 0.05);
     }

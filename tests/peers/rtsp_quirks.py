@@ -20,6 +20,7 @@ what differs from a good camera:
   parameter_sets     "band", "sdp" or "both" ("both")
   odd_parameters     parameter sets come with the time of the picture before, as access units of their own (false)
   trailing           hexadecimal bytes behind every SPS
+  zero_behind_sets   a zero byte behind each parameter set of the description (false)
   drift              how fast its clock runs (1.0)
   sound              "aac", "pcma" or "" ("")
   sound_after        seconds until the first sound (0)
@@ -201,7 +202,8 @@ class Camera:
         self.pps = next(u for p in self.pictures for u in p if u[0] & 31 == 8)
 
     def text(self, text):
-        sprop = ",".join(base64.b64encode(u).decode() for u in (self.sps + self.trailing(), self.pps))
+        zero = b"\0" if self.quirk.get("zero_behind_sets") else b""
+        sprop = ",".join(base64.b64encode(u + zero).decode() for u in (self.sps + self.trailing(), self.pps))
         base = f"rtsp://{self.host}{self.quirk['path']}"
         values = {"host": self.host, "base": base, "sprop": sprop, "profile": self.sps[1:4].hex().upper()}
         for name, value in values.items():

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
+use mos_hal::onvif::EventKind;
 
 use crate::archive::gaps::GapCause;
 use crate::power::{PowerState, Trigger};
@@ -127,6 +128,17 @@ pub enum News {
         /// How long that took.
         took: Duration,
         /// When it was durable.
+        at: Mono,
+    },
+    /// A camera reported something that is configured to count.
+    Camera {
+        /// The lens.
+        lens: LensId,
+        /// What.
+        event: EventKind,
+        /// It began, or it is over.
+        active: bool,
+        /// When it was heard of.
         at: Mono,
     },
     /// Devices came or went: another ListDevices tells which.

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mos_hal::media::LensId;
+use mos_hal::onvif::EventKind;
 use mos_hal::pins::Line;
 use mos_hal::source::{SourceSpec, Transport, Trust};
 
@@ -36,6 +37,7 @@ pub use schema::{KEYS, Section};
 use crate::capture::{DegradationPlan, Isolation};
 use crate::power::PowerPlan;
 use crate::retention::plan::Share;
+use crate::triggers::TriggerPlan;
 use crate::upload::named::NamedDestination;
 use crate::upload::template::Values;
 use entries::Document;
@@ -145,6 +147,8 @@ pub struct Camera {
     pub isolation: Option<Isolation>,
     /// The part of what segments may take that is this lens's own.
     pub share: Option<Share>,
+    /// What the camera's events protect.
+    pub triggers: TriggerPlan,
 }
 
 /// Reads `file` and lays `variables` over it.
@@ -259,9 +263,25 @@ fn cameras(document: &Document) -> Result<Vec<Camera>, ConfigError> {
             Some("none") => Some(Isolation::None),
             Some(_) => return Err(fields.bad("isolation", "\"process\" or \"none\"")),
         };
-        cameras.push(Camera { id, source, audio: fields.boolean("audio", false)?, isolation, share });
+        let (audio, triggers) = (fields.boolean("audio", false)?, triggers(&fields, &source)?);
+        cameras.push(Camera { id, source, audio, isolation, share, triggers });
     }
     Ok(cameras)
+}
+
+/// What events of the camera protect.
+fn triggers(fields: &Fields<'_>, source: &SourceSpec) -> Result<TriggerPlan, ConfigError> {
+    let accepted = "motion, digital_input and tamper with spaces between, of an onvif:// or onvifs:// camera";
+    let usual = TriggerPlan::default();
+    let words = fields.text("events")?.unwrap_or_default();
+    let events: Option<_> = words.split_whitespace().map(EventKind::named).collect();
+    let asks = matches!(source, SourceSpec::Onvif { .. });
+    let events = events.filter(|_| asks || words.is_empty()).ok_or_else(|| fields.bad("events", accepted))?;
+    Ok(TriggerPlan {
+        events,
+        before: fields.duration("protect_before", usual.before)?,
+        after: fields.duration("protect_after", usual.after)?,
+    })
 }
 
 /// The source with what the camera's certificate must be.

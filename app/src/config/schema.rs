@@ -96,7 +96,22 @@ pub const KEYS: &[(Section, &[&str])] = &[
     (Section::ThermalZone, &["type", "warm", "hot", "ignored"]),
     (Section::Frames, &["enabled", "directory", "lease_budget", "max_rate", "trusted_users"]),
     (Section::Context, &["vehicle_id"]),
-    (Section::Camera, &["id", "source", "transport", "tls_ca", "tls_fingerprint", "audio", "isolation", "share"]),
+    (
+        Section::Camera,
+        &[
+            "id",
+            "source",
+            "transport",
+            "tls_ca",
+            "tls_fingerprint",
+            "audio",
+            "events",
+            "protect_before",
+            "protect_after",
+            "isolation",
+            "share",
+        ],
+    ),
     (
         Section::Destination,
         &[

@@ -82,6 +82,23 @@ fn whose_certificate_is_believed_is_said_once_and_of_what_is_encrypted() {
 }
 
 #[test]
+fn events_of_onvif_cameras_protect_what_is_around_them() {
+    let camera = |source: &str, more: &str| {
+        format!("[storage]\nroot = \"/d\"\n[[camera]]\nid = \"a\"\nsource = \"{source}\"\n{more}\n")
+    };
+    assert!(read(&camera("onvif://h", ""), &[]).unwrap().cameras[0].triggers.events.is_empty());
+    let text = camera("onvif://h", "events = \"digital_input motion\"\nprotect_before = \"1min\"");
+    let plan = read(&text, &[]).unwrap().cameras.remove(0).triggers;
+    let names: Vec<&str> = plan.events.iter().map(|kind| kind.name()).collect();
+    assert_eq!(names, ["motion", "digital_input"]);
+    assert_eq!((plan.before, plan.after), (Duration::from_mins(1), Duration::from_secs(20)));
+    for (source, more) in [("rtsp://h/s", "events = \"motion\""), ("onvif://h", "events = \"doorbell\"")] {
+        let text = refusal(&camera(source, more), &[]);
+        assert!(text.contains("events") && text.contains("tamper"), "{text}");
+    }
+}
+
+#[test]
 fn the_board_may_describe_itself_elsewhere() {
     let live = read(SMALLEST, &[]).unwrap().board;
     assert_eq!((live.device_tree.as_path(), live.sysfs.as_path()), (Path::new("/proc/device-tree"), Path::new("/sys")));

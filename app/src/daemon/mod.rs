@@ -44,6 +44,7 @@ use crate::power::{Levels, Power};
 use crate::record::{Intake, Recorder, RecorderOptions};
 use crate::retention::{self, Retention};
 use crate::snapshot::Snapshots;
+use crate::triggers::Triggers;
 use crate::upload::queue::{Roads, Settings, Uploads};
 use signals::StopSignals;
 use supervise::Recording;
@@ -186,6 +187,9 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         loading,
     });
     let beside = keep_house(services.clone())?;
+    let planned =
+        config.cameras.iter().map(|camera| (camera.id.clone(), camera.source.clone(), camera.triggers.clone()));
+    let triggers = Triggers::start(&services.archive, &services.capture, planned);
     // Beside the start, which must not wait for a bus: errors are counted from now on.
     tokio::spawn(watch_links(services.clone()));
     tell(&[NotifyState::Ready]);
@@ -221,10 +225,12 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         () = show(&services) => "the light ended",
         () = lines::follow(&services) => "lines",
         () = degradation::follow(&services) => "heat and encoder",
+        () = triggers.follow() => "triggers",
         () = hotplug::follow(devices, &services.capture) => "devices",
     };
     log::info!("stopping: {why}");
     tell(&[NotifyState::Stopping]);
+    drop(triggers);
     // First what a failing supply gives time for.
     let services_of_stop = services.clone();
     // On a thread of its own: those that serve the API may all be at work.

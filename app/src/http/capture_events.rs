@@ -90,6 +90,19 @@ pub struct LensRemoved {
     pub at_ts: i64,
 }
 
+/// A camera reported something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CameraEvent {
+    /// The lens.
+    pub lens: String,
+    /// `motion`, `digital_input` or `tamper`.
+    pub event: String,
+    /// Whether it began; `false` where it is over.
+    pub active: bool,
+    /// When it was heard of, UTC microseconds.
+    pub at_ts: i64,
+}
+
 /// Devices came or went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DevicesChange {
@@ -104,7 +117,8 @@ pub(super) fn routes(routes: &mut Routes) {
 /// Follows the lenses: server-sent events named `lens`. First the present state of each, then every change. Whoever is too
 /// slow to hear all is told the present states again. An event `removed` says that a lens which had been added was taken out,
 /// `devices` that devices came or went (ListDevices tells which), `power` that the recorder went from one state between ignition
-/// and parking to another, `degraded` that a lens gives way to heat or to the limits of the encoder, `woken` how long the first durable keyframe of a lens took after that.
+/// and parking to another, `degraded` that a lens gives way to heat or to the limits of the encoder, `woken` how long the first
+/// durable keyframe of a lens took after that, `camera` that a camera reported an event which protects footage, or its end.
 #[utoipa::path(get, path = "/v1/capture/events", operation_id = "GetCaptureEvents", tag = "capture",
     responses((status = 200, content_type = "text/event-stream", body = CaptureChange), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_capture_events(
@@ -181,6 +195,15 @@ fn told_as(news: &News, mapping: &Mapping) -> Event {
                 lens: lens.to_string(),
                 by: by.name().to_owned(),
                 keyframe_seconds: took.as_secs_f64(),
+                at_ts: mapping.utc_of(*at).0,
+            },
+        ),
+        News::Camera { lens, event: kind, active, at } => event(
+            "camera",
+            &CameraEvent {
+                lens: lens.to_string(),
+                event: kind.name().to_owned(),
+                active: *active,
                 at_ts: mapping.utc_of(*at).0,
             },
         ),

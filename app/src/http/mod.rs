@@ -56,7 +56,7 @@ use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
 pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, DegradedView, TargetView, ThermalZoneView};
-pub use capture_events::{CaptureChange, DevicesChange, LensRemoved, LensWoken, PowerChange};
+pub use capture_events::{CameraEvent, CaptureChange, DevicesChange, LensRemoved, LensWoken, PowerChange};
 pub use clips::{ClipView, SpanView};
 pub use evidence::EvidenceView;
 pub use frames::{FramesView, LensFramesView, SubscriberView};

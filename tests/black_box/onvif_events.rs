@@ -1,0 +1,132 @@
+//! Events of ONVIF cameras: what a camera reports protects the footage around it, whatever becomes of the subscription.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use mos_tests::camera::Camera;
+use mos_tests::daemon::{Daemon, Setup, id};
+use mos_tests::judge::archive::assert_tiled;
+use mos_tests::onvif::OnvifCamera;
+use mos_tests::streams::{Kind, Stream};
+use mos_tests::wait_for;
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_mins(2);
+const MOTION: &str = "RuleEngine/CellMotionDetector/Motion";
+const INPUT: &str = "Device/Trigger/DigitalInput";
+
+/// The events named `camera` that GetCaptureEvents tells from now on.
+fn follow(setup: &Setup) -> mpsc::Receiver<Value> {
+    let mut stream = UnixStream::connect(setup.folder().join("mos.sock")).unwrap();
+    stream.write_all(b"GET /v1/capture/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream);
+    let mut first = String::new();
+    lines.read_line(&mut first).unwrap();
+    assert!(first.contains("200"), "{first}");
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut name = String::new();
+        for line in lines.lines().map_while(Result::ok) {
+            if let Some(event) = line.strip_prefix("event: ") {
+                event.clone_into(&mut name);
+            } else if let Some(data) = line.strip_prefix("data: ").filter(|_| name == "camera")
+                && tell.send(serde_json::from_str(data).unwrap()).is_err()
+            {
+                return;
+            }
+        }
+    });
+    told
+}
+
+fn told(events: &mpsc::Receiver<Value>, kind: &str, active: bool) -> i64 {
+    let event = events.recv_timeout(LONG).unwrap_or_else(|e| panic!("{kind} {active}: {e}"));
+    assert_eq!((&event["event"], &event["active"], &event["lens"]), (&kind.into(), &active.into(), &"road".into()));
+    event["at_ts"].as_i64().unwrap()
+}
+
+fn is_protected(segment: &Value) -> bool {
+    segment["protected"].as_bool().unwrap()
+}
+
+/// G1: what overlaps the event and its surroundings is protected, and nothing else.
+fn assert_protected(daemon: &Daemon, from: i64, until: i64) {
+    let segments = wait_for("footage behind the event", LONG, || {
+        let segments = daemon.segments("road");
+        let last = segments.iter().filter(|s| s["state"] != "open").next_back()?;
+        // Every look of the recorder at what it protects is over by then.
+        (last["start_ts"].as_i64()? > until + 3_000_000).then_some(segments)
+    });
+    for segment in &segments {
+        let bounds = ["start_ts", "end_ts"].map(|key| segment[key].as_i64().unwrap());
+        // The bounds are known to the microsecond, a segment of which less is touched may go either way.
+        let within = bounds[0] < until - 1000 && bounds[1] > from + 1000;
+        let outside = bounds[0] > until + 1000 || bounds[1] < from - 1000;
+        let shown = format!("{} {bounds:?}, the event {from} to {until}", id(segment));
+        assert!(!within || is_protected(segment), "not protected: {shown}");
+        assert!(!outside || !is_protected(segment), "protected: {shown}");
+    }
+    assert!(segments.iter().any(is_protected) && !is_protected(&segments[0]), "{segments:?}");
+}
+
+#[test]
+fn what_a_camera_reports_is_protected() {
+    let streaming = Camera::open(&[Stream::get(Kind::H264)]);
+    let mut camera = OnvifCamera::start("token", &streaming.url(0), &["--clock", "-86400", "--lie", "192.0.2.1"]);
+    let more = "events = \"motion\"\nprotect_before = \"2s\"\nprotect_after = \"3s\"";
+    let setup = Setup::new().storage("segment_seconds", "1").camera_with("road", &camera.source(""), more);
+    let daemon = setup.start();
+    let events = follow(&setup);
+    // An input that is off when the subscription begins is no event.
+    camera.tell(&format!("event {MOTION} false"));
+    let _ = daemon.await_closed("road", 6, LONG);
+    wait_for("the subscription", LONG, || (camera.answered("PullMessages") > 0).then_some(()));
+    // What does not count is not told.
+    camera.tell(&format!("event {INPUT} true"));
+    camera.tell(&format!("event {MOTION} true"));
+    let begun = told(&events, "motion", true);
+    camera.tell(&format!("event {MOTION} true"));
+    let count = daemon.segments("road").len();
+    wait_for("an event that goes on", LONG, || (daemon.segments("road").len() > count + 5).then_some(()));
+    camera.tell(&format!("event {MOTION} false"));
+    let ended = told(&events, "motion", false);
+    assert!(ended > begun + 3_000_000);
+    assert_protected(&daemon, begun - 2_000_000, ended + 3_000_000);
+    let segment = daemon.segments("road").into_iter().find(is_protected).unwrap();
+    let again = daemon.client.request("PUT", &format!("/v1/segments/{}/protection", id(&segment)), None).json();
+    assert_eq!((&again["who"], &again["why"]), (&"camera".into(), &"event: motion".into()));
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+    for request in camera.requests() {
+        assert_eq!(request["leaks"], false, "the password went over the network: {request}");
+    }
+}
+
+/// G4, and a subscription that ends, a camera that is away, one that must be renewed.
+#[test]
+fn a_lost_subscription_is_made_again_and_a_living_one_renewed() {
+    let streaming = Camera::open(&[Stream::get(Kind::H264)]);
+    let mut camera = OnvifCamera::start("digest", &streaming.url(0), &["--media2"]);
+    let more = "events = \"motion digital_input\"\nprotect_before = \"1s\"\nprotect_after = \"1s\"";
+    let setup = Setup::new().storage("segment_seconds", "1").camera_with("road", &camera.source(""), more);
+    let daemon = setup.start();
+    let events = follow(&setup);
+    let pulled = |camera: &OnvifCamera, times| {
+        wait_for("a subscription", LONG, || (camera.answered("CreatePullPointSubscription") >= times).then_some(()));
+        let before = camera.answered("PullMessages");
+        wait_for("a question for events", LONG, || (camera.answered("PullMessages") > before).then_some(()));
+    };
+    wait_for("a question for events", LONG, || (camera.answered("PullMessages") > 0).then_some(()));
+    camera.tell("end");
+    // It hears of the end with its next question only; an event ends the present one.
+    camera.tell(&format!("event {INPUT} true"));
+    pulled(&camera, 2);
+    let begun = told(&events, "digital_input", true);
+    camera.tell(&format!("event {INPUT} false"));
+    let ended = told(&events, "digital_input", false);
+    assert_protected(&daemon, begun - 1_000_000, ended + 1_000_000);
+    wait_for("a renewal", LONG, || (camera.answered("Renew") > 0).then_some(()));
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+    assert!(daemon.gaps("road").iter().all(|gap| gap["cause"] == "starting"), "events harmed the recording");
+}
