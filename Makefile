@@ -106,10 +106,10 @@ api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetche
 	EXAMPLES=$(EXAMPLES) tests/api/check $(CURDIR)/target/debug/mos $(CURDIR)/target/api-venv
 
 .PHONY: fuzz
-fuzz: deps ## Fuzz the MP4 reader, what builds on it, device trees and messages of the frame bus (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
+fuzz: deps ## Fuzz the MP4 reader, what builds on it, configuration, names, evidence, SFTP, device trees and the frame bus (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
 	@cd app/mp4/fuzz && $(CARGO) fuzz --version >/dev/null 2>&1 || \
 	  { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz; rustup toolchain install nightly" >&2; exit 1; }
-	for crate in app/mp4 hal hal/frame; do cd $(CURDIR)/$$crate; for t in $$($(CARGO) +nightly fuzz list); do \
+	for crate in app/mp4 app hal hal/frame; do cd $(CURDIR)/$$crate; for t in $$($(CARGO) +nightly fuzz list); do \
 	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done; done
 
 .PHONY: yocto-deps

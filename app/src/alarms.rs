@@ -26,17 +26,20 @@ pub enum AlarmKind {
     GmslLinkDark,
     /// Lenses give way to heat or to the limits of the encoder.
     LensesDegraded,
+    /// Evidence is not kept, not completely, or somebody harmed it.
+    Evidence,
 }
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ProtectedAlarm,
         Self::ProtectedQuota,
         Self::StorageShort,
         Self::StorageWorn,
         Self::GmslLinkDark,
         Self::LensesDegraded,
+        Self::Evidence,
     ];
 
     /// The name in the API.
@@ -49,6 +52,7 @@ impl AlarmKind {
             Self::StorageWorn => "storage_worn",
             Self::GmslLinkDark => "gmsl_link_dark",
             Self::LensesDegraded => "lenses_degraded",
+            Self::Evidence => "evidence",
         }
     }
 }

@@ -14,6 +14,8 @@ pub mod daemon;
 pub mod demo;
 pub mod error;
 pub mod evidence;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod index;
 pub mod outputs;

@@ -210,6 +210,16 @@ impl Archive {
         Ok(names.iter().filter(|e| e.is_dir).filter_map(|e| LensId::new(&e.name).ok()).collect())
     }
 
+    /// Lenses of the present run, each with the number that its next segment gets.
+    pub(crate) fn next_numbers(&self) -> Vec<(LensId, u32)> {
+        lock(&self.inner.lenses).iter().map(|(lens, run)| (lens.clone(), run.numbers())).collect()
+    }
+
+    /// Whether anything may be deleted. Waits until everything is listed.
+    pub(crate) fn may_delete(&self) -> Result<(), ArchiveError> {
+        self.inner.may_delete()
+    }
+
     /// Makes everything written since the last call durable; see [`sync`]. Called by one thread, once a tick.
     pub fn commit(&self) -> TickReport {
         let inner = &self.inner;

@@ -39,6 +39,11 @@ impl LensRun {
         Self { lens, run, dir, gaps, clock, next_seq: AtomicU32::new(0) }
     }
 
+    /// Numbers that were given.
+    pub(crate) fn numbers(&self) -> u32 {
+        self.next_seq.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn next_id(&self) -> SegmentId {
         let seq = Seq(self.next_seq.fetch_add(1, Ordering::Relaxed));
         SegmentId { lens: self.lens.clone(), run: self.run, seq }

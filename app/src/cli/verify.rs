@@ -46,7 +46,7 @@ impl ReadAt for Stored {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buf.len() {
-            match self.0.read_at(&mut buf[filled..], offset + filled as u64)? {
+            match self.0.read_at(&mut buf[filled..], offset.saturating_add(filled as u64))? {
                 0 => break,
                 n => filled += n,
             }
@@ -84,13 +84,7 @@ pub(super) fn execute(args: &VerifyArgs) -> Outcome {
         verify::segment(&file, &text, key)
     };
     if args.report.json {
-        let (verdict, places) = match &verdict {
-            Verdict::Intact { .. } => ("intact", Vec::new()),
-            Verdict::Tampered(places) => ("tampered", places.clone()),
-            Verdict::Incomplete(places) => ("incomplete", places.clone()),
-            Verdict::Unlinked(why) => ("unlinked", vec![why.clone()]),
-        };
-        print::json(&json!({ "verdict": verdict, "places": places }))?;
+        print::json(&told(&verdict))?;
     } else if matches!(verdict, Verdict::Intact { .. }) {
         print::line(&verdict.to_string())?;
     }
@@ -100,13 +94,28 @@ pub(super) fn execute(args: &VerifyArgs) -> Outcome {
     }
 }
 
-/// Where the chain of a segment lies in its archive: `segments/{lens}/{run}/{seq}.mp4` has `evidence/{lens}/{run}.jsonl`.
+/// The verdict for programs: every member is always there.
+fn told(verdict: &Verdict) -> serde_json::Value {
+    let none: &[String] = &[];
+    let (name, key, places, late) = match verdict {
+        Verdict::Intact { key, later } => ("intact", Some(key), none, later.as_slice()),
+        Verdict::Late { key, segments } => ("late", Some(key), none, segments.as_slice()),
+        Verdict::Tampered(places) => ("tampered", None, places.as_slice(), none),
+        Verdict::Incomplete(places) => ("incomplete", None, places.as_slice(), none),
+        Verdict::Unlinked(why) => ("unlinked", None, std::slice::from_ref(why), none),
+    };
+    json!({ "verdict": name, "places": places, "key": key, "later": late })
+}
+
+/// Where the chain of a segment lies in its archive: `segments/{lens}/{run}/{seq}.mp4` has
+/// `evidence/{lens}/{run}-{part}.jsonl`.
 fn chain_of(file: &Path) -> Option<PathBuf> {
     let file = file.canonicalize().ok()?;
     let run = file.parent()?;
     let lens = run.parent()?;
     let root = lens.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "segments"))?.parent()?;
-    let name = format!("{}.jsonl", run.file_name()?.to_str()?);
+    let part = chain::part_of(file.file_stem()?.to_str()?.parse().ok()?);
+    let name = format!("{}-{part}.jsonl", run.file_name()?.to_str()?);
     Some(root.join(chain::FOLDER).join(lens.file_name()?).join(name))
 }
 
@@ -115,4 +124,31 @@ pub(super) async fn manifest(client: &Client, args: &ManifestArgs) -> Outcome {
     let signed: Signed = client.get(&format!("/v1/clips/{clip}/manifest")).await?;
     // Members stand in the order in which they were signed, whoever writes them.
     print::json(&signed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn programs_are_told_the_key_and_what_was_linked_late() {
+        let later = vec!["road-1-7".to_owned()];
+        let intact = told(&Verdict::Intact { key: "ed25519:A".into(), later: later.clone() });
+        assert_eq!(intact, json!({"verdict": "intact", "places": [], "key": "ed25519:A", "later": ["road-1-7"]}));
+        let late = told(&Verdict::Late { key: "ed25519:A".into(), segments: later });
+        assert_eq!(late, json!({"verdict": "late", "places": [], "key": "ed25519:A", "later": ["road-1-7"]}));
+        let harmed = told(&Verdict::Tampered(vec!["here".into()]));
+        assert_eq!(harmed, json!({"verdict": "tampered", "places": ["here"], "key": null, "later": []}));
+    }
+
+    #[test]
+    fn the_chain_of_a_segment_lies_where_its_number_says() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let file = root.join("segments/road/3/130.mp4");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, b"").unwrap();
+        assert_eq!(chain_of(&file), Some(root.join("evidence/road/3-2.jsonl")));
+    }
 }

@@ -18,10 +18,23 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(file, line) => write!(f, "{}:{line}", file.display()),
-            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Variable(name) => write!(f, "environment variable {}", plain(name)),
             Self::File(file) => write!(f, "{}", file.display()),
         }
     }
+}
+
+/// What somebody wrote, made fit for a line of ours: it may not steer a terminal.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Why a configuration is refused.
@@ -36,7 +49,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// The file is no TOML.
-    #[error("{place}: not valid TOML: {reason}")]
+    #[error("{place}: not valid TOML: {}", plain(reason))]
     Syntax {
         /// The line.
         place: Place,
@@ -44,7 +57,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key that MOS does not know.
-    #[error("{place}: unknown key {key}; accepted: {accepted}")]
+    #[error("{place}: unknown key {}; accepted: {accepted}", plain(key))]
     UnknownKey {
         /// Where it stands.
         place: Place,
@@ -54,7 +67,7 @@ pub enum ConfigError {
         accepted: String,
     },
     /// A value that cannot be used.
-    #[error("{place}: {key}{}; accepted: {accepted}", found.as_ref().map_or_else(|| " is refused".to_owned(), |v| format!(" = {v} is refused")))]
+    #[error("{place}: {}{}; accepted: {accepted}", plain(key), found.as_ref().map_or_else(|| " is refused".to_owned(), |v| format!(" = {} is refused", plain(v))))]
     BadValue {
         /// Where it stands.
         place: Place,
@@ -66,7 +79,7 @@ pub enum ConfigError {
         accepted: String,
     },
     /// A key that must be there and is not.
-    #[error("{place}: {key} is missing; accepted: {accepted}")]
+    #[error("{place}: {} is missing; accepted: {accepted}", plain(key))]
     Missing {
         /// The section, or the file.
         place: Place,

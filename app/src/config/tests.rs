@@ -467,3 +467,10 @@ fn credentials_are_in_no_refusal() {
     let debug = format!("{:?}", read(SMALLEST, &[("MOS_CAMERA__ROAD__SOURCE", "rtsp://u:hunter2@h/s")]).unwrap());
     assert!(!debug.contains("hunter2"), "{debug}");
 }
+
+#[test]
+fn no_refusal_steers_a_terminal() {
+    let text = "[storage]\nroot = \"/data\"\n\"\\u001b[2J\" = 1\n";
+    let refused = parse(Path::new("mos.toml"), text, []).unwrap_err().to_string();
+    assert!(refused.contains("u{1b}") && !refused.contains('\u{1b}'), "{refused}");
+}

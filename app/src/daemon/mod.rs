@@ -35,7 +35,7 @@ use crate::capture::worker::Workers;
 use crate::capture::{CaptureControlService, Degradation, DropMode, Isolation, LensConfig, LensHost};
 use crate::clip::Clips;
 use crate::config::{Config, Frames, Log, Protection, Storage, Tcp};
-use crate::evidence::{Evidence, EvidenceError};
+use crate::evidence::Evidence;
 use crate::http::serve::{self, ServeError};
 use crate::http::tls::{self, TlsError};
 use crate::http::{self, Door, Loading, Services};
@@ -76,9 +76,6 @@ pub enum DaemonError {
     /// The API cannot be served with TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Evidence cannot be kept.
-    #[error(transparent)]
-    Evidence(#[from] EvidenceError),
     /// A thread that records has ended by itself; what it wrote is safe, recovery will close it.
     #[error("{0} has ended unexpectedly; the log tells more, a restart records again")]
     Died(&'static str),
@@ -159,8 +156,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let recorder = recording.recorder.clone();
     let plan = config.degradation.clone();
     let degradation = Degradation::new(plan, capture.clone(), clock.clone(), config.board.sysfs.clone());
-    let evidence = config.evidence.as_deref().map(|key| Evidence::start(archive.clone(), key)).transpose()?;
-    let clips = Clips::new(archive.clone()).with_sources(evidence.is_some());
+    let clips = Clips::new(archive.clone()).with_sources(config.evidence.is_some());
     let snapshots = Snapshots::new(archive.clone(), platform.codecs());
     let roads = Roads { destinations: config.destinations.clone(), context: config.context.clone() };
     let settings = Settings { roads, ..Settings::default() };
@@ -171,6 +167,8 @@ async fn live(config: Config) -> Result<(), DaemonError> {
         None
     });
     let retention = Retention::new(archive.clone(), clock.clone(), limits(&config, protection), device);
+    let evidence = config.evidence.as_deref();
+    let evidence = evidence.map(|key| Evidence::start(archive.clone(), key, retention.alarms().clone()));
     let services = Arc::new(Services {
         archive,
         root,

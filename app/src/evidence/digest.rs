@@ -1,12 +1,13 @@
-//! What of a segment is attested: every access unit with its track and times, in blocks that tell where something is wrong.
+//! What of a segment is attested: who it is, every access unit with its track and times, in blocks that tell where something is
+//! wrong, and how it is shown.
 //!
-//! Blocks begin at the keyframes of the video track and every [`AUDIO_UNITS`] units of sound. Boxes are not attested but by
-//! what they say of units: closing a segment, or leaving out dead boxes, changes nothing here.
+//! Blocks begin at the keyframes of the video track and every [`AUDIO_UNITS`] units of sound. How it is shown is the `moov` but for
+//! where chunks lie (`mos_mp4::shape`): leaving out dead boxes changes nothing here, an edit list or a time scale does.
 
 use std::io;
 
 use mos_mp4::read::ReadAt;
-use mos_mp4::{Identity, Movie, Sample};
+use mos_mp4::{Identity, Movie, Quality, Sample, SegmentFile};
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,14 @@ pub struct Unit {
     pub hash: Hash,
 }
 
+impl Unit {
+    /// Where it ends in the segment.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(u64::from(self.size))
+    }
+}
+
 /// The digest of a block.
 #[must_use]
 pub fn block(units: &[Unit]) -> Hash {
@@ -109,6 +118,8 @@ pub struct Name {
     pub boot: String,
     /// Monotonic nanoseconds of its start on that boot.
     pub mono_start: i64,
+    /// UTC microseconds of its start as then known, and how far the clock could be believed.
+    pub utc: Option<(i64, String)>,
 }
 
 impl Name {
@@ -121,7 +132,17 @@ impl Name {
             seq: identity.seq,
             boot: identity.boot.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
             mono_start: identity.mono_start,
+            utc: identity.utc.map(|utc| (utc.micros, quality(utc.quality).to_owned())),
         }
+    }
+}
+
+fn quality(quality: Quality) -> &'static str {
+    match quality {
+        Quality::Unset => "unset",
+        Quality::Rtc => "rtc",
+        Quality::Ntp => "ntp",
+        Quality::Gnss => "gnss",
     }
 }
 
@@ -131,13 +152,20 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// The digest of a segment: who it is, and its blocks.
+/// The digest of a segment: who it is, how it is shown, and its blocks.
 #[must_use]
-pub fn segment(name: &Name, blocks: &[Hash]) -> Hash {
-    let who = format!("mos-segment-1\n{name}\n{}\n{}\n", name.boot, name.mono_start);
-    let mut parts: Vec<&[u8]> = vec![who.as_bytes()];
+pub fn segment(name: &Name, shape: Hash, blocks: &[Hash]) -> Hash {
+    // No control character is in a name that was made here; one that was forged fails by its signature.
+    let utc = name.utc.as_ref().map_or_else(String::new, |(micros, quality)| format!("{micros} {quality}"));
+    let who = format!("mos-segment-2\n{name}\n{}\n{}\n{utc}\n", name.boot, name.mono_start);
+    let mut parts: Vec<&[u8]> = vec![who.as_bytes(), &shape.0];
     parts.extend(blocks.iter().map(|block| block.0.as_slice()));
     Hash::of(&parts)
+}
+
+/// How a closed segment is shown; `None` if its end is lost.
+pub fn shape(file: &dyn ReadAt, content: &SegmentFile) -> io::Result<Option<Hash>> {
+    Ok(mos_mp4::shape(file, content)?.map(|bytes| Hash::of(&[b"mos-shape-1", &bytes])))
 }
 
 /// Reads all units of a segment, in blocks.
@@ -180,7 +208,7 @@ pub fn hash_at(file: &dyn ReadAt, at: u64, size: u32, bytes: &mut Vec<u8>) -> io
             break;
         }
         context.update(&bytes[..n]);
-        at += n as u64;
+        at = at.saturating_add(n as u64);
         left -= n;
     }
     Ok(Hash::take(context.finish().as_ref()))

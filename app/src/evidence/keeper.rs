@@ -1,26 +1,38 @@
 //! The thread that links what was closed, and the manifests of clips.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use mos_hal::media::LensId;
 use mos_mp4::SegmentFile;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::EvidenceError;
 use super::chain::{self, Link, Made, Tail};
-use super::digest::{self, Name, Unit, blocks};
+use super::digest::{self, Hash, Name, Unit, blocks};
 use super::key::DeviceKey;
+use super::ledger::Ledger;
 use super::manifest::{self, Manifest, Signed};
-use super::{EvidenceError, chain::FOLDER};
-use crate::archive::ids::{RunId, SegmentId, Seq, number};
+use super::past::{Past, tidy};
+use super::present::Present;
+use crate::alarms::{AlarmKind, Alarms};
+use crate::archive::ids::{RunId, SegmentId};
 use crate::archive::{Archive, ArchiveError, SegmentReader, SegmentState, Stored, lock};
 use crate::clip::{ClipFailure, ClipId};
 
 /// How often it looks for closed segments.
 const EVERY: Duration = Duration::from_secs(2);
-/// How many segments after one that does not close may be closed before that one is given up; a later start links it.
-const PATIENCE: u32 = 4;
+/// How often it looks for files of chains that nothing needs any more.
+const TIDY_EVERY: Duration = Duration::from_hours(1);
+/// How long it rests after linking something old, in times of what that took: at most a fifth of a core and of the disk.
+const GENTLY: u32 = 4;
+/// Longest delay until a key that could not be used is tried again.
+const KEY_DELAY: Duration = Duration::from_mins(1);
+/// Most troubles that are told at a time.
+const MOST_TROUBLES: usize = 8;
 /// Enough for a segment's table and a piece of it.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -28,39 +40,100 @@ const STACK_BYTES: usize = 1 << 20;
 pub struct Evidence {
     keeper: Arc<Keeper>,
     thread: Option<std::thread::JoinHandle<()>>,
+    turn: Arc<Semaphore>,
 }
 
-struct Keeper {
-    archive: Archive,
-    key: DeviceKey,
+/// What was done so far; for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Segments that were linked by this run, old ones too.
+    pub linked: u64,
+    /// Those of them that earlier runs left.
+    pub late: u64,
+    /// Numbers of this run that did not close and were passed over.
+    pub skipped: u64,
+    /// Segments that were given up: they cannot be read, or their chain is harmed.
+    pub given_up: u64,
+}
+
+/// What of a segment is attested: who it is, how it is shown, its units in blocks.
+type Attested = (Name, Option<Hash>, Vec<Vec<Unit>>);
+
+/// Why a segment was not linked.
+#[derive(Debug)]
+pub(super) enum Unlinked {
+    /// It cannot be read.
+    Segment(String),
+    /// The link cannot be written.
+    Storage(String),
+    /// The chain is shorter than what was written to it.
+    Harmed(String),
+}
+
+impl fmt::Display for Unlinked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Segment(why) | Self::Storage(why) | Self::Harmed(why)) = self;
+        f.write_str(why)
+    }
+}
+
+pub(super) struct Keeper {
+    pub(super) archive: Archive,
+    key_file: PathBuf,
+    key: OnceLock<DeviceKey>,
+    alarms: Alarms,
+    troubles: Mutex<BTreeMap<String, String>>,
+    counts: Mutex<Counts>,
     stop: Mutex<bool>,
     wake: Condvar,
 }
 
-/// Lens and run in progress.
-type Present = HashMap<LensId, (u32, Option<Tail>)>;
-
 impl Evidence {
-    /// Takes or makes the key and starts to link.
-    pub fn start(archive: Archive, key_file: &Path) -> Result<Self, EvidenceError> {
-        let key = DeviceKey::load(key_file)?;
-        let keeper = Arc::new(Keeper { archive, key, stop: Mutex::new(false), wake: Condvar::new() });
+    /// Takes or makes the key and starts to link. What fails is an alarm, and tried again; recording knows nothing of it. (V1)
+    #[must_use]
+    pub fn start(archive: Archive, key_file: &Path, alarms: Alarms) -> Self {
+        let keeper = Arc::new(Keeper {
+            archive,
+            key_file: key_file.to_owned(),
+            key: OnceLock::new(),
+            alarms,
+            troubles: Mutex::default(),
+            counts: Mutex::default(),
+            stop: Mutex::new(false),
+            wake: Condvar::new(),
+        });
+        let _ = keeper.take_key();
         let works = keeper.clone();
         let thread = std::thread::Builder::new().name("evidence".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || works.work());
-        let fail = |e: std::io::Error| EvidenceError::File { path: key_file.to_owned(), reason: e.to_string() };
-        Ok(Self { keeper, thread: Some(thread.map_err(fail)?) })
+        let thread = thread.map_err(|e| keeper.trouble("thread", Some(format!("no evidence is kept: {e}")))).ok();
+        Self { keeper, thread, turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// The public key.
+    /// The public key; none while it cannot be used, which is an alarm.
     #[must_use]
-    pub fn key(&self) -> String {
-        self.keeper.key.public()
+    pub fn key(&self) -> Option<String> {
+        self.keeper.key.get().map(DeviceKey::public)
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        *lock(&self.keeper.counts)
+    }
+
+    /// Resolves when no other manifest is being made: one takes memory and reads whole segments.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turn.clone().acquire_owned().await.ok()
     }
 
     /// The signed manifest of a clip. Reads the clip and the segments that it was cut from.
     pub fn manifest(&self, clip: ClipId) -> Result<Signed, ManifestFailure> {
         let keeper = &self.keeper;
+        let Some(key) = keeper.key.get() else {
+            let reason = "it could not be used so far; the alarm `evidence` tells why".to_owned();
+            return Err(EvidenceError::Key { path: keeper.key_file.clone(), reason }.into());
+        };
         let copies = crate::clip::copied(&keeper.archive, clip)?;
         if copies.is_empty() {
             return Err(EvidenceError::NoSources(clip.to_string()).into());
@@ -76,7 +149,7 @@ impl Evidence {
         let bad = |reason: std::io::Error| EvidenceError::File { path: path.clone(), reason: reason.to_string() };
         let file = keeper.archive.disk().open(&path, crate::archive::disk::OpenMode::Read).map_err(bad)?;
         let manifest = Manifest::new(&clip.to_string(), &Stored(file.as_ref()), &copies, proofs).map_err(bad)?;
-        Ok(manifest::sign(manifest, &keeper.key))
+        Ok(manifest::sign(manifest, key))
     }
 }
 
@@ -103,136 +176,142 @@ pub enum ManifestFailure {
 
 impl Keeper {
     fn work(&self) {
-        while !self.archive.health().loaded {
-            if self.rest() {
+        let mut delay = EVERY;
+        while self.key.get().is_none() {
+            if self.rest(delay) {
+                return;
+            }
+            delay = (delay * 2).min(KEY_DELAY);
+            let _ = self.take_key();
+        }
+        let Some(key) = self.key.get() else { return };
+        let (mut ledger, trouble) = Ledger::load(&self.key_file, key);
+        self.trouble("ledger", trouble);
+        let (mut present, mut past) = (Present::default(), None);
+        let mut tidied: Option<Instant> = None;
+        loop {
+            // First what is recorded now; what is old never makes it wait for more than one segment.
+            present.look(self, &mut ledger);
+            let mut rest = EVERY;
+            if self.archive.health().loaded {
+                if tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY) {
+                    tidy(self, &present);
+                    tidied = Some(Instant::now());
+                }
+                let begun = Instant::now();
+                if past.get_or_insert_with(|| Past::list(self)).step(self, &mut ledger) {
+                    rest = begun.elapsed().saturating_mul(GENTLY).min(EVERY);
+                }
+            }
+            if self.rest(rest) {
+                // What the stop closed.
+                present.look(self, &mut ledger);
                 return;
             }
         }
-        self.past();
-        let mut present = Present::new();
-        while !self.stopped() {
-            self.present(&mut present);
-            if self.rest() {
-                // What the stop closed.
-                self.present(&mut present);
-                return;
+    }
+
+    fn take_key(&self) -> Option<&DeviceKey> {
+        match DeviceKey::load(&self.key_file) {
+            Ok(key) => {
+                self.trouble("key", None);
+                Some(self.key.get_or_init(|| key))
+            }
+            Err(e) => {
+                self.trouble("key", Some(format!("no evidence is kept: {e}")));
+                None
             }
         }
     }
 
     /// Waits for the next look; whether it is to end.
-    fn rest(&self) -> bool {
+    fn rest(&self, time: Duration) -> bool {
         let stop = lock(&self.stop);
-        let waited = self.wake.wait_timeout_while(stop, EVERY, |stop| !*stop);
+        let waited = self.wake.wait_timeout_while(stop, time, |stop| !*stop);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         *lock(&self.stop)
     }
 
-    /// Links what earlier runs left without a link, and forgets chains of runs of which nothing is left. (V2)
-    fn past(&self) {
-        let disk = self.archive.disk().as_ref();
-        for lens in self.archive.lens_folders().unwrap_or_default() {
-            let folder = Path::new("segments").join(lens.as_str());
-            let names = disk.read_dir(&folder).unwrap_or_default();
-            let mut runs: Vec<u32> = names.iter().filter(|e| e.is_dir).filter_map(|e| number(&e.name)).collect();
-            runs.sort_unstable();
-            for chain in disk.read_dir(&Path::new(FOLDER).join(lens.as_str())).unwrap_or_default() {
-                let run = chain.name.strip_suffix(".jsonl").and_then(number);
-                if let Some(run) = run.filter(|run| !runs.contains(run) && *run < self.archive.run().0) {
-                    // Best effort: a chain of nothing is small and harmless.
-                    let _ = disk.remove_file(&chain::path(&lens, RunId(run)));
-                }
-            }
-            for run in runs.into_iter().filter(|run| *run < self.archive.run().0) {
-                self.past_run(&lens, RunId(run));
-            }
-        }
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut lock(&self.counts));
     }
 
-    fn past_run(&self, lens: &LensId, run: RunId) {
-        let disk = self.archive.disk().as_ref();
-        let chain = match chain::load(disk, lens, run) {
-            Ok(chain) => chain,
-            Err(e) => return log::warn!("{lens}: the chain of run {} cannot be read: {e}", run.0),
-        };
-        let Some(mut tail) = chain.tail(lens.as_str(), run.0) else {
-            return log::error!("{lens}: the chain of run {} is broken: {:?}", run.0, chain.broken);
-        };
-        let names = disk.read_dir(&SegmentId::run_dir(lens, run)).unwrap_or_default();
-        let mut there: Vec<u32> = names.iter().filter_map(|e| e.name.strip_suffix(".mp4")).filter_map(number).collect();
-        there.retain(|seq| chain.of(*seq).is_none());
-        there.sort_unstable();
-        for seq in there {
-            if self.stopped() {
-                return;
-            }
-            let id = SegmentId { lens: lens.clone(), run, seq: Seq(seq) };
-            if self.is_closed(&id) {
-                self.link(&id, &mut tail, Made::Later);
-            }
+    /// Notes what is wrong with something, or that nothing is any more.
+    pub(super) fn trouble(&self, with: &str, what: Option<String>) {
+        let mut troubles = lock(&self.troubles);
+        match what {
+            Some(what) => drop(troubles.insert(with.to_owned(), what)),
+            None => drop(troubles.remove(with)),
         }
+        let told: Vec<&str> = troubles.values().take(MOST_TROUBLES).map(String::as_str).collect();
+        let message = (!told.is_empty()).then(|| format!("evidence: {}", told.join("; ")));
+        self.alarms.set(AlarmKind::Evidence, message);
     }
 
-    /// Links what was closed since the last look.
-    fn present(&self, present: &mut Present) {
-        let run = self.archive.run();
-        for lens in self.archive.lens_folders().unwrap_or_default() {
-            let disk = self.archive.disk().as_ref();
-            let (next, tail) = present.entry(lens.clone()).or_insert_with(|| {
-                let chain = chain::load(disk, &lens, run).unwrap_or_default();
-                (0, chain.tail(lens.as_str(), run.0))
-            });
-            let Some(tail) = tail else { continue };
-            let id = |seq: u32| SegmentId { lens: lens.clone(), run, seq: Seq(seq) };
-            loop {
-                if self.is_closed(&id(*next)) {
-                    if !self.link(&id(*next), tail, Made::Closed) {
-                        break;
-                    }
-                } else if !(1..=PATIENCE).all(|more| self.is_closed(&id(next.saturating_add(more)))) {
-                    break;
-                }
-                *next += 1;
-            }
-        }
+    /// Tells that a chain is not as this recorder wrote it. Stays told until the next start.
+    pub(super) fn harmed(&self, lens: &LensId, run: RunId, why: &str) {
+        log::error!("{lens}: the chain of run {} is not as it was written: {why}", run.0);
+        let what = format!("the chain of {lens}, run {}, is not as it was written: {why}", run.0);
+        self.trouble(&format!("{lens} {}", run.0), Some(what));
     }
 
-    fn is_closed(&self, id: &SegmentId) -> bool {
+    /// Tells that a segment gets no link. Stays told until the next start.
+    pub(super) fn given_up(&self, id: &SegmentId, why: &Unlinked) {
+        log::error!("{id} gets no link: {why}");
+        self.count(|counts| counts.given_up += 1);
+        let what = format!("{id} gets no link ({} in all): {why}", lock(&self.counts).given_up);
+        self.trouble("given up", Some(what));
+    }
+
+    /// Makes the ledger durable. Without it chains are as good, but what a cut leaves is told as old.
+    pub(super) fn write(&self, ledger: &mut Ledger) {
+        let Some(key) = self.key.get() else { return };
+        let done = ledger.write(key);
+        self.trouble("ledger file", done.err().map(|e| format!("{}: {e}", Ledger::path(&self.key_file).display())));
+    }
+
+    pub(super) fn is_closed(&self, id: &SegmentId) -> bool {
         let state = self.archive.lookup(id).map(|found| found.row.state);
         matches!(state, Ok(SegmentState::Closed | SegmentState::Recovered))
     }
 
-    /// Links a segment; what hinders it is told and tried again.
-    fn link(&self, id: &SegmentId, tail: &mut Tail, made: Made) -> bool {
-        let linked = self.units(id).map_err(|e| e.to_string()).and_then(|(name, blocks)| {
-            let digests = blocks.iter().map(|units| digest::block(units)).collect();
-            let link = Link::new(name, digests, tail.head, made, &self.key);
-            chain::append(self.archive.disk().as_ref(), tail, &link).map_err(|e| e.to_string())
-        });
-        linked.inspect_err(|why| log::warn!("{id} is not linked to its chain: {why}")).is_ok()
+    /// Links a segment.
+    pub(super) fn link(&self, id: &SegmentId, tail: &mut Tail, made: Made) -> Result<(), Unlinked> {
+        let Some(key) = self.key.get() else { return Err(Unlinked::Storage("there is no key".to_owned())) };
+        let (name, shape, units) = self.units(id).map_err(|e| Unlinked::Segment(e.to_string()))?;
+        let shape = shape.ok_or_else(|| Unlinked::Segment("it is damaged: its close cannot be read".to_owned()))?;
+        let digests = units.iter().map(|units| digest::block(units)).collect();
+        let link = Link::new(name, shape, digests, (tail.head, made), key);
+        chain::append(self.archive.disk().as_ref(), tail, &link).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => Unlinked::Harmed(e.to_string()),
+            _ => Unlinked::Storage(e.to_string()),
+        })?;
+        self.count(|counts| counts.linked += 1);
+        Ok(())
     }
 
-    fn units(&self, id: &SegmentId) -> Result<(Name, Vec<Vec<Unit>>), ClipFailure> {
+    fn units(&self, id: &SegmentId) -> Result<Attested, ClipFailure> {
         let (reader, content): (SegmentReader, SegmentFile) = crate::clip::open_segment(&self.archive, id)?;
-        let read = blocks(&Stored(reader.file.as_ref()), &content.movie);
+        let file = Stored(reader.file.as_ref());
+        let read = blocks(&file, &content.movie).and_then(|blocks| Ok((digest::shape(&file, &content)?, blocks)));
         let path = id.media_path();
-        let read = read.map_err(|source| ArchiveError::Io { what: "read", path, source })?;
-        Ok((Name::of(&content.identity), read))
+        let (shape, blocks) = read.map_err(|source| ArchiveError::Io { what: "read", path, source })?;
+        Ok((Name::of(&content.identity), shape, blocks))
     }
 
     /// The link of a segment with its units, which are those of the link.
     fn proof(&self, segment: &str) -> Result<(Link, Vec<Vec<Unit>>), EvidenceError> {
         let gone = |why: String| EvidenceError::Gone(segment.to_owned(), why);
         let id: SegmentId = segment.parse().map_err(|_| gone("it has no id".to_owned()))?;
-        let chain = chain::load(self.archive.disk().as_ref(), &id.lens, id.run).map_err(|e| gone(e.to_string()))?;
-        let link = chain.of(id.seq.0).cloned().ok_or_else(|| EvidenceError::NotYet(segment.to_owned()))?;
-        let (name, units) = self.units(&id).map_err(|e| gone(e.to_string()))?;
+        let found = chain::find(self.archive.disk().as_ref(), &id).map_err(|e| gone(e.to_string()))?;
+        let link = found.ok_or_else(|| EvidenceError::NotYet(segment.to_owned()))?;
+        let (name, shape, units) = self.units(&id).map_err(|e| gone(e.to_string()))?;
         let same =
             units.len() == link.blocks.len() && units.iter().zip(&link.blocks).all(|(u, b)| digest::block(u) == *b);
-        if name != link.segment || !same {
+        if name != link.segment || shape != Some(link.shape) || !same {
             return Err(gone("it is not as it was when it was linked; `mos verify` tells where".to_owned()));
         }
         Ok((link, units))

@@ -34,7 +34,7 @@ impl DeviceKey {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
                 bytes = made.map_err(|_| bad("the system gives no random numbers".to_owned()))?.as_ref().to_vec();
-                write(path, &bytes).map_err(|e| bad(e.to_string()))?;
+                write_private(path, &bytes).map_err(|e| bad(e.to_string()))?;
                 log::info!("a new key signs the evidence of this recorder: {}", path.display());
             }
             Err(e) => return Err(bad(e.to_string())),
@@ -56,9 +56,9 @@ impl DeviceKey {
     }
 }
 
-/// Under its name only when it is whole and durable.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let fresh = path.with_extension("tmp");
+/// Writes a file for its owner only; under its name only when it is whole and durable.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
     let _ = std::fs::remove_file(&fresh);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     file.write_all(bytes)?;

@@ -60,13 +60,13 @@ impl Manifest {
         proofs: Vec<(String, Link, Vec<Vec<Unit>>)>,
     ) -> io::Result<Self> {
         let bytes = file.len()?;
-        let media: u64 = copies.iter().map(|copied| copied.bytes).sum();
+        let media = copies.iter().fold(0_u64, |sum, copied| sum.saturating_add(copied.bytes));
         let head = bytes.checked_sub(media).and_then(|head| u32::try_from(head).ok());
         let head_bytes = head.ok_or_else(|| io::Error::other("the clip is shorter than what it was copied from"))?;
         let head_hash = hash_at(file, 0, head_bytes, &mut Vec::new())?;
         let touches = |segment: &str, unit: &Unit| {
             let mut own = copies.iter().filter(|copied| copied.segment == segment);
-            own.any(|c| unit.at >= c.from && unit.at + u64::from(unit.size) <= c.from + c.bytes)
+            own.any(|c| unit.at >= c.from && unit.end() <= c.from.saturating_add(c.bytes))
         };
         let proof = |(segment, link, blocks): (String, Link, Vec<Vec<Unit>>)| {
             let numbered = (0..).zip(blocks);

@@ -4,9 +4,10 @@
 //! of all links before, and the signature of this device's key. A clip's manifest carries what an offline verifier needs.
 //!
 //! Promises:
-//! - V1: links are made by a thread of their own from what is durable; recording neither waits for it nor fails by it.
+//! - V1: links are made by a thread of their own from what is durable; recording neither waits for it nor fails by it. What fails
+//!   is the alarm `evidence`.
 //! - V2: what a power cut leaves is linked by the next start, and says so (`later`); a torn last link is made anew. Footage
-//!   without a link is `unlinked`, never `tampered`.
+//!   without a link is `unlinked`, never `tampered`; what was linked long after it was closed is `late`, never `intact`.
 //! - V3: the key is made at the first start, readable by its owner only, and never leaves the machine.
 //!
 //! It never touches media. Whoever can read the key can forge: a stolen box is no witness against its thief.
@@ -15,14 +16,17 @@ pub mod chain;
 pub mod digest;
 mod keeper;
 pub mod key;
+mod ledger;
 pub mod manifest;
+mod past;
+mod present;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 
 use std::path::PathBuf;
 
-pub use keeper::{Evidence, ManifestFailure};
+pub use keeper::{Counts, Evidence, ManifestFailure};
 
 /// Why evidence cannot be given.
 #[derive(Debug, thiserror::Error)]

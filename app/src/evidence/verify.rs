@@ -8,7 +8,7 @@ use std::fmt;
 use mos_mp4::{ReadAt, SegmentFile, State, VIDEO_TIMESCALE, Verify};
 
 use super::chain::{Chain, Made};
-use super::digest::{Name, Unit, block, blocks, hash_at};
+use super::digest::{self, Name, Unit, block, blocks, hash_at};
 use super::manifest::{FORMAT, Proof, Signed};
 
 /// Most places that are listed.
@@ -26,6 +26,13 @@ pub enum Verdict {
         /// Segments that a later start linked, after a power cut or crash.
         later: Vec<String>,
     },
+    /// As it was when it was linked, signed by this key, but that was long after it was recorded: nothing attests the time before.
+    Late {
+        /// The public key.
+        key: String,
+        /// Those segments.
+        segments: Vec<String>,
+    },
     /// Something else is where footage was; where.
     Tampered(Vec<String>),
     /// What is there is as recorded, but some is missing; what.
@@ -40,6 +47,13 @@ impl fmt::Display for Verdict {
             Self::Intact { key, later } => {
                 write!(f, "intact, signed by {key}")?;
                 if later.is_empty() { Ok(()) } else { write!(f, "; linked by a later start: {}", later.join(", ")) }
+            }
+            Self::Late { key, segments } => {
+                let which = segments.join(", ");
+                write!(
+                    f,
+                    "late: unchanged since {which} got a link, signed by {key}, but nothing attests the time before"
+                )
             }
             Self::Tampered(places) => write!(f, "tampered: {}", places.join("; ")),
             Self::Incomplete(places) => write!(f, "incomplete: {}", places.join("; ")),
@@ -81,7 +95,9 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
         return verdict;
     }
     if link.segment != name {
-        return tampered(format!("the file says that it is {name} of boot {}, the chain another", name.boot));
+        let theirs = &link.segment;
+        let what = format!("{name}, boot {}, started at {} ns, UTC {:?}", name.boot, name.mono_start, name.utc);
+        return tampered(format!("the file says that it is {what}, the chain that it is {theirs:?}"));
     }
     let found = match blocks(file, &content.movie) {
         Ok(found) => found,
@@ -95,7 +111,7 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
             None => missing.push(format!("block {number} of {}", link.blocks.len())),
             Some(units) if block(units) == *digest => {}
             Some(units) => {
-                let end = units.last().map_or(0, |unit| unit.at + u64::from(unit.size));
+                let end = units.last().map_or(0, Unit::end);
                 let ends_early = end > file.len().unwrap_or(0) || (torn && number + 1 == found.len());
                 let list = if ends_early { &mut missing } else { &mut wrong };
                 list.push(format!("block {number}, {}", span(units)));
@@ -105,24 +121,50 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
     if found.len() > link.blocks.len() {
         wrong.push(format!("{} blocks more than were recorded", found.len() - link.blocks.len()));
     }
-    let later = if link.made == Made::Later { vec![name.to_string()] } else { Vec::new() };
-    verdict(wrong, missing, link.key.clone(), later)
+    match digest::shape(file, &content) {
+        Ok(Some(shape)) if shape != link.shape => wrong.push(format!(
+            "bytes {} to {}, the boxes that say how it is shown (edit lists, time scales, codecs, sizes)",
+            content.end, content.used
+        )),
+        Ok(_) => {}
+        Err(e) => missing.push(format!("the boxes that say how it is shown cannot be read: {e}")),
+    }
+    if torn {
+        missing.push("the boxes at its end, which say how it is shown".to_owned());
+    } else if content.file_len > content.used {
+        wrong.push(format!("bytes {} to {}, which were added", content.used, content.file_len));
+    }
+    verdict(wrong, missing, link.key.clone(), std::iter::once((name.to_string(), link.made)))
 }
 
-fn verdict(mut wrong: Vec<String>, mut missing: Vec<String>, key: String, later: Vec<String>) -> Verdict {
+fn verdict(
+    mut wrong: Vec<String>,
+    mut missing: Vec<String>,
+    key: String,
+    links: impl Iterator<Item = (String, Made)>,
+) -> Verdict {
     wrong.truncate(MOST_PLACES);
     missing.truncate(MOST_PLACES);
     match (wrong.is_empty(), missing.is_empty()) {
-        (true, true) => Verdict::Intact { key, later },
-        (true, false) => Verdict::Incomplete(missing),
-        (false, _) => Verdict::Tampered(wrong),
+        (true, true) => {}
+        (true, false) => return Verdict::Incomplete(missing),
+        (false, _) => return Verdict::Tampered(wrong),
     }
+    let (mut later, mut old) = (Vec::new(), Vec::new());
+    for (segment, made) in links {
+        match made {
+            Made::Closed => {}
+            Made::Later => later.push(segment),
+            Made::Old => old.push(segment),
+        }
+    }
+    if old.is_empty() { Verdict::Intact { key, later } } else { Verdict::Late { key, segments: old } }
 }
 
 /// Where units are, for people.
 fn span(units: &[Unit]) -> String {
     let (first, last) = (units.first(), units.last());
-    let bytes = (first.map_or(0, |u| u.at), last.map_or(0, |u| u.at.saturating_add(u64::from(u.size))));
+    let bytes = (first.map_or(0, |u| u.at), last.map_or(0, Unit::end));
     format!("{}, bytes {} to {}", first.map_or_else(String::new, time), bytes.0, bytes.1)
 }
 
@@ -179,21 +221,18 @@ fn judge(file: &dyn ReadAt, signed: &Signed) -> std::io::Result<Verdict> {
         let (from, to) = (copied.from, copied.from.saturating_add(copied.bytes));
         let proof = manifest.segments.iter().find(|proof| proof.link.segment.to_string() == copied.segment);
         let units = proof.into_iter().flat_map(|proof| &proof.blocks).flat_map(|(_, units)| units);
-        let mut own: Vec<&Unit> =
-            units.filter(|u| u.at >= from && u.at.saturating_add(u64::from(u.size)) <= to).collect();
+        let mut own: Vec<&Unit> = units.filter(|u| u.at >= from && u.end() <= to).collect();
         own.sort_by_key(|unit| unit.at);
         let mut covered = from;
         for unit in own {
             if unit.at != covered {
                 break;
             }
-            covered += u64::from(unit.size);
-            let here = at + (unit.at - from);
-            let place = || {
-                let end = here + u64::from(unit.size);
-                format!("{} of {}, bytes {here} to {end} of the clip", time(unit), copied.segment)
-            };
-            if here + u64::from(unit.size) > len {
+            covered = unit.end();
+            let here = at.saturating_add(unit.at - from);
+            let end = here.saturating_add(u64::from(unit.size));
+            let place = || format!("{} of {}, bytes {here} to {end} of the clip", time(unit), copied.segment);
+            if end > len {
                 missing.push(place());
             } else if hash_at(file, here, unit.size, &mut buffer)? != unit.hash {
                 wrong.push(place());
@@ -203,8 +242,8 @@ fn judge(file: &dyn ReadAt, signed: &Signed) -> std::io::Result<Verdict> {
         if covered != to {
             wrong.push(format!(
                 "bytes {} to {} of the clip, which no unit attests",
-                at + (covered - from),
-                at + (to - from)
+                at.saturating_add(covered - from),
+                at.saturating_add(to - from)
             ));
         }
         at = at.saturating_add(copied.bytes);
@@ -212,7 +251,6 @@ fn judge(file: &dyn ReadAt, signed: &Signed) -> std::io::Result<Verdict> {
     if len > at {
         wrong.push(format!("bytes {at} to {len} of the clip, which were added"));
     }
-    let later = manifest.segments.iter().filter(|proof| proof.link.made == Made::Later);
-    let later = later.map(|proof| proof.link.segment.to_string()).collect();
-    Ok(verdict(wrong, missing, signed.key.clone(), later))
+    let links = manifest.segments.iter().map(|proof| (proof.link.segment.to_string(), proof.link.made));
+    Ok(verdict(wrong, missing, signed.key.clone(), links))
 }

@@ -22,6 +22,7 @@ use crate::archive::disk::Space;
 use crate::archive::{Counts, Health};
 use crate::capture::{Judged, LensStatus};
 use crate::error::ErrorBody;
+use crate::evidence::Evidence;
 use crate::power::PowerStatus;
 use crate::record::{LensRecording, RecorderStatus, SyncTimes};
 use crate::upload::job::JobState;
@@ -55,6 +56,7 @@ fn text(services: &Services) -> Result<String, fmt::Error> {
         archive: services.archive.health(),
         counts: services.archive.catalog().counts(),
         storage: StorageFigures::of(services),
+        evidence: services.evidence.as_ref().map(Evidence::counts),
         uploads: services.uploads.list().iter().map(|job| job.state.name()).collect(),
     };
     let mut registry = Registry::with_prefix("mos");
@@ -80,6 +82,7 @@ struct Figures {
     archive: Health,
     counts: Counts,
     storage: StorageFigures,
+    evidence: Option<crate::evidence::Counts>,
     /// The states of all uploads that are remembered.
     uploads: Vec<&'static str>,
 }
@@ -100,6 +103,9 @@ impl Collector for Figures {
         self.syncs(&mut encoder)?;
         self.stored(&mut encoder)?;
         self.storage.encode(&mut encoder)?;
+        if let Some(counts) = &self.evidence {
+            super::evidence::encode(counts, &mut encoder)?;
+        }
         self.uploads(&mut encoder)
     }
 }

@@ -1,8 +1,8 @@
 //! The listeners: a Unix socket and, if configured, TCP, beyond loopback with TLS.
 //!
 //! Promises: a socket that somebody serves is never taken over, a stale one is replaced; requests are bounded in header
-//! size, header time, body size and number of connections; a connection that says nothing keeps nobody out (`crowd.rs`). Never
-//! touches recording.
+//! size, header time, body size and number of connections; a connection that says nothing keeps nobody out, and no user of this
+//! machine another (`crowd.rs`). Never touches recording.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,13 +20,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::crowd::{Crowd, Known};
+use super::crowd::{Answer, Busy, Crowd, From, Known, Present};
 use super::peer;
-use crate::access::{Caller, LocalUsers};
+use crate::access::{Caller, LocalUsers, Who};
 
 /// Connections at a time on each listener; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -108,16 +109,30 @@ pub async fn bind_tcp(address: std::net::SocketAddr) -> Result<TcpListener, Serv
 
 /// Serves until dropped. What a peer may do is decided by what the kernel says of it.
 pub async fn unix(endpoint: &UnixEndpoint, users: &LocalUsers, api: Router) {
-    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut crowd = Crowd::new(MAX_CONNECTIONS);
     loop {
-        let Some(permit) = permit(&limit).await else { return };
-        match endpoint.listener.accept().await {
+        let (stream, caller) = match endpoint.listener.accept().await {
             Ok((stream, _)) => match peer::caller(&stream, users) {
-                Ok(caller) => drop(connection(stream, api.clone(), As::Peer(Arc::new(caller)), permit)),
-                Err(e) => log::warn!("a connection to the API does not say whose it is: {e}"),
+                Ok(caller) => (stream, caller),
+                Err(e) => {
+                    log::warn!("a connection to the API does not say whose it is: {e}");
+                    continue;
+                }
             },
-            Err(e) => refused(&e).await,
-        }
+            Err(e) => {
+                refused(&e).await;
+                continue;
+            }
+        };
+        let Who::User(uid) = caller.who else { continue };
+        let from = From::User(uid, caller.role.is_some());
+        let Some(permit) = crowd.place(from).await else {
+            log::debug!("uid {uid} has too many connections to the API");
+            continue;
+        };
+        let (known, busy) = (Known::default(), Busy::default());
+        let task = connection(stream, api.clone(), As::Peer(Arc::new(caller)), busy.clone(), permit);
+        crowd.add(Present { from, known, busy, task });
     }
 }
 
@@ -125,26 +140,24 @@ pub async fn unix(endpoint: &UnixEndpoint, users: &LocalUsers, api: Router) {
 pub async fn tcp(listener: &TcpListener, tls: Option<&TlsAcceptor>, api: Router) {
     let mut crowd = Crowd::new(MAX_CONNECTIONS);
     loop {
-        let (stream, permit) = match listener.accept().await {
-            Ok((stream, _)) => match crowd.place().await {
-                Some(permit) => (stream, permit),
-                None => return,
-            },
+        let (stream, from) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, From::address(peer.ip())),
             Err(e) => {
                 refused(&e).await;
                 continue;
             }
         };
+        let Some(permit) = crowd.place(from).await else { continue };
         let _ = stream.set_nodelay(true);
-        let (api, known) = (api.clone(), Known::default());
+        let (api, known, busy) = (api.clone(), Known::default(), Busy::default());
         let shown = As::Unknown(known.clone());
         let task = match tls {
-            None => connection(stream, api, shown, permit),
+            None => connection(stream, api, shown, busy.clone(), permit),
             Some(tls) => {
-                let agreed = tls.accept(stream);
+                let (agreed, busy) = (tls.accept(stream), busy.clone());
                 let task = tokio::spawn(async move {
                     match tokio::time::timeout(HANDSHAKE_TIME, agreed).await {
-                        Ok(Ok(stream)) => exchange(stream, api, shown, permit).await,
+                        Ok(Ok(stream)) => exchange(stream, api, shown, busy, permit).await,
                         Ok(Err(e)) => log::debug!("a connection to the API could not agree on keys: {e}"),
                         Err(_) => log::debug!("a connection to the API took too long to agree on keys"),
                     }
@@ -152,12 +165,8 @@ pub async fn tcp(listener: &TcpListener, tls: Option<&TlsAcceptor>, api: Router)
                 task.abort_handle()
             }
         };
-        crowd.add(known, task);
+        crowd.add(Present { from, known, busy, task });
     }
-}
-
-async fn permit(limit: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    limit.clone().acquire_owned().await.ok()
 }
 
 /// Out of descriptors or memory: the next attempt waits, so that the loop does not spin.
@@ -174,15 +183,15 @@ enum As {
     Unknown(Known),
 }
 
-fn connection<S>(stream: S, api: Router, caller: As, permit: OwnedSemaphorePermit) -> AbortHandle
+fn connection<S>(stream: S, api: Router, caller: As, busy: Busy, permit: OwnedSemaphorePermit) -> AbortHandle
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::spawn(exchange(stream, api, caller, permit)).abort_handle()
+    tokio::spawn(exchange(stream, api, caller, busy, permit)).abort_handle()
 }
 
 /// Serves one connection to its end; its place is free then.
-async fn exchange<S>(stream: S, api: Router, caller: As, _place: OwnedSemaphorePermit)
+async fn exchange<S>(stream: S, api: Router, caller: As, busy: Busy, _place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -192,7 +201,8 @@ where
             As::Peer(caller) => drop(request.extensions_mut().insert(caller.clone())),
             As::Unknown(known) => drop(request.extensions_mut().insert(known.clone())),
         }
-        api.call(request)
+        let (serving, answer) = (busy.serve(), api.call(request));
+        async move { answer.await.map(|answer| answer.map(|body| Body::new(Answer::new(body, serving)))) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

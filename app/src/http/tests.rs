@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod doors;
+mod hostile;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;

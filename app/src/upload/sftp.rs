@@ -15,6 +15,9 @@ mod survey;
 mod transfer;
 mod wire;
 
+/// See [`crate::fuzzing`].
+pub(crate) use self::wire::hear;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -182,6 +182,31 @@ fn a_thousand_connections_that_say_nothing_keep_nobody_out() {
 }
 
 #[test]
+fn connections_of_this_machine_that_say_nothing_keep_nobody_out() {
+    let rig = Rig::recorded(1);
+    rig.served(async |client| {
+        let mut mute = Vec::new();
+        for n in 0..300 {
+            let mut stream = UnixStream::connect(rig.socket()).await.unwrap();
+            if n % 2 == 0 {
+                let _ = stream.write_all(b"GET /v1/health HTTP/1.1\r\nx: ").await;
+            }
+            mute.push(stream);
+        }
+        let mut events = client.events("/v1/events").await.unwrap();
+        for _ in 0..100 {
+            mute.push(UnixStream::connect(rig.socket()).await.unwrap());
+            let _: Value = client.get("/v1/evidence").await.unwrap();
+        }
+        let mut some = [0; 16];
+        assert!(matches!(mute[0].read(&mut some).await, Ok(0) | Err(_)));
+        // What is being served goes on.
+        let still = tokio::time::timeout(Duration::from_millis(10), events.next::<Value>()).await;
+        assert!(!matches!(still, Ok(Ok(None) | Err(_))), "{still:?}");
+    });
+}
+
+#[test]
 fn who_takes_too_long_to_say_anything_is_sent_away() {
     let rig = Rig::recorded(1);
     runtime().block_on(async {

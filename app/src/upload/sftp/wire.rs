@@ -275,6 +275,25 @@ fn hand_out(buffer: &mut BytesMut, waiting: &Mutex<Waiting>) -> Result<(), Strin
     Ok(())
 }
 
+/// Takes in what a server says while eight requests wait; for fuzzing.
+pub(crate) fn hear(data: &[u8]) {
+    let (mut waiting, mut answers) = (Waiting::default(), Vec::new());
+    for id in 0..8 {
+        let (tell, answer) = oneshot::channel();
+        waiting.askers.insert(id, Asker::One(tell));
+        answers.push(answer);
+    }
+    let (waiting, mut buffer) = (Mutex::new(waiting), BytesMut::from(data));
+    let heard = hand_out(&mut buffer, &waiting);
+    assert!(heard.is_err() || buffer.len() <= LONGEST + 4, "more is kept than a packet has");
+    for answer in answers.iter_mut().filter_map(|answer| answer.try_recv().ok()) {
+        let failure = unexpected(answer);
+        if let WireError::Status(status) = &failure {
+            assert!(shown(&status.error_message).chars().all(|c| !c.is_control()));
+        }
+    }
+}
+
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
