@@ -68,6 +68,48 @@ impl VideoCodec {
     }
 }
 
+/// How pictures are to be turned when they are shown, clockwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rotation {
+    /// Shown as they are.
+    #[default]
+    None,
+    /// By 90 degrees.
+    Quarter,
+    /// By 180 degrees.
+    Half,
+    /// By 270 degrees.
+    ThreeQuarters,
+}
+
+impl Rotation {
+    /// In degrees.
+    #[must_use]
+    pub fn degrees(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Quarter => 90,
+            Self::Half => 180,
+            Self::ThreeQuarters => 270,
+        }
+    }
+
+    /// Of 0, 90, 180 or 270 degrees.
+    #[must_use]
+    pub fn of_degrees(degrees: u32) -> Option<Self> {
+        [Self::None, Self::Quarter, Self::Half, Self::ThreeQuarters].into_iter().find(|r| r.degrees() == degrees)
+    }
+
+    /// Width and height of a picture that was turned.
+    #[must_use]
+    pub fn of_size(self, (width, height): (u32, u32)) -> (u32, u32) {
+        match self {
+            Self::None | Self::Half => (width, height),
+            Self::Quarter | Self::ThreeQuarters => (height, width),
+        }
+    }
+}
+
 /// The format of a video track; a change of any field starts a new segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VideoFormat {
@@ -85,6 +127,8 @@ pub struct VideoFormat {
     pub reorder: u8,
     /// Nominal frame duration in nanoseconds, if the source tells.
     pub frame_duration: Option<u64>,
+    /// How its pictures are to be shown. Sources deliver them as they are; capture notes what was configured.
+    pub rotation: Rotation,
 }
 
 /// The format of an audio track.

@@ -76,7 +76,7 @@ fn a_lens_is_stopped_started_configured_and_reset_and_every_absence_keeps_its_ca
     await_width(&daemon, 160);
     for (body, accepted) in [
         (json!({"frame_rate": 999}), "a whole number from 1 to 240"),
-        (json!({"rotation": 90}), "rotation must be 0"),
+        (json!({"rotation": 45}), "rotation must be 0, 90, 180 or 270"),
         (json!({"colour": "red"}), "expected one of"),
     ] {
         let answer = daemon.client.post("/v1/capture/lenses/road/configure", &body);

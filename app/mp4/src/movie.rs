@@ -5,6 +5,7 @@
 
 use crate::boxes::BoxWriter;
 use crate::entry::SampleEntry;
+use crate::rotation::Rotation;
 use crate::table::{Sample, SampleTable, TableError};
 use crate::time::{MOVIE_TIMESCALE, Ticks, Timescale};
 
@@ -30,6 +31,8 @@ pub struct Track {
     pub kind: TrackKind,
     /// Ticks per second of its times.
     pub timescale: Timescale,
+    /// How its pictures are to be shown.
+    pub rotation: Rotation,
     /// Its sample entries; samples name them from 1.
     pub entries: Vec<SampleEntry>,
     /// Its samples.
@@ -44,7 +47,7 @@ impl Track {
             SampleEntry::Video { .. } => TrackKind::Video,
             SampleEntry::Aac { .. } => TrackKind::Audio,
         };
-        Self { id, kind, timescale, entries: vec![entry], table: SampleTable::new() }
+        Self { id, kind, timescale, rotation: Rotation::None, entries: vec![entry], table: SampleTable::new() }
     }
 }
 
@@ -167,8 +170,6 @@ pub(crate) fn write_moov(w: &mut BoxWriter, movie: &Movie, edits: &[Vec<Edit>], 
     });
 }
 
-const IDENTITY_MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
-
 /// Bytes of `mvhd` in version 1.
 pub(crate) const MVHD_LEN: u64 = 120;
 
@@ -181,7 +182,7 @@ fn write_mvhd(w: &mut BoxWriter, duration: u64, next_track: u32) {
         w.u32(0x1_0000);
         w.u16(0x100);
         w.zeros(10);
-        for v in IDENTITY_MATRIX {
+        for v in Rotation::None.matrix((0, 0)) {
             w.u32(v);
         }
         w.zeros(24);
@@ -257,10 +258,10 @@ fn write_tkhd(w: &mut BoxWriter, track: &Track, duration: u64) {
         w.u16(0);
         w.u16(if track.kind == TrackKind::Audio { 0x100 } else { 0 });
         w.u16(0);
-        for v in IDENTITY_MATRIX {
+        let (width, height) = track.entries.first().map_or((0, 0), SampleEntry::display_size);
+        for v in track.rotation.matrix((width, height)) {
             w.u32(v);
         }
-        let (width, height) = track.entries.first().map_or((0, 0), SampleEntry::display_size);
         w.u32(width.min(0xffff) << 16);
         w.u32(height.min(0xffff) << 16);
     });

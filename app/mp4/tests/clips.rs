@@ -9,7 +9,7 @@ use common::clips::{Placed, make, track};
 use common::ffmpeg::{H264, H265, H265_OPEN, Make, Stream};
 use common::players::{self, Scheduling};
 use common::{Built, Unit, audio_entry, identity, synthetic, synthetic_audio, video_entry};
-use mos_mp4::{ClipError, Edges, Span, VIDEO_TIMESCALE};
+use mos_mp4::{ClipError, Edges, Rotation, Span, VIDEO_TIMESCALE};
 use proptest::prelude::*;
 
 /// Where the first picture lies on the common clock: no round number in any unit.
@@ -170,6 +170,22 @@ fn formats_share_an_entry_become_several_or_ask_for_a_split() {
         Err(ClipError::SplitNeeded { at: points }) => assert_eq!(points, [at(20 * STEP), at(40 * STEP)]),
         other => panic!("{other:?}"),
     }
+    let turned = |n: i64, rotation| {
+        let units = synthetic(20, 10, 0, STEP);
+        let id = identity("road", n as u32);
+        let built = Built::turned(&id, (avcc(1), &units), None, 45_000, rotation);
+        // The one in the middle was cut off and is recovered from its header.
+        Placed { start: at(n * 20 * STEP), file: if n == 1 { built.file } else { built.closed() } }
+    };
+    let turned = [turned(0, Rotation::None), turned(1, Rotation::Half), turned(2, Rotation::None)];
+    match make(&turned, all, Edges::Exact) {
+        Err(ClipError::SplitNeeded { at: points }) => assert_eq!(points, [at(20 * STEP), at(40 * STEP)]),
+        other => panic!("{other:?}"),
+    }
+    let half = Span { from: at(20 * STEP), to: at(40 * STEP) };
+    let (_, file) = make(&turned, half, Edges::Exact).unwrap();
+    let turns = |turn: &[u8]| file.windows(turn.len()).any(|bytes| bytes == turn);
+    assert!(turns(&[0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]), "the clip is turned");
 }
 
 #[test]

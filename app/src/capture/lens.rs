@@ -157,8 +157,8 @@ impl Lens {
 
     /// Takes a new configuration for the next time that it is opened; whether that is another one.
     pub(crate) fn set(&mut self, config: LensConfig, settings: StreamSettings) -> bool {
+        let differs = self.config != config || self.settings.rotation() != settings.rotation();
         self.settings = settings;
-        let differs = self.config != config;
         self.config = config;
         differs
     }
@@ -263,8 +263,8 @@ impl Lens {
         self.opened += 1;
         self.intake.opened(now);
         let tally = Arc::clone(&self.tally);
-        let sink =
-            Arc::new(LensSink::new(Arc::clone(&self.intake), tally, Arc::clone(&self.clock), Arc::clone(&self.bell)));
+        let (intake, clock, bell) = (Arc::clone(&self.intake), Arc::clone(&self.clock), Arc::clone(&self.bell));
+        let sink = Arc::new(LensSink::new(intake, tally, clock, bell, self.settings.rotation()));
         let frames = self.config.frames.as_ref();
         if let Some(frames) = frames {
             frames.renew();

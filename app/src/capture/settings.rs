@@ -5,7 +5,7 @@
 
 use mos_hal::codecs::choice::Choice;
 use mos_hal::codecs::families::Task;
-use mos_hal::media::VideoCodec;
+use mos_hal::media::{Rotation, VideoCodec};
 use mos_hal::platform::{DeviceMode, Platform};
 use mos_hal::source::SourceSpec;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,8 @@ pub struct StreamSettings {
     /// Frames from keyframe to keyframe, at most a second of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gop: Option<u32>,
-    /// Degrees clockwise. Only 0: nothing here turns pictures.
+    /// By how many degrees the picture is to be turned clockwise when it is shown: 0, 90, 180 or 270. It is coded as it is; segments
+    /// and clips tell players, snapshots are turned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<u32>,
     /// Whether sound is recorded.
@@ -105,10 +106,15 @@ impl StreamSettings {
         }
     }
 
+    /// How its pictures are to be shown.
+    pub(crate) fn rotation(&self) -> Rotation {
+        self.rotation.and_then(Rotation::of_degrees).unwrap_or_default()
+    }
+
     /// The lens with these settings instead of its own; or what would be accepted.
     pub(crate) fn apply(&self, base: &LensConfig) -> Result<LensConfig, String> {
-        if self.rotation.is_some_and(|degrees| degrees != 0) {
-            return Err("rotation must be 0: nothing here turns pictures".to_owned());
+        if self.rotation.is_some_and(|degrees| Rotation::of_degrees(degrees).is_none()) {
+            return Err("rotation must be 0, 90, 180 or 270".to_owned());
         }
         let audio = self.audio.unwrap_or(base.audio);
         let mut source = base.source.clone();
@@ -132,7 +138,9 @@ impl StreamSettings {
             | SourceSpec::Whep { .. }) => {
                 let video = Self { audio: None, rotation: None, ..self.clone() };
                 if video != Self::default() {
-                    return Err(format!("{source} is recorded as it comes, coded by others; accepted: audio"));
+                    return Err(format!(
+                        "{source} is recorded as it comes, coded by others; accepted: audio, rotation"
+                    ));
                 }
             }
         }
@@ -280,11 +288,11 @@ mod tests {
         assert_eq!(refused("test:", r#"{"frame_rate":0}"#), "option fps must be a whole number from 1 to 240");
         assert_eq!(refused("test:", r#"{"codec":"av1&fps=1"}"#), "option codec must be h264 or h265");
         assert_eq!(refused("test:?fps=20", r#"{"gop":21}"#), "option gop must be a whole number from 1 to 20");
-        assert_eq!(refused("test:", r#"{"rotation":90}"#), "rotation must be 0: nothing here turns pictures");
+        assert_eq!(refused("test:", r#"{"rotation":45}"#), "rotation must be 0, 90, 180 or 270");
         assert!(refused("v4l2:/dev/video0", r#"{"width":640}"#).contains("given together"));
         assert!(refused("board:road", r#"{"codec":"av1"}"#).contains("h264 or h265"));
         let network = refused("rtsp://user:secret@h/s", r#"{"bitrate":1000000}"#);
-        assert_eq!(network, "rtsp://h/s is recorded as it comes, coded by others; accepted: audio");
+        assert_eq!(network, "rtsp://h/s is recorded as it comes, coded by others; accepted: audio, rotation");
         assert!(settings(r#"{"audio":true}"#).apply(&lens("rtsp://user:secret@h/s")).unwrap().audio);
         assert!(serde_json::from_str::<StreamSettings>(r#"{"colour":"red"}"#).is_err());
     }

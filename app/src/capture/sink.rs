@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
-use mos_hal::media::{AccessUnit, FrameKind, TrackFormat};
+use mos_hal::media::{AccessUnit, FrameKind, Rotation, TrackFormat, VideoFormat};
 use mos_hal::source::{LeftOutBy, SourceError, UnitSink};
 
 use crate::archive::gaps::GapCause;
@@ -71,10 +71,20 @@ pub(crate) struct LensSink {
     /// Which format object was seen last; compared only, never followed.
     format_seen: AtomicUsize,
     end: Mutex<Option<(SourceError, Mono)>>,
+    /// How its pictures are to be shown.
+    rotation: Rotation,
+    /// The newest format as it came, and as it is recorded.
+    turned: Mutex<Option<(Arc<TrackFormat>, Arc<TrackFormat>)>>,
 }
 
 impl LensSink {
-    pub(crate) fn new(intake: Arc<Intake>, tally: Arc<Tally>, clock: Arc<dyn Clock>, bell: Arc<Bell>) -> Self {
+    pub(crate) fn new(
+        intake: Arc<Intake>,
+        tally: Arc<Tally>,
+        clock: Arc<dyn Clock>,
+        bell: Arc<Bell>,
+        rotation: Rotation,
+    ) -> Self {
         Self {
             intake,
             tally,
@@ -84,6 +94,8 @@ impl LensSink {
             last_unit: AtomicI64::new(i64::MIN),
             format_seen: AtomicUsize::new(0),
             end: Mutex::new(None),
+            rotation,
+            turned: Mutex::new(None),
         }
     }
 
@@ -100,6 +112,21 @@ impl LensSink {
         Some(self.last_unit.load(Ordering::Relaxed)).filter(|t| *t != i64::MIN).map(Mono)
     }
 
+    /// A format of pictures with the rotation that was configured; the same object for the same object.
+    fn turned(&self, format: &Arc<TrackFormat>) -> Arc<TrackFormat> {
+        let TrackFormat::Video(video) = &**format else { return Arc::clone(format) };
+        if self.rotation == Rotation::None {
+            return Arc::clone(format);
+        }
+        let mut turned = self.turned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, recorded)) = turned.as_ref().filter(|(came, _)| Arc::ptr_eq(came, format)) {
+            return Arc::clone(recorded);
+        }
+        let recorded = Arc::new(TrackFormat::Video(VideoFormat { rotation: self.rotation, ..video.clone() }));
+        *turned = Some((Arc::clone(format), Arc::clone(&recorded)));
+        recorded
+    }
+
     /// Why and when the source ended, once.
     pub(crate) fn take_end(&self) -> Option<(SourceError, Mono)> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -107,7 +134,7 @@ impl LensSink {
 }
 
 impl UnitSink for LensSink {
-    fn unit(&self, unit: AccessUnit) {
+    fn unit(&self, mut unit: AccessUnit) {
         let retired = self.retired();
         if *retired {
             return;
@@ -116,6 +143,7 @@ impl UnitSink for LensSink {
         if unit.kind == FrameKind::Audio {
             self.tally.audio_units.fetch_add(1, Ordering::Relaxed);
         } else {
+            unit.format = self.turned(&unit.format);
             // Sound alone keeps no lens alive: a camera whose picture has stopped is stalled.
             self.last_unit.store(unit.arrival.0, Ordering::Relaxed);
             self.tally.frames.fetch_add(1, Ordering::Relaxed);

@@ -154,6 +154,7 @@ fn format() -> Arc<TrackFormat> {
         config: Bytes::from_static(&[1, 66, 0, 10, 0xff, 0xe0, 0]),
         reorder: 0,
         frame_duration: Some(40_000_000),
+        rotation: mos_hal::media::Rotation::None,
     }))
 }
 

@@ -299,6 +299,7 @@ mod tests {
             config: Bytes::from_static(b"cfg"),
             reorder: 0,
             frame_duration: None,
+            rotation: mos_hal::media::Rotation::None,
         }))
     }
 

@@ -104,7 +104,9 @@ impl SegmentFile {
     pub(crate) fn begin(archive: &Archive, plan: &Plan<'_>) -> Result<Self, ArchiveError> {
         let mut movie =
             Movie { shown_from: VIDEO_TIMESCALE.ticks(plan.shown_from.since(plan.start)), ..Movie::default() };
-        movie.tracks.push(Track::new(VIDEO_TRACK, VIDEO_TIMESCALE, video_entry(plan.video)));
+        let rotation = mos_mp4::Rotation::of_degrees(plan.video.rotation.degrees()).unwrap_or_default();
+        let video = Track::new(VIDEO_TRACK, VIDEO_TIMESCALE, video_entry(plan.video));
+        movie.tracks.push(Track { rotation, ..video });
         let audio_scale = plan.audio.and_then(|a| Timescale::new(a.sample_rate()));
         if let Some((format, scale)) = plan.audio.zip(audio_scale) {
             movie.tracks.push(Track::new(AUDIO_TRACK, scale, audio_entry(format)));

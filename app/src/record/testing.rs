@@ -19,6 +19,7 @@ pub(crate) fn video_format(reorder: u8) -> Arc<TrackFormat> {
         config: Bytes::from_static(&[1, 66, 0, 10, 0xff, 0xe0, 0]),
         reorder,
         frame_duration: None,
+        rotation: mos_hal::media::Rotation::None,
     }))
 }
 

@@ -160,10 +160,10 @@ impl Snapshots {
             return Err(SnapshotFailure::BadRequest(format!("{id} is {length:.3} s long; give an offset within")));
         }
         let asked = row.start.0.saturating_add((offset * 1e9).round() as i64);
-        let (sample, entry) = keyframe(&content, asked.saturating_sub(content.identity.mono_start))
+        let (sample, entry, rotation) = keyframe(&content, asked.saturating_sub(content.identity.mono_start))
             .ok_or_else(|| SnapshotFailure::BadRequest(format!("{id} has no keyframe")))?;
         let data = read(reader.file.as_ref(), sample).map_err(at("read", &id.media_path()))?;
-        let jpeg = self.codecs.jpeg(&format_of(entry), &data, options)?;
+        let jpeg = self.codecs.jpeg(&format_of(entry, rotation), &data, options)?;
 
         let taken = Mono(content.identity.mono_start.saturating_add(VIDEO_TIMESCALE.nanos(sample.pts())));
         let id_of_picture = SnapshotId { run: self.archive.run(), number: self.next.fetch_add(1, Ordering::Relaxed) };
@@ -208,7 +208,7 @@ impl Snapshots {
 }
 
 /// The last keyframe that is shown at `at` nanoseconds of the segment's timeline or before, else the first one.
-fn keyframe(content: &SegmentFile, at: i64) -> Option<(Sample, &SampleEntry)> {
+fn keyframe(content: &SegmentFile, at: i64) -> Option<(Sample, &SampleEntry, media::Rotation)> {
     let movie: &Movie = &content.movie;
     let video = movie.video()?;
     // Capture times were rounded to ticks: one tick late is still "at".
@@ -216,7 +216,7 @@ fn keyframe(content: &SegmentFile, at: i64) -> Option<(Sample, &SampleEntry)> {
     let syncs = || video.table.iter().filter(|s| s.sync);
     let sample = syncs().filter(|s| s.pts() <= until).last().or_else(|| syncs().next())?;
     let entry = video.entries.get((sample.description as usize).checked_sub(1)?)?;
-    Some((sample, entry))
+    Some((sample, entry, media::Rotation::of_degrees(video.rotation.degrees()).unwrap_or_default()))
 }
 
 fn read(file: &dyn DiskFile, sample: Sample) -> io::Result<Vec<u8>> {
@@ -230,7 +230,7 @@ fn read(file: &dyn DiskFile, sample: Sample) -> io::Result<Vec<u8>> {
     Ok(data)
 }
 
-fn format_of(entry: &SampleEntry) -> media::VideoFormat {
+fn format_of(entry: &SampleEntry, rotation: media::Rotation) -> media::VideoFormat {
     let (codec, width, height, pixel_aspect, config) = match entry {
         SampleEntry::Video { codec: mos_mp4::VideoCodec::H264, width, height, pixel_aspect, config, .. } => {
             (media::VideoCodec::H264, *width, *height, *pixel_aspect, config.clone())
@@ -249,5 +249,6 @@ fn format_of(entry: &SampleEntry) -> media::VideoFormat {
         config: Bytes::from(config),
         reorder: 0,
         frame_duration: None,
+        rotation,
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn video(dir: &Path, name: &str, codec: VideoCodec, seconds: usize, a
         config,
         reorder,
         frame_duration: None,
+        rotation: mos_hal::media::Rotation::None,
     }));
     let units = packets(&path, &file, "v:0", 90_000, |data| nal::classify(codec, data));
     assert_eq!(units.len(), seconds * FPS);

@@ -5,7 +5,7 @@
 
 use super::families::{Family, JPEGENC, Memory, Task};
 use crate::machine::Machine;
-use crate::media::VideoCodec;
+use crate::media::{Rotation, VideoCodec};
 use crate::platform::CodecError;
 
 /// By what a keyframe is decoded.
@@ -48,8 +48,13 @@ impl Chain {
         Ok(Self { decoder, converter: None, jpeg: &JPEGENC })
     }
 
-    /// From parsed stream to JPEG, as pipeline text.
-    pub(super) fn text(&self, coded: (u32, u32), (width, height): (u32, u32)) -> String {
+    /// The same for pictures that are turned, which the CPU does, and so codes them as well.
+    pub(super) fn turning(self) -> Self {
+        Self { converter: None, jpeg: &JPEGENC, ..self }
+    }
+
+    /// From parsed stream to JPEG, as pipeline text; `width` and `height` before the picture is turned.
+    pub(super) fn text(&self, coded: (u32, u32), (width, height): (u32, u32), rotation: Rotation) -> String {
         let decode = self.decoder.template;
         let jpeg = format!("{} name={ENCODER}", self.jpeg.template);
         if let Some(converter) = self.converter {
@@ -63,7 +68,13 @@ impl Chain {
                 "videoscale add-borders=false ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 ! "
             )
         };
-        format!("{decode} ! videoconvert ! video/x-raw,format=I420 ! {scale}{jpeg}")
+        let turn = match rotation {
+            Rotation::None => "",
+            Rotation::Quarter => "videoflip video-direction=90r ! ",
+            Rotation::Half => "videoflip video-direction=180 ! ",
+            Rotation::ThreeQuarters => "videoflip video-direction=90l ! ",
+        };
+        format!("{decode} ! videoconvert ! video/x-raw,format=I420 ! {scale}{turn}{jpeg}")
     }
 
     /// Whether the CPU encodes the JPEG and so must give it the colours of one.
@@ -95,10 +106,13 @@ mod tests {
 
     #[test]
     fn the_boards_elements_come_first_as_far_as_they_are_there() {
-        let text = |machine: &Machine| Chain::hardware(CODEC, machine).unwrap().text(FULL, (640, 360));
+        let text = |machine: &Machine| Chain::hardware(CODEC, machine).unwrap().text(FULL, (640, 360), Rotation::None);
         let camx = machine(&Qcs6490, &["qtic2vdec", "qtivtransform", "qtijpegenc"], &[]);
         let nv12 = "video/x-raw,format=NV12,width=640,height=360";
         assert_eq!(text(&camx), format!("qtic2vdec ! qtivtransform ! {nv12} ! qtijpegenc name=out"));
+        let turned = Chain::hardware(CODEC, &camx).unwrap().turning().text(FULL, FULL, Rotation::Quarter);
+        assert!(turned.starts_with("qtic2vdec ! videoconvert ! "), "{turned}");
+        assert!(turned.contains(" ! videoflip video-direction=90r ! jpegenc"), "{turned}");
         let without = machine(&Qcs6490, &["qtic2vdec", "qtijpegenc"], &[]);
         assert!(text(&without).starts_with("qtic2vdec ! videoconvert ! ") && text(&without).contains("! jpegenc"));
         let vpu = text(&machine(&Imx8mp, &["vpudec", "imxvideoconvert_g2d"], &[]));
@@ -111,7 +125,7 @@ mod tests {
         let socs: [&'static dyn Soc; 2] = [&Generic, &Qcs6490];
         for soc in socs {
             let machine = machine(soc, &["qtic2vdec"], &[]);
-            let text = Chain::software(CODEC, &machine).unwrap().text(FULL, FULL);
+            let text = Chain::software(CODEC, &machine).unwrap().text(FULL, FULL, Rotation::None);
             assert!(text.starts_with("avdec_h264 max-threads=1 direct-rendering=false ! videoconvert"), "{text}");
         }
         let none = Machine::new(&Generic, "/none".into(), Arc::new(Described::default()), false);

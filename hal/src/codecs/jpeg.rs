@@ -21,7 +21,7 @@ use super::families::{Family, Task};
 use super::jfif::{self, Plane, ToJfif};
 use crate::gst as common;
 use crate::machine::Machine;
-use crate::media::{VideoCodec, VideoFormat};
+use crate::media::{Rotation, VideoCodec, VideoFormat};
 use crate::platform::{CodecError, Codecs, Jpeg, JpegOptions};
 
 /// Decoders that exist at most, warm or at work; each holds a few pictures, 3 MB apiece at 1080p.
@@ -149,6 +149,7 @@ struct Key {
     coded: (u32, u32),
     /// Size of the picture to make: square pixels, at most the wanted edge.
     picture: (u32, u32),
+    rotation: Rotation,
     by: By,
 }
 
@@ -158,7 +159,7 @@ impl Key {
         let (n, d) = format.pixel_aspect;
         let width = (u64::from(coded.0) * u64::from(n) / u64::from(d.max(1))).clamp(1, 65_535) as u32;
         let picture = fit((width, coded.1.max(1)), max_edge);
-        Self { codec: format.codec, config: format.config.clone(), coded, picture, by }
+        Self { codec: format.codec, config: format.config.clone(), coded, picture, rotation: format.rotation, by }
     }
 }
 
@@ -199,6 +200,7 @@ impl Decoder {
             By::Hardware => Chain::hardware(key.codec, machine).ok_or_else(|| failed("no decoder".into()))?,
             By::Software => Chain::software(key.codec, machine)?,
         };
+        let chain = if key.rotation == Rotation::None { chain } else { chain.turning() };
         let (parser, media, framing) = match key.codec {
             VideoCodec::H264 => ("h264parse", "video/x-h264", "avc"),
             VideoCodec::H265 => ("h265parse", "video/x-h265", "hvc1"),
@@ -206,7 +208,7 @@ impl Decoder {
         let text = format!(
             "appsrc name=in format=time stream-type=seekable max-buffers=2 ! {parser} name=parse ! {} ! \
              appsink name=sink sync=false async=false qos=false enable-last-sample=false max-buffers=4",
-            chain.text(key.coded, key.picture)
+            chain.text(key.coded, key.picture, key.rotation)
         );
         let pipeline = common::build(&text).map_err(failed)?;
         let input: AppSrc = common::named(&pipeline, "in").map_err(failed)?;
@@ -274,7 +276,7 @@ impl Decoder {
         }
         let buffer = sample.buffer_owned().ok_or_else(|| undecodable("no picture came out"))?;
         let data = buffer.map_readable().map_err(|_| CodecError::Undecodable("an unreadable picture".into()))?;
-        let (width, height) = self.key.picture;
+        let (width, height) = self.key.rotation.of_size(self.key.picture);
         Ok(Jpeg { data: data.to_vec(), width, height })
     }
 

@@ -23,7 +23,7 @@ use self::routes::Routes;
 use self::udp::Udp;
 use super::outlet::Outlet;
 use crate::clock::Mono;
-use crate::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
+use crate::media::{AccessUnit, AudioFormat, FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
 use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen, Trust};
 use crate::tls::TlsError;
@@ -468,6 +468,7 @@ fn video_format(parameters: Option<&ParametersRef<'_>>) -> Option<VideoFormat> {
         config: Bytes::copy_from_slice(p.extra_data()),
         reorder: nal::picture(codec, p.extra_data()).and_then(|s| s.reorder).unwrap_or(0),
         frame_duration: frame_duration(p),
+        rotation: Rotation::None,
     })
 }
 

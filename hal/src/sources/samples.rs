@@ -9,7 +9,7 @@ use bytes::Bytes;
 use gstreamer as gst;
 
 use crate::clock::Mono;
-use crate::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
+use crate::media::{AccessUnit, AudioFormat, FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
 
 /// What the last element of a track must produce, as caps text.
@@ -115,5 +115,6 @@ fn read(caps: &gst::CapsRef) -> Result<TrackFormat, String> {
         config,
         reorder: picture.and_then(|p| p.reorder).unwrap_or(0),
         frame_duration: fraction("framerate").map(|(n, d)| u64::from(d) * 1_000_000_000 / u64::from(n)),
+        rotation: Rotation::None,
     }))
 }

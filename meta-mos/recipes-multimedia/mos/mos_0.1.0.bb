@@ -80,6 +80,7 @@ RDEPENDS:${PN} += " \
     gstreamer1.0-plugins-good-rtpmanager \
     gstreamer1.0-plugins-good-rtsp \
     gstreamer1.0-plugins-good-udp \
+    gstreamer1.0-plugins-good-videofilter \
 "
 RDEPENDS:${PN}-ptest += "gstreamer1.0"
 RRECOMMENDS:${PN} += "kernel-module-uvcvideo"

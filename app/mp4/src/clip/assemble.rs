@@ -6,6 +6,7 @@ use crate::clip::{Choice, ClipError, ClipPlan, CopyRange, Reel, Span};
 use crate::entry::SampleEntry;
 use crate::layout::write_ftyp;
 use crate::movie::{Edit, Form, Movie, Track, TrackKind, composition_shift, write_moov};
+use crate::rotation::Rotation;
 use crate::table::{Sample, SampleTable};
 use crate::time::{Ticks, VIDEO_TIMESCALE};
 
@@ -66,7 +67,7 @@ fn unsigned(t: Ticks) -> u64 {
 }
 
 fn new_track(id: u32, kind: TrackKind, timescale: crate::time::Timescale) -> Track {
-    Track { id, kind, timescale, entries: Vec::new(), table: SampleTable::new() }
+    Track { id, kind, timescale, rotation: Rotation::None, entries: Vec::new(), table: SampleTable::new() }
 }
 
 /// Takes the sync mark from all sync samples but the first that GStreamer's `qtdemux` (1.22) would take for the end.
@@ -115,6 +116,7 @@ fn fill(track: &mut Track, reels: &[Reel<'_>], asked: Span, items: &[Item], plac
     let mut numbers: Vec<((usize, u32), u32)> = Vec::new();
     let mut splits = Vec::new();
     let mut first = None;
+    let mut rotation = None;
     for ((r, s, at), offset) in items.iter().zip(placed) {
         let reel = &reels[*r];
         let known = numbers.iter().find(|(k, _)| *k == (*r, s.description)).map(|(_, n)| *n);
@@ -122,9 +124,13 @@ fn fill(track: &mut Track, reels: &[Reel<'_>], asked: Span, items: &[Item], plac
             n
         } else {
             let entry = entry_of(reel, track.kind, s.description).ok_or_else(|| no_entry(reel))?;
-            if track.entries.last().is_some_and(|e| !e.can_share_track(entry)) {
+            let turned = rotation_of(reel, track.kind);
+            let other = track.entries.last().is_some_and(|e| !e.can_share_track(entry));
+            // A track has one rotation.
+            if other || rotation.replace(turned).is_some_and(|before| before != turned) {
                 splits.push(nanos(asked, reel.begin(0)));
             }
+            track.rotation = turned;
             let n = track.entries.iter().position(|e| e == entry).unwrap_or_else(|| {
                 track.entries.push(entry.clone());
                 track.entries.len() - 1
@@ -147,6 +153,11 @@ fn fill(track: &mut Track, reels: &[Reel<'_>], asked: Span, items: &[Item], plac
 fn entry_of<'a>(reel: &Reel<'a>, kind: TrackKind, description: u32) -> Option<&'a SampleEntry> {
     let track = reel.movie.tracks.iter().find(|t| t.kind == kind)?;
     track.entries.get((description as usize).checked_sub(1)?)
+}
+
+/// How the pictures of a source are to be shown.
+fn rotation_of(reel: &Reel<'_>, kind: TrackKind) -> Rotation {
+    reel.movie.tracks.iter().find(|t| t.kind == kind).map_or(Rotation::None, |t| t.rotation)
 }
 
 fn no_entry(reel: &Reel<'_>) -> ClipError {

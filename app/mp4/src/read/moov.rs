@@ -7,6 +7,7 @@ use crate::close::{SEAL_AT, SUMMARY_UUID};
 use crate::entry::SampleEntry;
 use crate::movie::{Movie, Track, TrackKind};
 use crate::read::{ReadError, stbl};
+use crate::rotation::Rotation;
 use crate::summary::TrackSummary;
 use crate::table::SampleTable;
 use crate::time::{MOVIE_TIMESCALE, Ticks, Timescale};
@@ -78,6 +79,14 @@ fn parse_trak(trak: &[u8]) -> Option<(Track, &[u8])> {
     f.sized(version)?;
     f.sized(version)?;
     let id = f.u32().filter(|id| *id > 0)?;
+    f.u32()?;
+    f.sized(version)?;
+    f.take(16)?;
+    let mut matrix = [0; 9];
+    for value in &mut matrix {
+        *value = f.u32()?;
+    }
+    let rotation = Rotation::of_matrix(matrix);
     let mdia = child(trak, *b"mdia")?;
     let mut f = Fields::new(child(mdia, *b"mdhd")?);
     let (version, _) = f.version_and_flags()?;
@@ -95,7 +104,7 @@ fn parse_trak(trak: &[u8]) -> Option<(Track, &[u8])> {
         Children::new(stsd).take(MAX_ENTRIES).map(|(k, b)| SampleEntry::parse(k, b, timescale.per_second())).collect();
     let entries = entries.filter(|e| !e.is_empty())?;
     let fits = entries.iter().all(|e| matches!(e, SampleEntry::Video { .. }) == (kind == TrackKind::Video));
-    fits.then_some((Track { id, kind, timescale, entries, table: SampleTable::new() }, stbl))
+    fits.then_some((Track { id, kind, timescale, rotation, entries, table: SampleTable::new() }, stbl))
 }
 
 /// Media time of the first edit that shows something.

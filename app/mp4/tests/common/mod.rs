@@ -4,8 +4,8 @@
 use mos_mp4::identity::FORMAT_VERSION;
 use mos_mp4::time::{Timing, order};
 use mos_mp4::{
-    Checksum, Close, Fragment, FragmentSample, FragmentTrack, Header, Identity, Movie, Quality, SampleEntry, Step,
-    Ticks, Timescale, Track, UtcMapping, VIDEO_TIMESCALE, VideoCodec,
+    Checksum, Close, Fragment, FragmentSample, FragmentTrack, Header, Identity, Movie, Quality, Rotation, SampleEntry,
+    Step, Ticks, Timescale, Track, UtcMapping, VIDEO_TIMESCALE, VideoCodec,
 };
 
 pub mod clips;
@@ -85,7 +85,19 @@ impl Built {
         audio: Option<(SampleEntry, &[Unit])>,
         per: Ticks,
     ) -> Self {
-        let mut movie = Movie { shown_from: 0, tracks: vec![Track::new(1, VIDEO_TIMESCALE, video.0)] };
+        Self::turned(id, video, audio, per, Rotation::None)
+    }
+
+    /// The same with a rotation of its pictures.
+    pub fn turned(
+        id: &Identity,
+        video: (SampleEntry, &[Unit]),
+        audio: Option<(SampleEntry, &[Unit])>,
+        per: Ticks,
+        rotation: Rotation,
+    ) -> Self {
+        let track = Track { rotation, ..Track::new(1, VIDEO_TIMESCALE, video.0) };
+        let mut movie = Movie { shown_from: 0, tracks: vec![track] };
         let mut sound = audio.as_ref().map_or(&[][..], |a| a.1);
         let rate = 48_000;
         if let Some((entry, _)) = audio {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mos_hal::clock::Mono;
 use mos_hal::codecs::families::Memory;
-use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, TrackFormat, VideoCodec, VideoFormat};
+use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use mos_hal::shared::{Fact, Lesson};
 use mos_hal::source::{LeftOutBy, SourceError};
 
@@ -359,7 +359,9 @@ fn read_format(mut fields: Fields) -> Option<Message> {
             if !edges.contains(&width) || !edges.contains(&height) || pixel_aspect.0 == 0 || pixel_aspect.1 == 0 {
                 return None;
             }
-            let format = VideoFormat { codec, width, height, pixel_aspect, config, reorder, frame_duration };
+            // How it is shown is the recorder's matter.
+            let rotation = Rotation::None;
+            let format = VideoFormat { codec, width, height, pixel_aspect, config, reorder, frame_duration, rotation };
             Some(Message::Format(VIDEO, TrackFormat::Video(format)))
         }
         AUDIO => {
@@ -439,6 +441,7 @@ mod tests {
             config: Bytes::from_static(b"hvcC"),
             reorder: 2,
             frame_duration: Some(33_333_333),
+            rotation: Rotation::None,
         };
         let aac = AudioFormat::Aac { sample_rate: 48_000, channels: 2, config: Bytes::from_static(&[0x11, 0x90]) };
         let left_out = Message::LeftOut { from: Mono(-3), to: Mono(9), pictures: 4, by: LeftOutBy::Camera };

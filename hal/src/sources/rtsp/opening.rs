@@ -113,6 +113,7 @@ mod tests {
             config: Bytes::new(),
             reorder: 0,
             frame_duration: None,
+            rotation: crate::media::Rotation::None,
         }));
         let kind = if track == 0 { FrameKind::Delta } else { FrameKind::Audio };
         let data = Bytes::from_static(&[0; 100]);
