@@ -236,19 +236,16 @@ impl LensFrames {
         self.denied.load(Ordering::Relaxed)
     }
 
-    /// Whether a lens that moves so many bytes per second fits beside the others; claims them. From the thread that publishes
-    /// only.
-    fn admitted(&self, rate: u64) -> bool {
+    /// Whether a lens that moves so many bytes per second fits beside the others; claims them. For the present opening only,
+    /// and under the lock that shows it: what an earlier one claimed would never be given back.
+    fn admitted(&self, _: &mut Pool, rate: u64) -> bool {
         if self.claim.load(Ordering::Relaxed) > 0 {
             return true;
         }
         let claim = rate.max(1);
         let fits = self.all.claim(claim);
         if fits {
-            // An opening that is being left may have claimed just now.
-            self.all.release(self.claim.swap(claim, Ordering::Relaxed));
-        }
-        if fits {
+            self.claim.store(claim, Ordering::Relaxed);
             self.denied.store(false, Ordering::Relaxed);
         } else if !self.denied.swap(true, Ordering::Relaxed) {
             log::warn!(
@@ -261,23 +258,30 @@ impl LensFrames {
         fits
     }
 
-    /// Gives back what was claimed.
-    fn release(&self) {
-        if self.claim.load(Ordering::Relaxed) > 0 {
-            self.all.release(self.claim.swap(0, Ordering::Relaxed));
+    /// Gives back what was claimed, under the lock that claims take.
+    fn release(&self, _: &mut Pool) {
+        self.all.release(self.claim.swap(0, Ordering::Relaxed));
+        self.denied.store(false, Ordering::Relaxed);
+    }
+
+    /// Gives back what an opening has claimed, unless there is a newer one.
+    fn release_of(&self, feed: Feed) {
+        if self.claimed() == 0 && !self.denied() {
+            return;
         }
-        if self.denied() {
-            self.denied.store(false, Ordering::Relaxed);
+        let mut pool = self.kept();
+        if pool.is_fed_by(feed) {
+            self.release(&mut pool);
         }
     }
 
     /// Before a source is opened, and when it is gone: its buffers go back, and what it may still deliver counts no more.
     pub fn renew(&self) {
-        self.release();
         self.raw.store(false, Ordering::Relaxed);
         self.decoding().stop();
         let mut pool = self.kept();
         pool.opening += 1;
+        self.release(&mut pool);
         self.forget(&mut pool);
     }
 
@@ -290,17 +294,15 @@ impl LensFrames {
     /// Publishes what passes a pad.
     pub(crate) fn tap(self: &Arc<Self>, pad: &gst::Pad) {
         self.raw.store(true, Ordering::Relaxed);
-        self.pass(pad);
+        self.pass(pad, self.feed());
     }
 
-    /// Returns who feeds it now.
-    fn pass(self: &Arc<Self>, pad: &gst::Pad) -> Feed {
+    fn pass(self: &Arc<Self>, pad: &gst::Pad, feed: Feed) {
         let this = Arc::clone(self);
-        let feed = self.feed();
         let format: Mutex<Option<(gst::Caps, Option<Layout>)>> = Mutex::default();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if !this.publisher.wanted() {
-                this.release();
+                this.release_of(feed);
                 return gst::PadProbeReturn::Ok;
             }
             let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) else {
@@ -310,7 +312,6 @@ impl LensFrames {
             if format.as_ref().is_none_or(|(known, _)| *known != caps) {
                 // Another size or layout means another pool.
                 if format.is_some() {
-                    this.release();
                     this.forget_of(feed);
                 }
                 let layout = Layout::of(&caps);
@@ -319,10 +320,7 @@ impl LensFrames {
                 }
                 *format = Some((caps, layout));
             }
-            if let Some((_, Some(layout))) = &*format
-                && this.admitted(layout.rate(buffer.size() as u64))
-            {
-                this.moved.fetch_add(buffer.size() as u64, Ordering::Relaxed);
+            if let Some((_, Some(layout))) = &*format {
                 this.publish(feed, buffer, layout);
             }
             gst::PadProbeReturn::Ok
@@ -336,7 +334,6 @@ impl LensFrames {
             }
             gst::PadProbeReturn::Ok
         });
-        feed
     }
 
     fn kept(&self) -> MutexGuard<'_, Pool> {
@@ -363,10 +360,11 @@ impl LensFrames {
         }
     }
 
-    /// Forgets the buffers of an opening, unless there is a newer one.
+    /// Forgets the buffers of an opening and gives back what it claimed, unless there is a newer one.
     fn forget_of(&self, feed: Feed) {
         let mut pool = self.kept();
         if pool.is_fed_by(feed) {
+            self.release(&mut pool);
             self.forget(&mut pool);
         }
     }
@@ -376,9 +374,11 @@ impl LensFrames {
         // The running time of every pipeline is CLOCK_MONOTONIC itself.
         let captured = buffer.pts().map_or_else(mos_frame::sys::monotonic, gst::ClockTime::nseconds);
         let mut pool = self.kept();
-        if !pool.is_fed_by(feed) {
+        let bytes = buffer.size() as u64;
+        if !pool.is_fed_by(feed) || !self.admitted(&mut pool, layout.rate(bytes)) {
             return;
         }
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         let (pixels, hold) = match self.place(&mut pool, buffer, &mut picture) {
             Some(_) if self.behind && self.lent.load(Ordering::Relaxed) > lendable(pool.known.len()) => return,
@@ -440,7 +440,7 @@ impl LensFrames {
 
 impl Drop for LensFrames {
     fn drop(&mut self) {
-        self.release();
+        self.release(&mut self.kept());
     }
 }
 
@@ -464,8 +464,9 @@ fn descriptor(memory: &gst::MemoryRef) -> Option<BorrowedFd<'_>> {
     (raw >= 0).then(|| unsafe { BorrowedFd::borrow_raw(raw) })
 }
 
+/// Nothing if readers would refuse it: what is a descriptor's but no dmabuf is copied.
 fn owned(memory: &gst::MemoryRef) -> Option<mos_frame::Memory> {
-    let fd = descriptor(memory)?.as_fd().try_clone_to_owned().ok()?;
+    let fd = descriptor(memory).filter(|fd| mos_frame::sys::is_lasting(*fd))?.as_fd().try_clone_to_owned().ok()?;
     let size = mos_frame::sys::size(fd.as_fd()).ok()?;
     Some(mos_frame::Memory { fd, size })
 }

@@ -13,7 +13,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
 
-use super::LensFrames;
+use super::{Feed, LensFrames};
 use crate::gst as common;
 use crate::media::{AccessUnit, FrameKind, TrackFormat, VideoCodec, VideoFormat};
 use crate::sources::contract;
@@ -30,6 +30,7 @@ pub type Decoders = Arc<dyn Fn(VideoCodec) -> Option<String> + Send + Sync>;
 pub(super) struct Decoding {
     // Weak: a sink that a source forgets to drop must not keep the socket.
     frames: Weak<LensFrames>,
+    feed: Feed,
     decoders: Decoders,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Run {
 
 impl Decoding {
     pub(super) fn new(frames: &Arc<LensFrames>, decoders: Decoders) -> Self {
-        Self { frames: Arc::downgrade(frames), decoders }
+        Self { frames: Arc::downgrade(frames), feed: frames.feed(), decoders }
     }
 
     pub(super) fn frames(&self) -> Option<Arc<LensFrames>> {
@@ -66,7 +67,7 @@ impl Decoding {
         }
         let idle = run.thread.as_ref().is_none_or(JoinHandle::is_finished);
         if run.queue.is_none() && idle && starts(unit.kind) {
-            *run = start(&frames, &self.decoders, format.clone());
+            *run = start(&frames, self.feed, &self.decoders, format.clone());
         }
         if run.queue.as_ref().is_some_and(|queue| queue.try_send(unit.clone()).is_err()) {
             // Too slow, ended, or failed: again from the next keyframe.
@@ -87,12 +88,12 @@ fn starts(kind: FrameKind) -> bool {
 }
 
 /// Starts the thread with a pipeline for this format.
-fn start(frames: &Arc<LensFrames>, decoders: &Decoders, format: VideoFormat) -> Run {
+fn start(frames: &Arc<LensFrames>, feed: Feed, decoders: &Decoders, format: VideoFormat) -> Run {
     let (queue, units) = sync_channel(QUEUE);
     let (frames, decoders) = (Arc::clone(frames), Arc::clone(decoders));
     let run = move || {
         let decoded = match decoders(format.codec) {
-            Some(decoder) => decode(&frames, &decoder, &format, &units),
+            Some(decoder) => decode(&frames, feed, &decoder, &format, &units),
             None => Err(format!("this machine has no decoder for {}", format.codec.name())),
         };
         if let Err(why) = decoded
@@ -108,6 +109,7 @@ fn start(frames: &Arc<LensFrames>, decoders: &Decoders, format: VideoFormat) -> 
 /// Runs until the queue ends, the format changes or the decoder fails.
 fn decode(
     frames: &Arc<LensFrames>,
+    fed: Feed,
     decoder: &str,
     format: &VideoFormat,
     units: &Receiver<AccessUnit>,
@@ -133,7 +135,9 @@ fn decode(
         .field("height", format.height.cast_signed());
     input.set_caps(Some(&caps.build()));
     // The contract answers for the sink how many buffers there are to be, and that their layout may be the decoder's own.
-    let fed = output.static_pad("sink").map(|pad| frames.pass(&pad));
+    if let Some(pad) = output.static_pad("sink") {
+        frames.pass(&pad, fed);
+    }
     let result = if pipeline.set_state(gst::State::Playing).is_err() {
         Err(format!("{decoder} does not start"))
     } else {
@@ -141,9 +145,7 @@ fn decode(
     };
     common::stop(pipeline);
     // The decoder's buffers ended with it; their descriptors would keep the memory.
-    if let Some(feed) = fed {
-        frames.forget_of(feed);
-    }
+    frames.forget_of(fed);
     result
 }
 

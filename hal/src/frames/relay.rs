@@ -128,7 +128,6 @@ impl Line {
             };
             let ended = self.serve(&mut subscriber);
             drop(subscriber);
-            self.frames.release();
             // R3; and the descriptors of buffers that nobody reads would keep their memory.
             self.frames.forget_of(self.feed);
             if let Err(Over::Nonsense(why)) = ended {
@@ -172,7 +171,9 @@ impl Line {
             None => self.take_in(subscriber, &frame, known, &mut kept)?,
         };
         // The other process does not tell its rate.
-        if !self.frames.admitted(known.bytes.saturating_mul(USUAL_FPS)) {
+        if !self.frames.admitted(&mut kept, known.bytes.saturating_mul(USUAL_FPS)) {
+            // It does not go back by itself, and the other process may not have many out.
+            drop(subscriber.lease(frame));
             return Ok(());
         }
         self.frames.moved.fetch_add(known.bytes, Ordering::Relaxed);

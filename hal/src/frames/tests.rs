@@ -46,9 +46,13 @@ struct Rig {
 
 /// A source whose frames are shared, or decoded from what it codes, and a reader.
 fn rig(source: &str, share: bool) -> Rig {
+    rig_within(source, share, &Arc::default())
+}
+
+fn rig_within(source: &str, share: bool, all: &Arc<Budget>) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("road.sock");
-    let frames = LensFrames::open(Settings::new(socket.clone()), &Arc::default()).unwrap();
+    let frames = LensFrames::open(Settings::new(socket.clone()), all).unwrap();
     let platform = crate::platform::probe();
     let (tell, units) = mpsc::channel();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().unwrap());
@@ -93,9 +97,11 @@ fn frames_of_a_painted_lens_are_published() {
 
 #[test]
 fn a_coded_lens_is_decoded_only_while_somebody_subscribes() {
-    let mut rig = rig("test:?width=320&height=240&fps=25&gop=10", false);
+    let all = Arc::new(Budget::new(Some(u64::MAX)));
+    let mut rig = rig_within("test:?width=320&height=240&fps=25&gop=10", false, &all);
     take(&mut rig, 20);
     assert!(rig.units.try_iter().count() > 0, "and it is recorded");
+    assert!(all.claimed() > 0);
     let Rig { _folder, frames, source, units, subscriber } = rig;
     drop(subscriber);
     while frames.publisher.wanted() {
@@ -105,7 +111,49 @@ fn a_coded_lens_is_decoded_only_while_somebody_subscribes() {
     while Arc::strong_count(&frames) > 1 {
         units.recv_timeout(LONG.unwrap()).unwrap();
     }
+    assert_eq!(all.claimed(), 0, "what it moved is for others again");
     drop(source);
+}
+
+/// A lens that was refused for want of room is not counted as such when nobody reads it any more, and has its pictures when
+/// there is room.
+#[test]
+fn a_refused_lens_that_is_decoded_starts_when_there_is_room() {
+    let all = Arc::new(Budget::new(Some(100 << 20)));
+    assert!(all.claim(100 << 20));
+    let mut rig = rig_within("test:?width=320&height=240&fps=25&gop=10", false, &all);
+    while !rig.frames.denied() {
+        rig.units.recv_timeout(LONG.unwrap()).unwrap();
+    }
+    let socket = rig.frames.socket().to_owned();
+    drop(rig.subscriber);
+    while rig.frames.denied() {
+        rig.units.recv_timeout(LONG.unwrap()).unwrap();
+    }
+    rig.subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
+    while !rig.frames.denied() {
+        rig.units.recv_timeout(LONG.unwrap()).unwrap();
+    }
+    all.release(100 << 20);
+    take(&mut rig, 5);
+}
+
+/// What an earlier opening still delivers claims nothing.
+#[test]
+fn only_the_present_opening_has_a_claim() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = Arc::new(Budget::new(None));
+    let frames = LensFrames::open(Settings::new(folder.path().join("road.sock")), &all).unwrap();
+    let before = frames.feed();
+    assert!(frames.admitted(&mut frames.kept(), 7));
+    frames.renew();
+    assert_eq!((all.claimed(), frames.claimed()), (0, 0));
+    assert!(frames.admitted(&mut frames.kept(), 5));
+    frames.forget_of(before);
+    frames.release_of(before);
+    assert_eq!(all.claimed(), 5, "an earlier opening gives back nothing of a later one's");
+    drop(frames);
+    assert_eq!(all.claimed(), 0);
 }
 
 /// Pictures that lie in dmabufs by their type go out as they are: the reader gets the very same memory.
@@ -240,6 +288,35 @@ fn r3_a_lens_of_another_process_comes_and_goes_while_readers_keep_its_socket() {
         std::thread::yield_now();
     }
     assert!(frames.totals().delivered >= 60);
+}
+
+/// Frames that are refused for want of room go back at once: the other process has but a few to lend.
+#[test]
+fn r2_refused_frames_of_another_process_go_back_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("road.sock");
+    let all = Arc::new(Budget::new(Some(100 << 20)));
+    assert!(all.claim(100 << 20));
+    let frames = LensFrames::open(Settings::new(socket.clone()), &all).unwrap();
+    let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
+    frames.renew();
+    let relay = Relay::start(&frames).unwrap();
+    let there = LensFrames::open_behind(socket_behind(&socket), frames.budget() as usize).unwrap();
+    let (tell, units) = mpsc::channel();
+    let platform = crate::platform::probe();
+    let sink = there.beside(platform.as_ref(), Arc::new(Recorder(tell)));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new().unwrap());
+    let scene = SourceSpec::parse("test:?width=320&height=240&fps=25").unwrap();
+    let source = platform.open(&scene, false, clock, sink).unwrap();
+    // More than the other process lends.
+    while there.totals().delivered < 20 {
+        units.recv_timeout(LONG.unwrap()).unwrap();
+    }
+    assert!(frames.denied() && frames.moved() == 0);
+    all.release(100 << 20);
+    let (frame, _) = next_of(&socket, &mut subscriber);
+    subscriber.release(frame).unwrap();
+    drop((source, there, relay));
 }
 
 /// R4: what could shrink below a mapping is refused.
