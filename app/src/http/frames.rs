@@ -36,6 +36,9 @@ pub struct LensFramesView {
     pub published: u64,
     /// That nobody got, because the bus was behind.
     pub refused: u64,
+    /// Those among the refused that a newer frame overtook before the bus had time for them.
+    #[serde(default)]
+    pub overtaken: u64,
     /// Bytes of pictures that were given to the bus.
     #[serde(default)]
     pub moved_bytes: u64,
@@ -101,7 +104,8 @@ pub(super) fn views(lenses: &[(LensId, Arc<LensFrames>)]) -> Vec<LensFramesView>
 }
 
 fn view(lens: &LensId, frames: &LensFrames) -> LensFramesView {
-    let Totals { published, refused, copied, unreadable, cut, delivered, replaced, revoked } = frames.totals();
+    let Totals { published, refused, overtaken, copied, unreadable, cut, delivered, replaced, revoked } =
+        frames.totals();
     let subscriber = |report: Report| SubscriberView {
         pid: report.pid,
         uid: report.uid,
@@ -118,6 +122,7 @@ fn view(lens: &LensId, frames: &LensFrames) -> LensFramesView {
         socket: frames.socket().display().to_string(),
         published,
         refused,
+        overtaken,
         moved_bytes: frames.moved(),
         claimed_rate: frames.claimed(),
         denied: frames.denied(),

@@ -335,14 +335,14 @@ mod imp {
     }
 
     impl MosFrameSrc {
-        /// One attempt; waits after one that failed.
+        /// One attempt, which [`BaseSrcImpl::unlock`] ends; waits after one that failed.
         fn connect(&self, run: &mut Run, bell: &sys::Bell) -> Result<(), gst::FlowError> {
             let settings = lock(&self.settings).clone();
             let path = settings.path().map_err(|why| {
                 gst::element_imp_error!(self, gst::ResourceError::Settings, ["{why}"]);
                 gst::FlowError::Error
             })?;
-            match Stream::connect(&path, settings.wish(), Arc::clone(&self.stale)) {
+            match Stream::connect(&path, settings.wish(), Arc::clone(&self.stale), bell.as_fd()) {
                 Ok(stream) => {
                     gst::info!(CAT, imp = self, "connected to {}", path.display());
                     run.stream = Some(stream);
@@ -351,6 +351,7 @@ mod imp {
                     run.pause = Duration::ZERO;
                     Ok(())
                 }
+                Err(_) if self.flushing.load(Ordering::SeqCst) => Err(gst::FlowError::Flushing),
                 Err(why) => {
                     self.parted(run, &why)?;
                     run.pause = (run.pause * 2).clamp(PAUSES[0], PAUSES[1]);

@@ -48,8 +48,14 @@ impl AsFd for Stream {
 }
 
 impl Stream {
-    pub(crate) fn connect(socket: &Path, wish: Wish, stale: Arc<AtomicU64>) -> Result<Self, SubscribeError> {
-        let subscriber = Subscriber::connect(socket, wish)?;
+    /// Connects, unless `stop` becomes readable first.
+    pub(crate) fn connect(
+        socket: &Path,
+        wish: Wish,
+        stale: Arc<AtomicU64>,
+        stop: BorrowedFd<'_>,
+    ) -> Result<Self, SubscribeError> {
+        let subscriber = Subscriber::connect_unless(socket, wish, Some(stop))?;
         Ok(Self { subscriber, memories: HashMap::new(), kind: None, stale })
     }
 

@@ -13,7 +13,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_allocators::{DmaBufMemory, FdMemory};
 use gstreamer_app::AppSink;
-use mos_frame::{HANDOVER, MemoryKind, Picture, Settings};
+use mos_frame::{HANDOVER, MemoryKind, Picture, Settings, sys};
 
 /// A frame, tightly packed.
 const SIZE: usize = (WIDTH * HEIGHT * 3 / 2) as usize;
@@ -152,6 +152,20 @@ fn without_reconnecting_the_stream_ends_with_its_publisher() {
     drop(camera);
     let ended = process.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+/// A publisher that is stuck holds no pipeline.
+#[test]
+fn a_pipeline_stops_while_its_source_connects() {
+    gst::init().unwrap();
+    mos_frame_gst::register().unwrap();
+    let (_folder, settings) = settings();
+    let _stuck = sys::listen(&settings.socket, 0o600, 0).unwrap();
+    let _first = sys::connect(&settings.socket).unwrap();
+    let text = format!("mosframesrc name=source socket={} ! fakesink", settings.socket.display());
+    let pipeline = gst::parse::launch(&text).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
 }
 
 /// Linked in: memory, caps and times of what the pipeline gets, and that frames go back when it is done with them.

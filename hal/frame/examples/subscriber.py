@@ -6,6 +6,7 @@ here. Frames that the camera took back while they were read are not printed. See
 """
 
 import array
+import ctypes
 import fcntl
 import mmap
 import os
@@ -34,6 +35,15 @@ def may_shrink(fd):
         return not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
     except OSError:
         return True
+
+
+def lasts(fd):
+    """Whether a buffer's memory keeps its length: it is sealed, or it really is a dmabuf, whatever its publisher says."""
+    if not may_shrink(fd):
+        return True
+    # A statfs has 120 bytes at most and begins with the type; DMA_BUF_MAGIC of linux/magic.h, since Linux 5.3.
+    of = (ctypes.c_long * 32)()
+    return ctypes.CDLL(None).fstatfs(fd, of) == 0 and of[0] & 0xFFFFFFFF == 0x444D4142
 
 
 def message(kind, body):
@@ -89,7 +99,7 @@ class Subscriber:
                 sizes = struct.unpack_from("<4Q", data, 16)[:memories]
                 check(index < BUFFERS and index not in self.buffers, "a buffer announced twice, or beyond all numbers")
                 check(1 <= memories <= MEMORIES and len(fds) == memories and all(sizes), "a buffer without its descriptors")
-                check(data[13] or not any(map(may_shrink, fds)), "memory that may shrink")
+                check(all(map(lasts, fds)), "memory that may shrink")
                 self.buffers[index] = [mapped(fd, size) for fd, size in zip(fds, sizes)]
             elif kind == FRAME:
                 yield Frame(self, data)

@@ -31,6 +31,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* linux/fcntl.h; whoever includes fcntl.h before without _GNU_SOURCE lacks them. */
@@ -165,6 +166,15 @@ static inline bool mos_may_shrink(int fd) {
     return seals < 0 || (seals & F_SEAL_SHRINK) == 0;
 }
 
+/* Whether a buffer's memory keeps its length: it is sealed, or it really is a dmabuf (DMA_BUF_MAGIC of linux/magic.h; since
+ * Linux 5.3), or nobody may map it through this descriptor. */
+static inline bool mos_is_lasting(int fd) {
+    struct statfs of;
+    int flags = fcntl(fd, F_GETFL);
+    return !mos_may_shrink(fd) || (fstatfs(fd, &of) == 0 && (uint32_t)of.f_type == 0x444d4142u) ||
+           (flags >= 0 && (flags & O_ACCMODE) == O_WRONLY);
+}
+
 /* Ends a connection and all its mappings. */
 static inline void mos_frame_close(struct mos_subscriber *s) {
     for (size_t b = 0; b < MOS_FRAME_BUFFERS; b++) {
@@ -235,8 +245,7 @@ static inline int mos_take_buffer(struct mos_subscriber *s, const uint8_t *messa
     for (int m = 0; good && m < count; m++) {
         uint64_t size = mos_get64(message + 16 + 8 * m);
         off_t there = lseek(fds[m], 0, SEEK_END);
-        good = size > 0 && size <= SIZE_MAX && there >= 0 && (uint64_t)there >= size &&
-               (message[13] == 1 || !mos_may_shrink(fds[m]));
+        good = size > 0 && size <= SIZE_MAX && there >= 0 && (uint64_t)there >= size && mos_is_lasting(fds[m]);
     }
     if (!good) {
         for (int m = 0; m < count; m++) close(fds[m]);

@@ -220,6 +220,8 @@ pub struct Totals {
     pub published: u64,
     /// Frames that nobody got, because all buffers were being copied or a newer frame was there before the bus had time.
     pub refused: u64,
+    /// Those among the refused that a newer frame overtook: the thread of the bus had no time, as on a busy machine.
+    pub overtaken: u64,
     /// Frames copied for peers that are not trusted.
     pub copied: u64,
     /// Frames that could not be copied, because their memory cannot be read.
@@ -317,7 +319,7 @@ impl<H: Lent> Publisher<H> {
     pub fn totals(&self) -> Totals {
         let totals = self.shared.books.lock().totals();
         let overtaken = self.shared.books.overtaken();
-        Totals { published: totals.published + overtaken, refused: totals.refused + overtaken, ..totals }
+        Totals { published: totals.published + overtaken, refused: totals.refused + overtaken, overtaken, ..totals }
     }
 }
 

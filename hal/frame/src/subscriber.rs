@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::generation;
 use crate::picture::Picture;
@@ -53,6 +53,8 @@ pub enum SubscribeError {
 
 /// How long a publisher may take to answer: one that lives does so within 50 ms.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How soon one that has too many waiting is tried again: the kernel does not tell when there is room.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What to ask for.
 #[derive(Clone, Copy, Debug)]
@@ -175,10 +177,22 @@ impl ReceivedFrame {
 }
 
 impl Subscriber {
-    /// Connects to a lens.
+    /// Connects to a lens; gives up after 30 s.
     pub fn connect(path: &Path, wish: Wish) -> Result<Self, SubscribeError> {
+        Self::connect_unless(path, wish, None)
+    }
+
+    /// Connects to a lens, unless `stop` becomes readable first: that is [`SubscribeError::Connect`] with
+    /// [`io::ErrorKind::Interrupted`].
+    pub fn connect_unless(path: &Path, wish: Wish, stop: Option<BorrowedFd<'_>>) -> Result<Self, SubscribeError> {
         let connecting = |source| SubscribeError::Connect { path: path.to_owned(), source };
-        let socket = sys::connect(path).map_err(connecting)?;
+        let end = Instant::now() + PATIENCE;
+        let socket = loop {
+            match sys::connect(path) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => pause(stop, end).map_err(connecting)?,
+                connected => break connected.map_err(connecting)?,
+            }
+        };
         let Wish { waiting, leases, max_rate } = wish;
         let hello = Message::Hello(Hello { waiting: waiting.max(1), leases: leases.max(1), max_rate }).encode();
         // A refusal may be on its way already: it is read below and says more than a broken pipe.
@@ -186,9 +200,7 @@ impl Subscriber {
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Err(connecting(e)),
             _ => {}
         }
-        if !sys::wait(&[socket.as_fd()], Some(PATIENCE)).map_err(connecting)? {
-            return Err(connecting(io::ErrorKind::TimedOut.into()));
-        }
+        await_answer(socket.as_fd(), stop, end).map_err(connecting)?;
         let mut fds = sys::Descriptors::new();
         let Message::Welcome(welcome) = read(socket.as_fd(), &mut fds)? else {
             return Err(SubscribeError::Protocol("its first message is no welcome"));
@@ -251,7 +263,8 @@ impl Subscriber {
         if !large {
             return Err(SubscribeError::Protocol("a buffer smaller than announced"));
         }
-        if !announce.dmabuf && fds.iter().any(|fd| sys::may_shrink(fd.as_fd())) {
+        // What it calls a dmabuf need not be one.
+        if !fds.iter().all(|fd| sys::is_lasting(fd.as_fd())) {
             return Err(SubscribeError::Protocol("a buffer that may shrink"));
         }
         let place = &mut self.buffers[usize::from(announce.index)];
@@ -365,6 +378,30 @@ impl AsFd for Subscriber {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.link.socket.as_fd()
     }
+}
+
+/// Waits a moment for room among those that connect.
+fn pause(stop: Option<BorrowedFd<'_>>, end: Instant) -> io::Result<()> {
+    if Instant::now() >= end {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let Some(stop) = stop else {
+        std::thread::sleep(AGAIN);
+        return Ok(());
+    };
+    if sys::wait(&[stop], Some(AGAIN))? { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+}
+
+/// Waits until there is something to read.
+fn await_answer(socket: BorrowedFd<'_>, stop: Option<BorrowedFd<'_>>, end: Instant) -> io::Result<()> {
+    let both = [socket, stop.unwrap_or(socket)];
+    // A signal ends a wait early.
+    while !sys::wait(&both, Some(end.saturating_duration_since(Instant::now())))? {
+        if Instant::now() >= end {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    if sys::wait(&[socket], Some(Duration::ZERO))? { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
 }
 
 /// One message and its descriptors.

@@ -54,8 +54,7 @@ pub fn monotonic() -> u64 {
 pub fn listen(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
     use std::os::unix::fs::FileTypeExt;
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        // Never waits: who listens there may be stuck.
-        match connect_with(path, SockFlag::SOCK_NONBLOCK) {
+        match connect(path) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
@@ -89,15 +88,14 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A socket connected to `path`, for messages, blocking.
+/// A socket connected to `path`, for messages, that blocks from now on. Connecting never waits: who listens there may be
+/// stuck. It is [`io::ErrorKind::WouldBlock`] where too many wait already.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
-    connect_with(path, SockFlag::empty())
-}
-
-fn connect_with(path: &Path, flags: SockFlag) -> io::Result<OwnedFd> {
-    let flags = flags | SockFlag::SOCK_CLOEXEC;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?;
     Ok(socket)
 }
 
@@ -225,7 +223,7 @@ pub fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Whether memory of others can become shorter below a mapping, which would end this process (`SIGBUS`).
-pub fn may_shrink(fd: BorrowedFd<'_>) -> bool {
+pub(crate) fn may_shrink(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: a plain call on a descriptor that lives.
     let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
     seals < 0 || seals & libc::F_SEAL_SHRINK == 0

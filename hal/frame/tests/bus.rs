@@ -56,6 +56,26 @@ fn trusted_peers_read_the_cameras_own_buffers() {
     camera.all_back();
 }
 
+/// Whoever wants to stop is not held by a publisher that has no room or no answer.
+#[test]
+fn connecting_ends_when_it_is_asked_to() {
+    let (_folder, settings) = settings();
+    // One waits; there is no room for more.
+    let listener = sys::listen(&settings.socket, 0o600, 0).unwrap();
+    let stop = sys::Bell::new().unwrap();
+    stop.ring();
+    let attempt = || match Subscriber::connect_unless(&settings.socket, Wish::default(), Some(stop.as_fd())) {
+        Err(SubscribeError::Connect { source, .. }) => source.kind(),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("nobody answers"),
+    };
+    assert_eq!(attempt(), std::io::ErrorKind::Interrupted, "no answer");
+    let _first = sys::accept(listener.as_fd()).unwrap();
+    let _second = sys::connect(&settings.socket).unwrap();
+    assert_eq!(sys::connect(&settings.socket).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(attempt(), std::io::ErrorKind::Interrupted, "no room");
+}
+
 #[test]
 fn b6_others_read_copies_that_they_cannot_write() {
     let (_folder, settings) = distrusting();

@@ -42,6 +42,11 @@ fn announce(index: u8, size: u64) -> Vec<u8> {
     bytes(&Message::Announce(Announce { index, memories: 1, dmabuf: false, sizes: [size, 0, 0, 0] }))
 }
 
+/// As what others call a dmabuf.
+fn called_dmabuf(message: Vec<u8>) -> Vec<u8> {
+    with(message, 13, &[1])
+}
+
 fn frame() -> Vec<u8> {
     let picture = Picture::nv12(64, 48, 64);
     bytes(&Message::Frame(FrameNote { index: 0, generation: 0, sequence: 1, captured: 1, picture }))
@@ -81,6 +86,10 @@ fn lies() -> Vec<(&'static str, Vec<Sent>)> {
         ("a buffer smaller than told", after((announce(0, 1 << 40), vec![sealed(SIZE)]))),
         ("a buffer of no bytes", after((with(announce(0, 1), 16, &[0]), vec![sealed(SIZE)]))),
         ("a buffer that may shrink", after((announce(0, SIZE), vec![cuttable()]))),
+        (
+            "a dmabuf that is a file",
+            vec![greeting(), (called_dmabuf(announce(0, SIZE)), vec![cuttable()]), (frame(), vec![])],
+        ),
         ("a buffer beyond all numbers", after((with(announce(0, SIZE), 8, &[64]), vec![sealed(SIZE)]))),
         ("a buffer twice", vec![greeting(), buffer(), buffer()]),
         ("a frame in no buffer", after((frame(), vec![]))),
