@@ -42,7 +42,7 @@ pub(crate) fn open(
         SourceSpec::Test(pattern) => Ok(Box::new(test_pattern::open(pattern, audio, &outlet(clock, sink))?)),
         SourceSpec::File { path, looped } => Ok(Box::new(file::open(path, *looped, audio, &outlet(clock, sink))?)),
         SourceSpec::Rtsp { url, credentials, transport, trust } => {
-            rtsp::open(url, credentials.as_ref(), *transport, trust, audio, &outlet(clock, sink))
+            rtsp::open(url, url, credentials.as_ref(), *transport, trust, audio, &outlet(clock, sink))
         }
         SourceSpec::Onvif { url, credentials, transport, trust } => {
             onvif::open(url, credentials.as_ref(), *transport, trust, audio, &outlet(clock, sink))

@@ -31,7 +31,7 @@ pub(super) fn open(
             let opened = match tokio::time::timeout(ASKING, onvif::resolve(&url, credentials.as_ref(), &trust)).await {
                 Ok(Ok((profile, uri))) => {
                     log::debug!("{}: profile {} at port {:?}", out.what, profile.token, uri.port());
-                    rtsp::open(&uri, credentials.as_ref(), transport, &trust, audio, &out)
+                    rtsp::open(&url, &uri, credentials.as_ref(), transport, &trust, audio, &out)
                 }
                 Ok(Err(e)) => Err(failure(&out, e)),
                 Err(_) => {

@@ -88,8 +88,10 @@ impl Drop for Rtsp {
     }
 }
 
-/// Starts a session. `url` holds no credentials.
+/// Starts a session. `configured` is the address that the configuration names, `url` where the camera streams now; neither
+/// holds credentials.
 pub(super) fn open(
+    configured: &Url,
     url: &Url,
     credentials: Option<&Credentials>,
     transport: Chosen,
@@ -103,10 +105,10 @@ pub(super) fn open(
         let detail = "it streams over TLS, which is TCP; transport must be \"auto\" or \"tcp\"";
         return Err(SourceError::Refused { what: outlet.what.clone(), detail: detail.into() });
     }
-    let chooses = transport == Chosen::Auto && trust.is_none();
-    let camera = Camera { url, credentials, trust, audio, chooses, outlet: Arc::clone(&outlet) };
+    let known_as = (transport == Chosen::Auto && trust.is_none()).then(|| configured.clone());
+    let camera = Camera { url, credentials, trust, audio, known_as, outlet: Arc::clone(&outlet) };
     let slot = Arc::new(Mutex::new(Slot::Empty));
-    if transport == Chosen::Udp || (camera.chooses && Routes::get().is_udp(&camera.url)) {
+    if transport == Chosen::Udp || camera.known_as.as_ref().is_some_and(|known| Routes::get().is_udp(known)) {
         go_over_udp(camera, None, &slot);
         return Ok(Box::new(Rtsp { task: None, outlet, slot }));
     }
@@ -115,14 +117,14 @@ pub(super) fn open(
     let task = reactor.spawn(async move |busy| {
         let mut met = Met::default();
         let why = camera.run(busy, &mut met).await;
-        if camera.chooses && met.described.into_inner() && met.pictures.is_none() {
+        if camera.known_as.is_some() && met.described.into_inner() && met.pictures.is_none() {
             log::info!("{}: over UDP, for over TCP {why}", camera.outlet.what);
             go_over_udp(camera, Some(why), &other);
             return;
         }
-        if let Some((first, last)) = met.pictures.filter(|_| camera.chooses) {
+        if let (Some((first, last)), Some(known)) = (met.pictures, &camera.known_as) {
             let delivered = Duration::from_nanos(last.since(first).unsigned_abs());
-            Routes::get().tcp_ended(&camera.url, delivered);
+            Routes::get().tcp_ended(known, delivered);
         }
         camera.outlet.end(why);
     });
@@ -140,19 +142,11 @@ struct Met {
 
 /// Starts a session over UDP, on a thread of its own: GStreamer takes its time to start. `before` is why not over TCP.
 fn go_over_udp(camera: Camera, before: Option<SourceError>, slot: &Arc<Mutex<Slot>>) {
-    let (slot, outlet, opened) = (Arc::clone(slot), Arc::clone(&camera.outlet), camera.outlet.clock.mono());
-    let (ending, failed) = (Arc::clone(&outlet), Arc::clone(&outlet));
-    let (url, chooses) = (camera.url.clone(), camera.chooses);
-    let end = move |why: SourceError, delivered: bool| {
-        if chooses {
-            Routes::get().udp_ended(&url, delivered);
-        }
-        ending.end(match &before {
-            Some(before) if !delivered => neither(before, &why),
-            _ => why,
-        });
-    };
-    let start = move || match udp::start(camera, opened, end) {
+    let (slot, opened) = (Arc::clone(slot), camera.outlet.clock.mono());
+    let way = Arc::new(OverUdp { known_as: camera.known_as.clone(), before, outlet: Arc::clone(&camera.outlet) });
+    way.begins();
+    let this = Arc::clone(&way);
+    let start = move || match udp::start(camera, opened, Arc::clone(&this)) {
         Ok(udp) => {
             let mut now = lock(&slot);
             // What was dropped meanwhile is stopped here, outside of the lock.
@@ -165,10 +159,39 @@ fn go_over_udp(camera: Camera, before: Option<SourceError>, slot: &Arc<Mutex<Slo
             drop(now);
             drop(unwanted);
         }
-        Err(why) => failed.end(why),
+        Err(why) => this.end(why, false),
     };
     if let Err(e) = std::thread::Builder::new().name("mos-rtsp-udp".into()).spawn(start) {
-        outlet.end(outlet.broken(format!("no thread: {e}")));
+        way.end(way.outlet.broken(format!("no thread: {e}")), false);
+    }
+}
+
+/// What is heard of a session over UDP, and who is told.
+struct OverUdp {
+    known_as: Option<Url>,
+    /// Why not over TCP.
+    before: Option<SourceError>,
+    outlet: Arc<Outlet>,
+}
+
+impl OverUdp {
+    fn begins(&self) {
+        self.known_as.iter().for_each(|known| Routes::get().udp_begins(known));
+    }
+
+    /// The first picture came.
+    fn delivers(&self) {
+        self.known_as.iter().for_each(|known| Routes::get().udp_delivers(known));
+    }
+
+    fn end(&self, why: SourceError, delivered: bool) {
+        if !delivered {
+            self.known_as.iter().for_each(|known| Routes::get().udp_failed(known));
+        }
+        self.outlet.end(match &self.before {
+            Some(before) if !delivered => neither(before, &why),
+            _ => why,
+        });
     }
 }
 
@@ -192,8 +215,8 @@ struct Camera {
     /// Whose certificate is believed; `None` for a connection in clear.
     trust: Option<Trust>,
     audio: bool,
-    /// It may be reached by either transport.
-    chooses: bool,
+    /// It may be reached by either transport, and what is known of them is kept under this.
+    known_as: Option<Url>,
     outlet: Arc<Outlet>,
 }
 
@@ -234,9 +257,9 @@ impl Camera {
             if units.receiver.is_settled() {
                 busy = None;
             }
-            let next = if units.receiver.holds() {
+            let next = if units.receiver.held() > 0 {
                 tokio::time::timeout(PROBE, frames.next()).await
-            } else if self.chooses && pictures.is_none() {
+            } else if self.known_as.is_some() && pictures.is_none() {
                 match tokio::time::timeout_at(dumb, frames.next()).await {
                     Ok(next) => Ok(next),
                     Err(_) => return self.outlet.broken(format!("it sends no picture for {} s", DUMB.as_secs())),
@@ -486,4 +509,38 @@ fn audio_format(parameters: Option<&ParametersRef<'_>>) -> Option<TrackFormat> {
         channels: p.channels().get(),
         config: Bytes::copy_from_slice(p.extra_data()),
     }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::source::UnitSink;
+
+    struct Nobody;
+
+    impl UnitSink for Nobody {
+        fn unit(&self, _: AccessUnit) {}
+        fn ended(&self, _: SourceError) {}
+    }
+
+    /// Also where UDP cannot even begin, as on a machine without the element for it.
+    #[test]
+    fn u3_whatever_ends_udp_before_a_picture_gives_tcp_its_turn() {
+        let outlet = Outlet::new("onvif://h".into(), Arc::new(SystemClock::new().unwrap()), Arc::new(Nobody));
+        let known = Url::parse("rtsp://h/gives-tcp-its-turn").unwrap();
+        for _ in 0..3 {
+            Routes::get().tcp_ended(&known, Duration::ZERO);
+        }
+        assert!(Routes::get().is_udp(&known));
+        let way = OverUdp { known_as: Some(known.clone()), before: None, outlet: Arc::clone(&outlet) };
+        way.begins();
+        assert!(Routes::get().is_udp(&known));
+        way.end(outlet.unsupported("no element"), false);
+        assert!(!Routes::get().is_udp(&known));
+        way.delivers();
+        way.end(outlet.broken("gone"), true);
+        assert!(Routes::get().is_udp(&known));
+    }
 }

@@ -47,9 +47,9 @@ impl Opening {
         Self { opened, held: Vec::new(), bytes: 0, probe: None, latest: i64::MIN }
     }
 
-    /// Whether nothing has come yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+    /// How many units have come.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
     }
 
     /// Takes a unit; whether the opening is over with it.

@@ -25,9 +25,9 @@ impl Receiver {
         Self { outlet: Arc::clone(outlet), opening: Some(Opening::new(opened)), timeline: Timeline::new() }
     }
 
-    /// Whether units are held.
-    pub(super) fn holds(&self) -> bool {
-        self.opening.as_ref().is_some_and(|opening| !opening.is_empty())
+    /// How many units are held. When [`PROBE`](super::opening::PROBE) passes without another one, the opening is to be settled.
+    pub(super) fn held(&self) -> usize {
+        self.opening.as_ref().map_or(0, Opening::held)
     }
 
     /// Whether the media clock is anchored.

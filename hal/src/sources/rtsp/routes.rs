@@ -2,8 +2,9 @@
 //!
 //! Promises (U1) that TCP comes first; (U2) that UDP is tried at once where a camera that answers refuses TCP or sends no
 //! picture over it, and next time where TCP broke off [`PATIENCE`] times in a row before it had proved itself; (U3) that a
-//! camera stays with UDP as long as that delivers, and goes back to TCP when it does not. Kept per URL for the life of the
-//! process; pure but for the table.
+//! camera stays with UDP as long as that delivers, and goes back to TCP when it fails, or has brought no picture [`PATIENCE`]
+//! times in a row, whoever ended that. Kept per configured address, as some cameras stream at another one each time, for the
+//! life of the process; pure but for the table.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use url::Url;
 
-/// TCP sessions in a row that broke off early, after which UDP is tried.
+/// TCP sessions in a row that broke off early, after which UDP is tried; and sessions over UDP without a picture.
 const PATIENCE: u32 = 3;
 /// A session that delivered for this long has proved itself.
 const PROVEN: Duration = Duration::from_secs(10);
@@ -24,6 +25,8 @@ pub(super) struct Routes(Mutex<BTreeMap<Url, Known>>);
 struct Known {
     short: u32,
     udp: bool,
+    /// Sessions over UDP that have begun since the last picture over it.
+    blind: u32,
 }
 
 impl Routes {
@@ -50,10 +53,23 @@ impl Routes {
         known.udp |= known.short >= PATIENCE;
     }
 
-    /// UDP delivered, or ended without a picture.
-    pub(super) fn udp_ended(&self, url: &Url, delivered: bool) {
-        let known = Known { short: 0, udp: delivered };
-        self.lock().insert(url.clone(), known);
+    /// A session over UDP begins. What led to it need not be tried again next time, should somebody end the session before
+    /// a picture comes.
+    pub(super) fn udp_begins(&self, url: &Url) {
+        let mut table = self.lock();
+        let known = table.entry(url.clone()).or_default();
+        known.blind += 1;
+        *known = if known.blind < PATIENCE { Known { short: 0, udp: true, ..*known } } else { Known::default() };
+    }
+
+    /// The first picture of a session over UDP came.
+    pub(super) fn udp_delivers(&self, url: &Url) {
+        self.lock().insert(url.clone(), Known { short: 0, udp: true, blind: 0 });
+    }
+
+    /// A session over UDP ended by itself without a picture.
+    pub(super) fn udp_failed(&self, url: &Url) {
+        self.lock().insert(url.clone(), Known::default());
     }
 }
 
@@ -80,11 +96,27 @@ mod tests {
     #[test]
     fn u3_udp_stays_while_it_delivers() {
         let (routes, url) = (Routes::default(), Url::parse("rtsp://h/s").unwrap());
-        routes.udp_ended(&url, true);
-        assert!(routes.is_udp(&url));
-        routes.udp_ended(&url, false);
+        routes.udp_begins(&url);
+        assert!(routes.is_udp(&url), "TCP was dumb just now");
+        for _ in 0..2 * PATIENCE {
+            routes.udp_begins(&url);
+            routes.udp_delivers(&url);
+            assert!(routes.is_udp(&url));
+        }
+        routes.udp_failed(&url);
         assert!(!routes.is_udp(&url));
         routes.tcp_ended(&url, SHORT);
         assert!(!routes.is_udp(&url), "TCP has all its tries again");
+    }
+
+    #[test]
+    fn u3_udp_that_shows_nothing_gives_way_whoever_ends_it() {
+        let (routes, url) = (Routes::default(), Url::parse("rtsp://h/s").unwrap());
+        for round in 0..2 {
+            for begun in 1..=PATIENCE {
+                routes.udp_begins(&url);
+                assert_eq!(routes.is_udp(&url), begun < PATIENCE, "round {round}");
+            }
+        }
     }
 }

@@ -15,9 +15,9 @@ use gstreamer_app::{AppSink, AppSinkCallbacks};
 use super::super::outlet::Outlet;
 use super::super::samples::{self, Samples};
 use super::media_time;
-use super::opening::Raw;
+use super::opening::{PROBE, Raw};
 use super::receiver::Receiver;
-use super::{Camera, HANDSHAKE};
+use super::{Camera, HANDSHAKE, OverUdp};
 use crate::clock::Mono;
 use crate::gst as common;
 use crate::media::FrameKind;
@@ -51,8 +51,8 @@ struct Session {
     damaged: AtomicBool,
     /// A picture came.
     delivered: AtomicBool,
-    /// What to do with the end of the session.
-    end: Box<dyn Fn(SourceError, bool) + Send + Sync>,
+    /// Who hears of the first picture and of the end.
+    way: Arc<OverUdp>,
 }
 
 impl Session {
@@ -62,16 +62,34 @@ impl Session {
 
     fn finish(&self, why: SourceError) {
         self.receiver().settle();
-        (self.end)(why, self.delivered.load(Ordering::SeqCst));
+        self.way.end(why, self.delivered.load(Ordering::SeqCst));
+    }
+
+    /// Passes a unit on. What the opening holds leaves, at the latest, when no other unit comes for a while (O3).
+    fn pass(self: &Arc<Self>, raw: Raw) {
+        let held = {
+            let mut receiver = self.receiver();
+            receiver.pass(raw);
+            receiver.held()
+        };
+        if held == 0 {
+            return;
+        }
+        let session = Arc::downgrade(self);
+        let clock = gst::SystemClock::obtain();
+        let probe = gst::ClockTime::from_nseconds(PROBE.as_nanos() as u64);
+        let _ = clock.new_single_shot_id(clock.time() + probe).wait_async(move |_, _, _| {
+            let Some(session) = session.upgrade() else { return };
+            let mut receiver = session.receiver();
+            if receiver.held() == held {
+                receiver.settle();
+            }
+        });
     }
 }
 
-/// Starts a session. `end` hears how it ended and whether it had delivered a picture; it may be called before this returns.
-pub(super) fn start(
-    camera: Camera,
-    opened: Mono,
-    end: impl Fn(SourceError, bool) + Send + Sync + 'static,
-) -> Result<Udp, SourceError> {
+/// Starts a session. `way` hears of its first picture and of its end, perhaps before this returns; of an error here it does not.
+pub(super) fn start(camera: Camera, opened: Mono, way: Arc<OverUdp>) -> Result<Udp, SourceError> {
     let outlet = Arc::clone(&camera.outlet);
     let unsupported = |why: String| outlet.unsupported(why);
     common::init().map_err(unsupported)?;
@@ -82,7 +100,7 @@ pub(super) fn start(
     let source = element("rtspsrc")?;
     let receiver = Mutex::new(Receiver::new(&outlet, opened));
     let (damaged, delivered) = (AtomicBool::new(false), AtomicBool::new(false));
-    let session = Arc::new(Session { camera, receiver, damaged, delivered, end: Box::new(end) });
+    let session = Arc::new(Session { camera, receiver, damaged, delivered, way });
     configure(&source, &session.camera).map_err(unsupported)?;
     let pipeline = gst::Pipeline::new();
     pipeline.add(&source).map_err(|e| outlet.broken(e.to_string()))?;
@@ -223,11 +241,13 @@ fn deliver(sink: &AppSink, track: Track, session: &Arc<Session>) {
         match samples.unit(&sample, arrival, Mono) {
             Ok(mut unit) => {
                 if unit.kind != FrameKind::Audio {
-                    session.delivered.store(true, Ordering::SeqCst);
+                    if !session.delivered.swap(true, Ordering::SeqCst) {
+                        session.way.delivers();
+                    }
                     unit.discontinuity |= session.damaged.swap(false, Ordering::SeqCst);
                 }
                 if let Some(Mono(media)) = unit.pts.take() {
-                    session.receiver().pass(Raw { track: number, media, unit });
+                    session.pass(Raw { track: number, media, unit });
                 } else {
                     // Without a time it goes as it came; the recorder finds one.
                     session.receiver().settle();
@@ -283,5 +303,62 @@ fn failure(camera: &Camera, error: &gst::message::Error) -> SourceError {
             SourceError::Unsupported { what, detail: "it offers no H.264 or H.265 over UDP".into() }
         }
         _ => SourceError::Broken { what, detail: camera.shown(&common::words(error)) },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use url::Url;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::media::{AccessUnit, TrackFormat, VideoCodec, VideoFormat};
+    use crate::source::UnitSink;
+
+    struct Recorder(mpsc::Sender<AccessUnit>);
+
+    impl UnitSink for Recorder {
+        fn unit(&self, unit: AccessUnit) {
+            let _ = self.0.send(unit);
+        }
+        fn ended(&self, _: SourceError) {}
+    }
+
+    /// A camera that sends one picture and then none for long, as at night: the picture is not kept back until the next.
+    #[test]
+    fn o3_a_single_picture_is_not_held() {
+        common::init().unwrap();
+        let (tell, units) = mpsc::channel();
+        let clock = Arc::new(SystemClock::new().unwrap());
+        let outlet = Outlet::new("rtsp://h/s".into(), clock, Arc::new(Recorder(tell)));
+        let url = Url::parse("rtsp://h/s").unwrap();
+        let camera =
+            Camera { url, credentials: None, trust: None, audio: false, known_as: None, outlet: Arc::clone(&outlet) };
+        let arrival = outlet.clock.mono();
+        let session = Arc::new(Session {
+            camera,
+            receiver: Mutex::new(Receiver::new(&outlet, arrival)),
+            damaged: AtomicBool::new(false),
+            delivered: AtomicBool::new(false),
+            way: Arc::new(OverUdp { known_as: None, before: None, outlet: Arc::clone(&outlet) }),
+        });
+        let format = Arc::new(TrackFormat::Video(VideoFormat {
+            codec: VideoCodec::H264,
+            width: 64,
+            height: 64,
+            pixel_aspect: (1, 1),
+            config: Bytes::new(),
+            reorder: 0,
+            frame_duration: None,
+        }));
+        let (kind, data) = (FrameKind::Idr, Bytes::from_static(&[0; 100]));
+        let unit = AccessUnit { format, kind, pts: None, duration: None, arrival, discontinuity: false, data };
+        session.pass(Raw { track: 0, media: 0, unit });
+        assert!(units.recv_timeout(Duration::from_secs(30)).unwrap().pts.is_some());
+        assert!(session.receiver().is_settled());
     }
 }
