@@ -7,7 +7,7 @@
 //! given the node to its group, so that the camera could not be opened yet, and it does not reach other network namespaces.
 //! inotify needs no privilege, tells of the very things that opening depends on, and works with any maker of nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -92,8 +92,8 @@ impl Names {
 pub struct Hotplug {
     inotify: OwnedFd,
     folders: Vec<Folder>,
-    /// The kernel's number of a watch, and which folder it is.
-    watches: BTreeMap<i32, usize>,
+    /// The kernel's number of a watch, and which folders it is: several paths may lead to one.
+    watches: BTreeMap<i32, BTreeSet<usize>>,
 }
 
 impl Hotplug {
@@ -114,9 +114,8 @@ impl Hotplug {
         for source in sources {
             let (SourceSpec::V4l2 { device: path, .. } | SourceSpec::File { path, .. }) = source else { continue };
             let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
-            if folders.iter().all(|known| known.path != folder) {
-                elsewhere.entry(folder.to_owned()).or_default().push(name.to_owned());
-            }
+            // Also where a folder is watched for cameras' own names: links may have any.
+            elsewhere.entry(folder.to_owned()).or_default().push(name.to_owned());
         }
         folders.extend(elsewhere.into_iter().map(|(path, names)| Folder { path, names: Names::These(names) }));
         let mut hotplug = Self { inotify, folders, watches: BTreeMap::new() };
@@ -126,16 +125,16 @@ impl Hotplug {
 
     /// Watches what can be watched; whether that is more than before.
     fn watch(&mut self) -> bool {
-        let before = self.watches.len();
+        let mut more = false;
         for (index, folder) in self.folders.iter().enumerate() {
             let Ok(path) = CString::new(folder.path.as_os_str().as_bytes()) else { continue };
-            // SAFETY: the path is a C string that outlives the call. The same folder again keeps its number.
+            // SAFETY: the path is a C string that outlives the call. The same folder again keeps its number, by whatever path.
             let watch = unsafe { libc::inotify_add_watch(self.inotify.as_raw_fd(), path.as_ptr(), CHANGES) };
             if watch >= 0 {
-                self.watches.insert(watch, index);
+                more |= self.watches.entry(watch).or_default().insert(index);
             }
         }
-        self.watches.len() > before
+        more
     }
 
     /// Takes what has come; whether any of it may concern a camera. Never waits.
@@ -161,13 +160,13 @@ impl Hotplug {
             let (watch, mask, length) = (word(0) as i32, word(4), word(12) as usize);
             let Some((name, rest)) = rest.split_at_checked(length) else { break };
             events = rest;
-            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = OsStr::from_bytes(name.split(|byte| *byte == 0).next().unwrap_or_default());
             if mask & libc::IN_IGNORED != 0 {
                 self.watches.remove(&watch);
             }
             // The queue ran over: anything may have happened.
             news |= mask & libc::IN_Q_OVERFLOW != 0
-                || self.watches.get(&watch).is_some_and(|at| self.folders[*at].names.has(OsStr::from_bytes(name)));
+                || self.watches.get(&watch).is_some_and(|at| at.iter().any(|at| self.folders[*at].names.has(name)));
         }
         news
     }
@@ -245,6 +244,39 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert!(awaited(&mut hotplug));
         assert_eq!(Presence::of(&source), Presence::Here);
+    }
+
+    /// udev's rules of a machine may give a camera any name in `/dev`, and other devices have theirs beside it.
+    #[test]
+    fn a_link_of_any_name_is_news_where_a_source_names_it() {
+        let dev = tempfile::tempdir().unwrap();
+        let node = dev.path().join("usbcam");
+        fs::write(&node, "").unwrap();
+        let of = |name: &str| SourceSpec::V4l2 { device: dev.path().join(name), options: RawOptions::default() };
+        let mut hotplug = Hotplug::listen(dev.path(), [&of("cam-front")]).unwrap();
+        fs::write(dev.path().join("ttyACM0"), "").unwrap();
+        assert!(!awaited(&mut hotplug));
+        symlink(&node, dev.path().join("cam-front")).unwrap();
+        assert!(awaited(&mut hotplug));
+        fs::write(dev.path().join("video0"), "").unwrap();
+        assert!(awaited(&mut hotplug), "cameras' own names are news as before");
+    }
+
+    /// The kernel has one watch for a folder, by however many paths it is reached.
+    #[test]
+    fn a_folder_that_two_paths_lead_to_is_watched_for_both() {
+        let dev = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let same = other.path().join("dev");
+        symlink(dev.path(), &same).unwrap();
+        let source = SourceSpec::V4l2 { device: same.join("cam-front"), options: RawOptions::default() };
+        let mut hotplug = Hotplug::listen(dev.path(), [&source]).unwrap();
+        assert!(!hotplug.take().unwrap(), "nothing is new by looking twice");
+        fs::write(dev.path().join("video0"), "").unwrap();
+        assert!(awaited(&mut hotplug));
+        hotplug.take().unwrap();
+        fs::write(dev.path().join("cam-front"), "").unwrap();
+        assert!(awaited(&mut hotplug));
     }
 
     #[test]

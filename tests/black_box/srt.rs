@@ -87,3 +87,27 @@ fn a_wrong_passphrase_is_refused_and_a_camera_that_comes_back_is_recorded_again(
         daemon.gaps("road").iter().any(|gap| gap["cause"] == "camera_refused").then_some(())
     });
 }
+
+/// Whoever calls first and says nothing does not keep the camera out.
+#[test]
+fn a_caller_who_sends_nothing_makes_way_for_the_camera() {
+    let stream = Stream::get(Kind::H264);
+    let port = free_port();
+    let setup = Setup::new().camera("road", &format!("srt://127.0.0.1:{port}?mode=listener"));
+    let daemon = setup.start();
+    let at = format!("srt://127.0.0.1:{port}?mode=caller");
+    let listening = || {
+        wait_for("the listener", LONG, || {
+            let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
+            let listens = sockets.contains(&format!(":{port:04X} 00000000:0000"));
+            (view(&daemon, "road")["state"] == "connecting" && listens).then_some(())
+        });
+    };
+    listening();
+    let mut dumb = SrtCamera::dumb(&at);
+    let _ = error(&daemon, "road", "sent nothing since it was opened");
+    dumb.die();
+    listening();
+    let _camera = SrtCamera::start(&stream, &at);
+    let _ = daemon.await_open("road", 1.0, LONG);
+}

@@ -30,6 +30,15 @@ impl SrtCamera {
         Self(command.spawn().expect("gst-launch-1.0 is installed (make test-deps)"))
     }
 
+    /// Connects to `uri` and sends nothing.
+    #[must_use]
+    pub fn dumb(uri: &str) -> Self {
+        let mut command = Command::new("gst-launch-1.0");
+        command.args(["-q", "fdsrc", "!", "srtsink", &format!("uri={uri}")]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("gst-launch-1.0 is installed (make test-deps)"))
+    }
+
     /// Dies without a word.
     pub fn die(&mut self) {
         self.0.kill().unwrap();

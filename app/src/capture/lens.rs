@@ -86,6 +86,8 @@ struct Open {
     opened: Mono,
     /// Since when it has delivered without a pause, or since it last proved itself.
     steady: Mono,
+    /// Its camera is still to call.
+    awaits: bool,
     /// It has been told that nobody called.
     uncalled: bool,
 }
@@ -283,7 +285,7 @@ impl Lens {
         let opened = catch_unwind(AssertUnwindSafe(open));
         match opened.unwrap_or_else(|_| Err(panicked(&self.config))) {
             Ok(source) => {
-                self.open = Some(Open { source, sink, opened: now, steady: now, uncalled: false });
+                self.open = Some(Open { source, sink, opened: now, steady: now, awaits: false, uncalled: false });
             }
             Err(error) => {
                 sink.retire();
@@ -309,9 +311,14 @@ impl Lens {
         if self.intake.keyframe_wanted() {
             open.source.request_keyframe();
         }
+        let awaits = last.is_none() && open.source.awaits_caller();
+        if std::mem::replace(&mut open.awaits, awaits) && !awaits {
+            // Its camera has as long as one that was called by us.
+            open.opened = now;
+        }
         let silence = open.silence(now);
         let stalled = silence + LOOK.as_nanos() as i64 > STALL.as_nanos() as i64;
-        if stalled && last.is_none() && open.source.awaits_caller() {
+        if stalled && awaits {
             // Given up, nobody could call; the cause is told once.
             if !std::mem::replace(&mut open.uncalled, true) {
                 self.intake.down(GapCause::CameraAbsent, now);

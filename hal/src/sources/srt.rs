@@ -6,7 +6,7 @@
 //!
 //! Names are resolved and the element is started on a thread of its own.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
@@ -20,6 +20,9 @@ use super::{file, later};
 use crate::gst as common;
 use crate::source::{LensSource, SourceError, SrtMode, SrtOptions, srt_address};
 use crate::timeline::Timeline;
+
+/// The signal of `srtsrc` that a listener was called.
+const CALLED: &str = "caller-added";
 
 /// Starts connecting or listening.
 pub(super) fn open(
@@ -40,6 +43,8 @@ pub(super) fn open(
 struct Srt {
     _live: Live,
     listens: bool,
+    /// Somebody has called; there is room for one.
+    called: Arc<AtomicBool>,
 }
 
 impl LensSource for Srt {
@@ -48,8 +53,9 @@ impl LensSource for Srt {
         false
     }
 
+    /// Who calls and then sends nothing has to go like any silent camera, so that the next may call.
     fn awaits_caller(&self) -> bool {
-        self.listens
+        self.listens && !self.called.load(Ordering::SeqCst)
     }
 }
 
@@ -60,8 +66,18 @@ fn start(
     outlet: &Arc<Outlet>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
     let pipeline = build(address, options, audio, outlet).map_err(|why| outlet.unsupported(why))?;
+    let called = Arc::new(AtomicBool::new(false));
+    if let Ok(src) = common::named::<gst::Element>(&pipeline, "srt")
+        && gst::glib::subclass::SignalId::lookup(CALLED, src.type_()).is_some()
+    {
+        let called = Arc::clone(&called);
+        src.connect(CALLED, false, move |_| {
+            called.store(true, Ordering::SeqCst);
+            None
+        });
+    }
     let live = Live::start(&pipeline, outlet, live::Kind::Passed, ())?;
-    Ok(Box::new(Srt { _live: live, listens: options.mode == SrtMode::Listener }))
+    Ok(Box::new(Srt { _live: live, listens: options.mode == SrtMode::Listener, called }))
 }
 
 fn build(address: &str, options: &SrtOptions, audio: bool, outlet: &Arc<Outlet>) -> Result<gst::Pipeline, String> {
