@@ -92,7 +92,10 @@ impl Profile {
         // Media: tt:VideoEncoderConfiguration; Media2: tr2:Configurations/tr2:VideoEncoder.
         let encoder =
             child(node, "VideoEncoderConfiguration").or_else(|| soap::at(node, &["Configurations", "VideoEncoder"]));
-        let number = |path: [&str; 2]| encoder.and_then(|e| text(e, &path)?.parse::<f32>().ok()).unwrap_or(0.0);
+        let number = |path: [&str; 2]| {
+            let read = encoder.and_then(|e| text(e, &path)?.parse::<f32>().ok());
+            read.filter(|number| number.is_finite() && *number >= 0.0).unwrap_or(0.0)
+        };
         let pixels = |name| number(["Resolution", name]) as u32;
         Some(Self {
             token: node.attribute("token").filter(|t| !t.is_empty())?.to_owned(),
@@ -200,7 +203,7 @@ impl Camera {
     pub(super) fn reached(&self, xaddr: &str) -> Option<Endpoint> {
         let url = Url::parse(xaddr).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
         let device = &self.device;
-        let same = url.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == device.host);
+        let same = url.host_str().is_some_and(|host| host.trim_matches(['[', ']']).eq_ignore_ascii_case(&device.host));
         let alike = (url.scheme() == "https") == device.secure;
         let port = if same && alike { url.port_or_known_default()? } else { device.port };
         Some(Endpoint { host: device.host.clone(), port, path: path_and_query(&url), secure: device.secure })

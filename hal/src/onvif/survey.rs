@@ -1,8 +1,9 @@
 //! The list of network cameras: what answers a search, and what is configured.
 //!
-//! Blocks for as long as it is told; may be called from any thread that may wait. What is configured is asked with its own
+//! Blocks for as long as it is told, or [`ASKING`] if any camera is configured; may be called from any thread that may wait. What is configured is asked with its own
 //! login for model, profiles and addresses; what was only found is not logged in to.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -12,6 +13,11 @@ use super::client::{Camera, Encoding, Profile};
 use super::{Found, OnvifError, discovery, runtime};
 use crate::platform::{Device, DeviceMode, Transport};
 use crate::source::{Credentials, SourceSpec, Trust};
+
+/// How long a configured camera may take for all that it is asked; what it has told by then is listed.
+const ASKING: Duration = Duration::from_secs(12);
+/// Profiles of a camera that are asked where they stream; a recorder of 64 channels has hundreds.
+const MAX_ASKED: usize = 16;
 
 /// Cameras on the networks of this machine that answer within `wait`, and those of `configured` that are ONVIF cameras.
 pub fn survey(configured: &[SourceSpec], wait: Duration) -> Vec<Device> {
@@ -28,17 +34,16 @@ pub fn survey(configured: &[SourceSpec], wait: Duration) -> Vec<Device> {
         let searching = tokio::spawn(async move { discovery::search(discovery::group(), wait).await });
         let mut asking = JoinSet::new();
         for (i, (shown, url, credentials, trust)) in known.into_iter().enumerate() {
-            asking.spawn(async move { (i, ask(&shown, &url, credentials.as_ref(), &trust).await) });
+            asking.spawn(async move { (i, ask(&shown, &url, credentials.as_ref(), &trust, ASKING).await) });
         }
         let mut asked = asking.join_all().await;
         asked.sort_by_key(|(i, _)| *i);
         let found = searching.await.unwrap_or_default();
-        let mut devices: Vec<(Option<String>, Device)> = asked.into_iter().map(|(_, answer)| answer).collect();
+        let mut devices: Vec<(Vec<IpAddr>, Device)> = asked.into_iter().map(|(_, answer)| answer).collect();
         for camera in found {
-            let host = camera.from.ip().to_string();
-            match devices.iter_mut().find(|(asked, _)| asked.as_ref() == Some(&host)) {
+            match devices.iter_mut().find(|(asked, _)| asked.contains(&camera.from.ip())) {
                 Some((_, device)) => device.properties.extend(told(&camera)),
-                None => devices.push((None, unknown(&camera))),
+                None => devices.push((Vec::new(), unknown(&camera))),
             }
         }
         devices.into_iter().map(|(_, device)| device).collect()
@@ -49,8 +54,14 @@ pub fn survey(configured: &[SourceSpec], wait: Duration) -> Vec<Device> {
     })
 }
 
-/// A configured camera, and the host that it answered at.
-async fn ask(shown: &str, url: &Url, credentials: Option<&Credentials>, trust: &Trust) -> (Option<String>, Device) {
+/// A configured camera, and the addresses of the host that it answered at.
+async fn ask(
+    shown: &str,
+    url: &Url,
+    credentials: Option<&Credentials>,
+    trust: &Trust,
+    limit: Duration,
+) -> (Vec<IpAddr>, Device) {
     let mut device = Device {
         id: shown.to_owned(),
         name: String::new(),
@@ -60,22 +71,28 @@ async fn ask(shown: &str, url: &Url, credentials: Option<&Credentials>, trust: &
         properties: vec![("source".into(), shown.to_owned())],
         controls: Vec::new(),
     };
-    let mut host = None;
-    if let Err(e) = fill(&mut device, &mut host, url, credentials, trust).await {
-        device.properties.push(("problem".into(), e.to_string()));
-    }
-    (host, device)
+    let mut addresses = Vec::new();
+    let filling = fill(&mut device, &mut addresses, url, credentials, trust);
+    let problem = match tokio::time::timeout(limit, filling).await {
+        Ok(filled) => filled.err().map(|e| e.to_string()),
+        Err(_) => Some(format!("it has not told everything within {} s", limit.as_secs())),
+    };
+    device.properties.extend(problem.map(|problem| ("problem".to_owned(), problem)));
+    (addresses, device)
 }
 
 async fn fill(
     device: &mut Device,
-    host: &mut Option<String>,
+    addresses: &mut Vec<IpAddr>,
     url: &Url,
     credentials: Option<&Credentials>,
     trust: &Trust,
 ) -> Result<(), OnvifError> {
     let mut camera = Camera::meet(url, credentials, trust).await?;
-    *host = Some(camera.host().0.to_owned());
+    // It may be configured by a name, and is found by its address.
+    if let Ok(found) = tokio::net::lookup_host(camera.host()).await {
+        addresses.extend(found.map(|at| at.ip().to_canonical()));
+    }
     let information = camera.information().await?;
     let name = format!("{} {}", information.manufacturer, information.model);
     name.trim().clone_into(&mut device.name);
@@ -83,11 +100,14 @@ async fn fill(
     device.properties.push(("serial".into(), information.serial));
     let profiles = camera.profiles().await?;
     device.modes = profiles.iter().filter_map(mode).collect();
-    for profile in &profiles {
+    for (number, profile) in profiles.iter().enumerate() {
         let codec = profile.encoding.as_ref().map_or("no video", Encoding::name);
         let (width, height) = profile.size;
         let text = format!("{} {codec} {width}x{height}", profile.name);
         device.properties.push((format!("profile {}", profile.token), text));
+        if number >= MAX_ASKED {
+            continue;
+        }
         for (what, uri) in [
             ("stream", camera.stream_uri(&profile.token).await),
             ("snapshot", camera.snapshot_uri(&profile.token).await),
@@ -141,4 +161,67 @@ fn address(found: &Found) -> String {
     let scheme = if secure.is_some() { "onvifs" } else { "onvif" };
     let port = plain.or(secure).and_then(Url::port).map(|port| format!(":{port}")).unwrap_or_default();
     format!("{scheme}://{}{port}", found.from.ip())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers a camera's questions but those where something is.
+    fn camera_with(profiles: usize, listener: &TcpListener) {
+        let body = |inside: &str| format!("<e:Envelope xmlns:e='x'><e:Body>{inside}</e:Body></e:Envelope>");
+        let media = format!("http://{}/media", listener.local_addr().unwrap());
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = String::new();
+            let mut room = [0; 4096];
+            while !request.contains("Envelope>") {
+                match stream.read(&mut room) {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => request.push_str(&String::from_utf8_lossy(&room[..read])),
+                }
+            }
+            let inside = if request.contains("<GetServices") {
+                let service = "http://www.onvif.org/ver10/media/wsdl";
+                format!("<R><Service><Namespace>{service}</Namespace><XAddr>{media}</XAddr></Service></R>")
+            } else if request.contains("<GetDeviceInformation") {
+                "<R><Manufacturer>Slow</Manufacturer><Model>One</Model></R>".to_owned()
+            } else if request.contains("<GetProfiles") {
+                let one = |n: usize| {
+                    format!(
+                        "<Profiles token='p{n}'><VideoEncoderConfiguration><Encoding>H264</Encoding>\
+                         <Resolution><Width>640</Width><Height>360</Height></Resolution></VideoEncoderConfiguration></Profiles>"
+                    )
+                };
+                format!("<R>{}</R>", (0..profiles).map(one).collect::<String>())
+            } else if request.contains("<GetSystemDateAndTime") {
+                "<R/>".to_owned()
+            } else {
+                held.push(stream);
+                continue;
+            };
+            let text = body(&inside);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+            let _ = stream.write_all(format!("{head}{text}").as_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_camera_that_does_not_tell_everything_in_time_is_listed_with_what_it_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("onvif://localhost:{}", listener.local_addr().unwrap().port())).unwrap();
+        std::thread::spawn(move || camera_with(40, &listener));
+        // Each of the 80 questions would take 4 s.
+        let (addresses, device) = ask(url.as_str(), &url, None, &Trust::default(), Duration::from_secs(6)).await;
+        assert_eq!((device.name.as_str(), device.modes.len()), ("Slow One", 40), "{device:?}");
+        let problem = device.properties.iter().find(|(name, _)| name == "problem").unwrap();
+        assert!(problem.1.contains("within 6 s"), "{problem:?}");
+        // As a search finds it.
+        assert!(addresses.contains(&"127.0.0.1".parse().unwrap()), "{addresses:?}");
+    }
 }
