@@ -28,8 +28,10 @@ fn open_to_all(setup: &Setup) -> Daemon<'_> {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "shown by the test harness")]
 fn users_of_this_machine_have_the_role_that_is_configured() {
     if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root may become another user");
         return;
     }
     let setup = Setup::new().storage("segment_seconds", "1").camera("road", "test:?width=160&height=96");
