@@ -55,7 +55,7 @@ fn is_protected(segment: &Value) -> bool {
 fn assert_protected(daemon: &Daemon, from: i64, until: i64) {
     let segments = wait_for("footage behind the event", LONG, || {
         let segments = daemon.segments("road");
-        let last = segments.iter().filter(|s| s["state"] != "open").next_back()?;
+        let last = segments.iter().rfind(|s| s["state"] != "open")?;
         // Every look of the recorder at what it protects is over by then.
         (last["start_ts"].as_i64()? > until + 3_000_000).then_some(segments)
     });

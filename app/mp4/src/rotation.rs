@@ -54,14 +54,14 @@ impl Rotation {
     /// The matrix for a picture of this size on the screen, before it is turned.
     pub(crate) fn matrix(self, (width, height): (u32, u32)) -> [u32; 9] {
         let [a, b, c, d] = self.turn();
-        let (x, y) = match self {
+        let corner = match self {
             Self::None => (0, 0),
             Self::Quarter => (height, 0),
             Self::Half => (width, height),
             Self::ThreeQuarters => (0, width),
         };
         let fixed = |pixels: u32| pixels.min(0x7fff) << 16;
-        [a, b, 0, c, d, 0, fixed(x), fixed(y), 0x4000_0000]
+        [a, b, 0, c, d, 0, fixed(corner.0), fixed(corner.1), 0x4000_0000]
     }
 
     /// What a matrix means; one that this crate does not write means nothing.
