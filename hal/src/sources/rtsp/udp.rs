@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::media::{AccessUnit, TrackFormat, VideoCodec, VideoFormat};
+    use crate::media::{AccessUnit, Rotation, TrackFormat, VideoCodec, VideoFormat};
     use crate::source::UnitSink;
 
     struct Recorder(mpsc::Sender<AccessUnit>);
@@ -354,6 +354,7 @@ mod tests {
             config: Bytes::new(),
             reorder: 0,
             frame_duration: None,
+            rotation: Rotation::default(),
         }));
         let (kind, data) = (FrameKind::Idr, Bytes::from_static(&[0; 100]));
         let unit = AccessUnit { format, kind, pts: None, duration: None, arrival, discontinuity: false, data };
