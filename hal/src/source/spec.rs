@@ -531,7 +531,7 @@ mod tests {
             "rtsp://admin:@hunter2/@host/x",
             "rtsp://admin:hunter2@ho st/",
             "rtsp:admin:hunter2",
-            "rtsps://admin:hunter2@host/",
+            "rtsps://admin:hunter2@",
             "onvif://admin:hunter2@host/x?admin",
             "onvif://admin:hunter2@/x",
             "onvif:admin:hunter2",

@@ -22,9 +22,19 @@ pub fn release(index: u8, generation: u64) -> Vec<u8> {
     Message::Release { index, generation }.encode().as_slice().to_vec()
 }
 
+/// A connection, as soon as the publisher has room for one.
+fn connected(socket: &Path) -> OwnedFd {
+    loop {
+        match sys::connect(socket) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+            connected => return connected.unwrap(),
+        }
+    }
+}
+
 /// A connection that has said hello and gets frames.
 pub fn greeted(socket: &Path) -> OwnedFd {
-    let peer = sys::connect(socket).unwrap();
+    let peer = connected(socket);
     let _ = sys::send(peer.as_fd(), &hello(), &[], 0);
     peer
 }
@@ -85,7 +95,7 @@ pub fn violations() -> Vec<(bool, Vec<u8>)> {
 pub fn break_rules(socket: &Path, over: &AtomicBool) {
     loop {
         for (after_hello, message) in violations() {
-            let peer = if after_hello { greeted(socket) } else { sys::connect(socket).unwrap() };
+            let peer = if after_hello { greeted(socket) } else { connected(socket) };
             // It may have been turned away already, for want of room.
             if sys::send(peer.as_fd(), &message, &[], 0).is_ok() {
                 while next(&peer).is_some() {}
@@ -117,8 +127,9 @@ pub fn cheat(socket: &Path, over: &AtomicBool) {
 /// Comes and goes.
 pub fn storm(socket: &Path, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
-        if let Ok(peer) = sys::connect(socket) {
-            let _ = sys::send(peer.as_fd(), &hello(), &[], 0);
+        match sys::connect(socket) {
+            Ok(peer) => drop(sys::send(peer.as_fd(), &hello(), &[], 0)),
+            Err(_) => std::thread::yield_now(),
         }
     }
 }
