@@ -19,22 +19,22 @@ const LONG: Duration = Duration::from_mins(2);
 
 /// A board with its software.
 pub(super) struct Kind {
-    name: &'static str,
-    tree: Board,
+    pub(super) name: &'static str,
+    pub(super) tree: Board,
     /// Set of doubles.
-    doubles: &'static str,
+    pub(super) doubles: &'static str,
     /// Cameras of the doubles.
-    cameras: &'static str,
+    pub(super) cameras: &'static str,
     /// V4L2 cards.
-    cards: &'static [(u32, &'static str)],
+    pub(super) cards: &'static [(u32, &'static str)],
     /// Media controller devices.
-    media: &'static [&'static str],
+    pub(super) media: &'static [&'static str],
     /// Lenses of the tree that are recorded, each with the double's camera.
     pub(super) lenses: &'static [(&'static str, &'static str)],
     /// Elements that take part.
-    elements: &'static [&'static str],
+    pub(super) elements: &'static [&'static str],
     /// The element that decodes for pictures.
-    decoder: &'static str,
+    pub(super) decoder: &'static str,
 }
 
 const ROAD: &str = "/base/soc@0/bus@30800000/i2c@30a30000/camera@3c";

@@ -33,7 +33,7 @@ const COUNT: usize = 60;
 const LONG: Duration = Duration::from_mins(2);
 
 /// The number in a frame's picture; none if it is no whole picture.
-fn number(subscriber: &mut Subscriber, frame: &ReceivedFrame) -> Option<u16> {
+pub(super) fn number(subscriber: &mut Subscriber, frame: &ReceivedFrame) -> Option<u16> {
     let stride = frame.picture().planes[0].stride as usize;
     let luma = subscriber.plane(frame, 0).unwrap();
     assert!(luma.len() >= stride * STRIP_HEIGHT && stride >= STRIP_WIDTH);

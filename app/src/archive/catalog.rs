@@ -383,8 +383,14 @@ impl Catalog {
     }
 
     /// See [`Cold::gaps_at_end`].
-    pub(crate) fn gaps_at_end(&self, id: &SegmentId, is_last: bool, missing: &[(Mono, Mono)]) -> Vec<Gap> {
-        self.both(None).0.gaps_at_end(id, is_last, missing)
+    pub(crate) fn gaps_at_end(
+        &self,
+        id: &SegmentId,
+        is_last: bool,
+        later: Option<Mono>,
+        missing: &[(Mono, Mono)],
+    ) -> Vec<Gap> {
+        self.both(None).0.gaps_at_end(id, is_last, later, missing)
     }
 
     /// See [`Cold::account_for_holes`].

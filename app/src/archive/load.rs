@@ -266,10 +266,20 @@ impl Inner {
             }
         }
         let dirs: BTreeMap<_, &RunDir> = listing.dirs.iter().map(|d| ((&d.lens, d.run), d)).collect();
-        // The newest first: what is missing at the end of one depends on whether others follow it.
-        for id in work.unclosed.iter().rev() {
-            if let Some(dir) = dirs.get(&(&id.lens, id.run)) {
-                note(self.recover_one(dir, id, keeps.contains(id), frozen));
+        for of_run in work.unclosed.chunk_by(|a, b| (&a.lens, a.run) == (&b.lens, b.run)) {
+            let Some(dir) = dirs.get(&(&of_run[0].lens, of_run[0].run)) else { continue };
+            // Judged the newest first, as what is missing at the end of one depends on whether others follow it; listed the
+            // oldest first, so that nobody sees one without those before it.
+            let mut rows: Vec<Row> = Vec::new();
+            for id in of_run.iter().rev() {
+                let later = rows.first().map(|row| row.end);
+                match self.recover_one(dir, id, later, keeps.contains(id), frozen) {
+                    Ok(row) => rows.extend(row),
+                    Err(e) => note(Err(e)),
+                }
+            }
+            for row in rows.iter().rev() {
+                note(self.catalog.put(row));
             }
         }
         for path in work.strangers.iter().chain(&listing.strangers) {
@@ -315,12 +325,13 @@ impl Inner {
         &self,
         dir: &RunDir,
         id: &SegmentId,
+        later: Option<Mono>,
         info: RunInfo,
         missing: &[(Mono, Mono)],
     ) -> Result<(), ArchiveError> {
         self.catalog.learn_run(id.run, info);
         let is_last = dir.seqs.last().is_none_or(|last| last.0 <= id.seq.0.saturating_add(1));
-        let gaps = self.catalog.gaps_at_end(id, is_last, missing);
+        let gaps = self.catalog.gaps_at_end(id, is_last, later, missing);
         let records: Vec<GapRecord> = gaps.into_iter().map(|gap| GapRecord::Gap { gap, seq: None }).collect();
         if !records.is_empty() {
             append_to_past(self.disk.as_ref(), &dir.path, &dir.lens, &records)?;
@@ -331,13 +342,21 @@ impl Inner {
         Ok(())
     }
 
-    fn recover_one(&self, dir: &RunDir, id: &SegmentId, protected: bool, frozen: bool) -> Result<(), ArchiveError> {
+    /// Closes a segment; gives its row, to be listed. `later` is the end of what was recovered behind it.
+    fn recover_one(
+        &self,
+        dir: &RunDir,
+        id: &SegmentId,
+        later: Option<Mono>,
+        protected: bool,
+        frozen: bool,
+    ) -> Result<Option<Row>, ArchiveError> {
         let disk = self.disk.as_ref();
         let path = id.media_path();
-        match recover(disk, id, &|info, missing| self.account_for_end(dir, id, info, missing))? {
+        match recover(disk, id, &|info, missing| self.account_for_end(dir, id, later, info, missing))? {
             Outcome::Closed(row, info) | Outcome::Newer(row, info) => {
                 self.catalog.learn_run(id.run, info);
-                self.catalog.put(&Row { protected, ..row })
+                Ok(Some(Row { protected, ..row }))
             }
             Outcome::Recovered { row, info, damaged } => {
                 if damaged {
@@ -352,13 +371,14 @@ impl Inner {
                 log::info!("recovered {id}: {} frames", row.frames);
                 self.health(|h| h.recovered += 1);
                 self.catalog.learn_run(id.run, info);
-                self.catalog.put(&Row { protected, ..row })
+                Ok(Some(Row { protected, ..row }))
             }
-            Outcome::Nothing if frozen => Ok(()),
+            Outcome::Nothing if frozen => Ok(None),
             Outcome::Nothing => {
                 self.health(|h| h.dropped += 1);
                 disk.remove_file(&path).map_err(at("remove", &path))?;
-                disk.sync_dir(&dir.path).map_err(at("sync", &dir.path))
+                disk.sync_dir(&dir.path).map_err(at("sync", &dir.path))?;
+                Ok(None)
             }
             Outcome::Unreadable(why) => {
                 let to = quarantine::put_away(disk, &path)?;
@@ -366,7 +386,7 @@ impl Inner {
                 if protected {
                     quarantine::put_away(disk, &id.keep_path())?;
                 }
-                Ok(())
+                Ok(None)
             }
         }
     }

@@ -21,6 +21,7 @@ use tokio::sync::broadcast;
 
 use crate::archive::gaps::GapCause;
 use crate::record::Intake;
+use crate::record::writer::TICK;
 
 use super::backoff::Backoff;
 use super::bell::Bell;
@@ -36,7 +37,7 @@ pub(crate) use self::asked::NotNow;
 use self::giving_way::Coding;
 pub(crate) use self::giving_way::Load;
 
-/// Without a unit for this long a source is given up, at the last look before.
+/// Without a unit for this long a source has been given up and that is on record.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
 /// Without a unit for this long a lens is shown as stalled.
 const SILENT: Duration = Duration::from_secs(3);
@@ -317,7 +318,8 @@ impl Lens {
             open.opened = now;
         }
         let silence = open.silence(now);
-        let stalled = silence + LOOK.as_nanos() as i64 > STALL.as_nanos() as i64;
+        // Its gap is on record with the recorder's next tick, which is within the bound, too.
+        let stalled = silence + (LOOK + TICK).as_nanos() as i64 > STALL.as_nanos() as i64;
         if stalled && awaits {
             // Given up, nobody could call; the cause is told once.
             if !std::mem::replace(&mut open.uncalled, true) {

@@ -10,7 +10,8 @@
 //! - K4: a state changes only as [`machine::TRANSITIONS`] says, and every change is told to those who follow.
 //! - K5: the breaker is as [`breaker`] promises: five failures in a row, a minute of rest, trial runs, two successes.
 //! - K6: ten seconds after its last unit at the latest, a lens that is to deliver is neither streaming nor stalled: the
-//!   change is told, its cause is in the intake, and it is in the status that metrics are made of.
+//!   change is told, it is in the status that metrics are made of, and its cause is in the intake in time for the recorder's
+//!   next tick to put the gap on record within them.
 //! - K7: a lens that was stopped stays idle until it is started, whatever its source does and however often the recorder does.
 //! - K8: when devices come or go, what is absent and may be opened now is tried at once, and what is captured from a device
 //!   that is gone is absent at once, whatever its source says or fails to say.

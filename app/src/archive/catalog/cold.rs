@@ -241,18 +241,19 @@ impl Cold {
     fn cause_in(&self, lens: &LensId, run: RunId, gap: &Gap) -> GapCause {
         let at_the_end = matches!(gap.cause, GapCause::RecorderKilled | GapCause::PowerLoss);
         match gap.cause {
-            _ if at_the_end && self.went_on(lens, run, gap.end) => GapCause::DiskError,
+            _ if at_the_end && self.went_on(lens, run, gap.end, None) => GapCause::DiskError,
             cause if self.silent_until(run, gap.end, cause).is_some() => GapCause::CameraStalled,
             cause => cause,
         }
     }
 
-    /// Whether a run has footage of a lens well after `at`, or had it until it was removed.
-    fn went_on(&self, lens: &LensId, run: RunId, at: Mono) -> bool {
+    /// Whether a run has footage of a lens well after `at`, or had it until it was removed. `later` is the end of footage that is
+    /// not in the index yet.
+    fn went_on(&self, lens: &LensId, run: RunId, at: Mono, later: Option<Mono>) -> bool {
         let known = self.gaps.get(&(lens.clone(), run)).map_or(&[][..], |known| &known.gaps);
         let removed =
             known.iter().filter(|g| matches!(g.cause, GapCause::Retention | GapCause::Removed)).map(|g| g.end);
-        let last = self.index.span(lens, run).map(|span| span.end).into_iter().chain(removed).max();
+        let last = self.index.span(lens, run).map(|span| span.end).into_iter().chain(later).chain(removed).max();
         last.is_some_and(|last| last.since(at) > REORDERED_NS)
     }
 
@@ -312,9 +313,16 @@ impl Cold {
     }
 
     /// Gaps for what is `missing` at the end of a segment that its run did not close, as far as none is known.
-    pub(crate) fn gaps_at_end(&self, id: &SegmentId, is_last: bool, missing: &[(Mono, Mono)]) -> Vec<Gap> {
+    /// `later` is the end of what was recovered behind it.
+    pub(crate) fn gaps_at_end(
+        &self,
+        id: &SegmentId,
+        is_last: bool,
+        later: Option<Mono>,
+        missing: &[(Mono, Mono)],
+    ) -> Vec<Gap> {
         // A segment that is given up in the middle of a run is one that could not be written, also if the run was stopped later.
-        let went_on = || missing.last().is_some_and(|(_, end)| self.went_on(&id.lens, id.run, *end));
+        let went_on = || missing.last().is_some_and(|(_, end)| self.went_on(&id.lens, id.run, *end, later));
         let cause = match self.end_of(&id.lens, id.run) {
             _ if !is_last => GapCause::DiskError,
             GapCause::Stopped if went_on() => GapCause::DiskError,

@@ -1,0 +1,130 @@
+//! All transports at once: one recorder with a MIPI lens and a GMSL lens of a board, a V4L2 camera, RTSP and SRT. Each is recorded and
+//! read over the frame bus, and neither the recorder's rows nor its files nor the bus tell which is which.
+//!
+//! The board and the V4L2 camera are doubles; the network cameras are real servers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use mos_frame::{Received, Subscriber, Wish};
+use mos_tests::camera::Camera;
+use mos_tests::daemon::Daemon;
+use mos_tests::judge::archive::assert_tiled;
+use mos_tests::judge::ffmpeg;
+use mos_tests::srt::{SrtCamera, free_port};
+use mos_tests::streams::{Kind as Coding, Stream};
+use serde_json::{Map, Value, json};
+
+use crate::boards::{CAMX, Kind, Rig};
+use crate::frames::on_the_bus;
+use crate::siege::number;
+
+const LONG: Duration = Duration::from_mins(2);
+/// What raw cameras are asked for; the streams of the network cameras are alike.
+const OPTIONS: &str = "width=640&height=360&fps=15&gop=15&bitrate=800000";
+/// Frames that each reader takes.
+const COUNT: usize = 10;
+
+/// The lenses `driver` (MIPI CSI-2) and `left` (GMSL) of the RB3, and a camera on V4L2.
+static BOARD: Kind =
+    Kind { doubles: "qcs6490-camx,v4l2src-viv", cameras: "0,2,/dev/video82", cards: &[(82, "USB camera")], ..CAMX };
+
+/// A value with the kinds of its parts in place of the parts.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Null => json!("nothing"),
+        Value::Bool(_) => json!("flag"),
+        Value::Number(_) => json!("number"),
+        Value::String(_) => json!("text"),
+        Value::Array(parts) => parts.iter().map(shape).take(1).collect(),
+        Value::Object(parts) => {
+            parts.iter().map(|(key, part)| (key.clone(), shape(part))).collect::<Map<_, _>>().into()
+        }
+    }
+}
+
+/// Reads frames of a lens, each with its number in the picture, and tells what describes them.
+fn read(socket: &Path) -> String {
+    let mut subscriber = Subscriber::connect(socket, Wish::default()).unwrap();
+    let (mut last, mut seen) = (None, 0);
+    let mut described = String::new();
+    while seen < COUNT {
+        let received = subscriber.next(Some(LONG)).unwrap().expect("a frame");
+        let Received::Frame(frame) = received else { continue };
+        let (shown, picture) = (number(&mut subscriber, &frame), frame.picture());
+        let (format, planes) = (picture.fourcc, picture.planes.len());
+        described = format!("{format} {:?} {}x{}, {planes} planes", picture.modifier, picture.width, picture.height);
+        let time = frame.captured();
+        if subscriber.is_intact(&frame) {
+            assert!(shown.is_some(), "{}: no whole picture", socket.display());
+            assert!(last < Some(time), "{}: {time} after {last:?}", socket.display());
+            last = Some(time);
+            seen += 1;
+        }
+        subscriber.release(frame).unwrap();
+    }
+    described
+}
+
+/// What the recorder says and writes of a lens, without what is its own.
+fn recorded(daemon: &Daemon, lens: &str) -> Value {
+    let segments = daemon.await_closed(lens, 2, LONG);
+    assert_tiled(&segments, &daemon.gaps(lens), 0.1);
+    let segment = segments.iter().find(|s| s["state"] != "open").unwrap();
+    let file = daemon.file(segment);
+    ffmpeg::assert_decodes(&file);
+    assert!(ffmpeg::all_numbers(&file).len() > 5, "{lens}: no numbers in its pictures");
+    let probed = ffmpeg::probe(&file);
+    let streams = probed["streams"].as_array().unwrap();
+    assert_eq!(streams.len(), 1, "{lens}: pictures only");
+    let (video, format) = (&streams[0], &probed["format"]);
+    json!({
+        "row": shape(segment),
+        "bus": shape(&on_the_bus(daemon, lens)),
+        "codec": [video["codec_name"], video["codec_tag_string"], video["time_base"], video["width"], video["height"]],
+        "container": [format["format_name"], shape(&format["tags"])],
+    })
+}
+
+#[test]
+fn the_recorder_and_the_bus_cannot_tell_which_lens_is_which() {
+    let stream = Stream::get(Coding::H264);
+    let camera = Camera::open(std::slice::from_ref(&stream));
+    let port = free_port();
+    let rig = Rig::new(&BOARD);
+    let setup = rig
+        .setup(OPTIONS, "")
+        // The readers look at the pixels.
+        .environment("MOS_DOUBLES_GUARD", "off")
+        .camera("usb", &format!("v4l2:/dev/video82?{OPTIONS}"))
+        .camera("rtsp", &camera.url(0))
+        .camera("srt", &format!("srt://127.0.0.1:{port}"));
+    // It begins when it is called, and sends once.
+    let _sender = SrtCamera::start(&stream, &format!("srt://:{port}?mode=listener"));
+    let daemon = setup.start();
+    let lenses = ["srt", "driver", "left", "usb", "rtsp"];
+    let sockets: Vec<_> = lenses
+        .iter()
+        .map(|lens| {
+            let _ = daemon.await_open(lens, 0.5, LONG);
+            let socket = on_the_bus(&daemon, lens)["socket"].as_str().unwrap().to_owned();
+            std::thread::spawn(move || read(Path::new(&socket)))
+        })
+        .collect();
+    let seen: BTreeMap<&str, String> =
+        lenses.into_iter().zip(sockets.into_iter().map(|reader| reader.join().unwrap())).collect();
+    let known: BTreeMap<&str, Value> = lenses.into_iter().map(|lens| (lens, recorded(&daemon, lens))).collect();
+    for lens in lenses {
+        assert_eq!(seen[lens], seen["driver"], "{lens} on the bus");
+        assert_eq!(known[lens], known["driver"], "{lens} in the archive");
+    }
+    // What is asked is where it differs: nobody else knows.
+    let status = daemon.client.get("/v1/capture/status").json();
+    let sources: Vec<&str> =
+        status["lenses"].as_array().unwrap().iter().map(|lens| lens["source"].as_str().unwrap()).collect();
+    for scheme in ["board:driver", "board:left", "v4l2:", "rtsp:", "srt:"] {
+        assert!(sources.iter().any(|source| source.starts_with(scheme)), "{scheme} is not in {sources:?}");
+    }
+    daemon.stop();
+}
