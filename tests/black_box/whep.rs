@@ -37,7 +37,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
     let ca = format!("tls_ca = \"{}\"", authority.pem().display());
     let token = format!("{TOKEN}@");
     let with = |path: &str| server.source(&token, path);
-    let daemon = Setup::new()
+    let setup = Setup::new()
         .environment("MOS_LOG__LEVEL", "trace")
         .storage("segment_seconds", "2")
         .camera_with("road", &with("whep"), &ca)
@@ -47,8 +47,8 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
         .camera_with("without", &server.source("", "whep"), &ca)
         .camera_with("wrong", &server.source("another-token@", "whep"), &ca)
         .camera("stranger", &with("whep"))
-        .camera("nobody", &format!("whep+http://127.0.0.1:{}/whep", free_port()))
-        .start();
+        .camera("nobody", &format!("whep+http://127.0.0.1:{}/whep", free_port()));
+    let daemon = setup.start();
     for lens in ["road", "moved"] {
         let segments = daemon.await_closed(lens, 2, LONG);
         for segment in segments.iter().filter(|s| s["state"] != "open") {
@@ -76,7 +76,8 @@ fn a_server_that_comes_back_is_recorded_again() {
     let stream = Stream::get(Kind::H264);
     let port = free_port();
     let Some(server) = Aiortc::start(&stream, port, None) else { return };
-    let daemon = Setup::new().camera("road", &server.source(&format!("{TOKEN}@"), "whep")).start();
+    let setup = Setup::new().camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
+    let daemon = setup.start();
     let _ = daemon.await_open("road", 1.0, LONG);
     drop(server);
     wait_for("the end of the stream", LONG, || (view(&daemon, "road")["state"] != "streaming").then_some(()));
