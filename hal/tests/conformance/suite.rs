@@ -254,7 +254,7 @@ impl Bench<'_> {
             assert!(matches!(kind(&why), Kind::Broken | Kind::Absent), "{fault}: {why:?}");
             drop(lens);
             self.around.fault(camera, "");
-            self.await_back(spec);
+            drop(self.await_back(spec));
         }
         // Silence is no end: the recorder decides how long is too long. The source still stops in time.
         let (lens, sink) = self.open(spec);
@@ -264,21 +264,18 @@ impl Bench<'_> {
         drop(lens);
         assert!(began.elapsed() < DROP, "drop of a silent camera took {:?}", began.elapsed());
         self.around.fault(camera, "");
-        self.await_back(spec);
+        drop(self.await_back(spec));
     }
 
     /// Opens until units come; a camera that was just closed may be in use for a moment.
-    fn await_back(&self, spec: &str) {
+    fn await_back(&self, spec: &str) -> (Box<dyn LensSource>, Arc<Collector>) {
         let end = Instant::now() + PATIENCE;
         loop {
             let (source, sink) = Self::open_on(self.platform.as_ref(), spec);
             let why = match source {
                 Err(why) => why,
                 Ok(lens) => match sink.first() {
-                    None => {
-                        drop(lens);
-                        return;
-                    }
+                    None => return (lens, sink),
                     Some(why) => why,
                 },
             };
@@ -291,7 +288,7 @@ impl Bench<'_> {
     fn leaks_nothing(&self, spec: &str) {
         let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
         let once = || {
-            let (lens, sink) = self.open(spec);
+            let (lens, sink) = self.await_back(spec);
             let _ = sink.video(2);
             drop(lens);
         };
