@@ -81,10 +81,12 @@ def board(machine: Board) -> Board:
 
 
 @pytest.fixture
-def recorder(board: Board) -> Iterator[Recorder]:
+def recorder(board: Board, figures: dict) -> Iterator[Recorder]:
     recorder = Recorder(board)
     recorder.clean()
     yield recorder
+    if recorder.asked_again:
+        figures["asked_again"] = recorder.asked_again
     if board.on:
         print(recorder.log())
         recorder.end()

@@ -5,21 +5,12 @@ from pathlib import Path
 import pytest
 from mos_hil import film
 from mos_hil.board import Board
-from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration, wait_for
+from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration
 
 pytestmark = pytest.mark.lg_feature("ssh")
 
 LOOP = "/dev/video50"
 SIZE = "width=320,height=240"
-
-
-def _closed(recorder: Recorder, lens: str, seconds: float = 120) -> dict:
-    """One that is long enough for a clip: a source that begins slowly begins with short ones."""
-
-    def found() -> dict | None:
-        return next((s for s in recorder.segments(lens) if s["state"] == "closed" and s["end_ts"] - s["start_ts"] >= 2_000_000), None)
-
-    return wait_for(f"a closed segment of {lens}", seconds, found)
 
 
 def _node(board: Board, name: str) -> str:
@@ -28,7 +19,8 @@ def _node(board: Board, name: str) -> str:
 
 def _seen(recorder: Recorder, lens: str, figures: dict, folder: Path) -> film.Film:
     """A segment, a clip of it and a picture of it, each decoded on the host."""
-    segment = _closed(recorder, lens)
+    # Long enough for a clip: a source that begins slowly begins with short ones.
+    segment = recorder.wait_closed(lens, long=2)[0]
     seen = film.look(recorder.fetch(segment, folder))
     recorder.do(f"clip {segment['id']} --from 0.5 --to 1.5 -o {HOME}/{lens}.mp4")
     recorder.do(f"snapshot {segment['id']} --at 0 -o {HOME}/{lens}.jpg")
@@ -75,12 +67,12 @@ def _feed(board: Board) -> None:
         f"setsid gst-launch-1.0 -q videotestsrc is-live=true pattern=ball ! video/x-raw,format=YUY2,{SIZE},framerate=10/1"
         f" ! v4l2sink device={LOOP} > /tmp/feed.log 2>&1 < /dev/null & echo $! > /tmp/feed.pid"
     )
-    wait_for("pictures in the loopback device", 60, lambda: board.try_run(f"v4l2-ctl -d {LOOP} --get-fmt-video | grep -q YUYV")[2] == 0)
+    board.wait_for("pictures in the loopback device", 60, lambda: board.try_run(f"v4l2-ctl -d {LOOP} --get-fmt-video | grep -q YUYV")[2] == 0)
 
 
 def _stop_feed(board: Board) -> None:
     board.try_run("kill $(cat /tmp/feed.pid)")
-    wait_for("the end of the feed", 30, lambda: board.try_run("kill -0 $(cat /tmp/feed.pid)")[2] != 0)
+    board.wait_for("the end of the feed", 30, lambda: board.try_run("kill -0 $(cat /tmp/feed.pid)")[2] != 0)
 
 
 @pytest.mark.lg_feature("v4l2loopback")
@@ -98,7 +90,7 @@ def test_a_loopback_device_records_and_is_deleted_and_added(recorder: Recorder, 
         _stop_feed(board)
         figures["state_without_pictures"] = recorder.wait_state("fed", lambda state: state != "streaming")["state"]
         # The device goes when nobody has it open any more.
-        wait_for("the device is deleted", 60, lambda: board.try_run(f"v4l2loopback-ctl delete {LOOP}")[2] == 0)
+        board.wait_for("the device is deleted", 60, lambda: board.try_run(f"v4l2loopback-ctl delete {LOOP}")[2] == 0)
         figures["state_without_device"] = recorder.wait_state("fed", lambda state: state == "absent", 120)["state"]
 
         board.run(f"v4l2loopback-ctl add -n fed -x 1 {LOOP} && udevadm settle")

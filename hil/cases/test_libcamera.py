@@ -2,7 +2,7 @@
 
 import pytest
 from mos_hil import film
-from mos_hil.recorder import Recorder, configuration, wait_for
+from mos_hil.recorder import Recorder, configuration
 
 pytestmark = pytest.mark.lg_feature(["libcamera", "ssh"])
 
@@ -20,7 +20,7 @@ def test_a_camera_streams(recorder: Recorder, figures: dict, tmp_path) -> None:
     camera = recorder.board.run("cam -l 2> /dev/null | sed -n 's/.*(\\(.*\\))$/\\1/p'").split()[0]
     recorder.start(configuration({"road": f"libcamera:{camera}?width=320&height=240&fps=10"}))
     recorder.wait_stored("road", 60)
-    segment = wait_for("a closed segment", 60, lambda: next((s for s in recorder.segments("road") if s["state"] == "closed"), None))
+    segment = recorder.wait_closed("road", seconds=60)[0]
     seen = film.look(recorder.fetch(segment, tmp_path))
     figures.update(picture=f"{seen.width}x{seen.height}", frames=len(seen.times))
     assert (seen.width, seen.height) == (320, 240)

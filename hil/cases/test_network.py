@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mos_hil.board import Board
-from mos_hil.recorder import HOME, Recorder, configuration, wait_for
+from mos_hil.recorder import HOME, Recorder, configuration
 from mos_hil.sshd import Sshd
 from mos_hil.vivid import Vivid
 
@@ -28,7 +28,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
 def test_an_upload_survives_a_network_that_is_lost(recorder: Recorder, vivid: Vivid, sshd: Sshd, figures: dict, tmp_path: Path) -> None:
     board: Board = recorder.board
     recorder.start(configuration({"road": vivid.source()}, segment_seconds=8))
-    segment = wait_for("a closed segment", 120, lambda: next((s for s in recorder.segments("road") if s["state"] == "closed"), None))
+    segment = recorder.wait_closed("road")[0]
     local = recorder.fetch(segment, tmp_path)
     size = local.stat().st_size
     board.write(f"{HOME}/id", sshd.client_key.read_text())
@@ -36,7 +36,7 @@ def test_an_upload_survives_a_network_that_is_lost(recorder: Recorder, vivid: Vi
     target = f"sftp://{getpass.getuser()}@{board.host_address}:{sshd.port}{sshd.folder}/"
     # Slow enough that the loss comes in the middle.
     recorder.do(f"upload --to {target} --host-key {sshd.fingerprint} --identity {HOME}/id --max-rate {min(RATE, size // 8)} --detach {segment['path']}")
-    part = wait_for("the first bytes at the server", 60, lambda: next((f for f in sshd.folder.iterdir() if 0 < f.stat().st_size < size), None), 0.1)
+    part = recorder.wait_for("the first bytes at the server", 60, lambda: next((f for f in sshd.folder.iterdir() if 0 < f.stat().st_size < size), None), 0.1)
     stored = recorder.lens("road")["stored"]
     board.network(False)
     try:
@@ -49,7 +49,7 @@ def test_an_upload_survives_a_network_that_is_lost(recorder: Recorder, vivid: Vi
     finally:
         board.network(True)
     again = time.monotonic()
-    job = wait_for("the job is done", 240, lambda: next((j for j in recorder.ask("uploads")["uploads"] if j["state"] == "done"), None))
+    job = recorder.wait_for("the job is done", 240, lambda: next((j for j in recorder.ask("uploads")["uploads"] if j["state"] == "done"), None))
     figures["seconds_to_done_again"] = round(time.monotonic() - again, 1)
     (whole,) = sshd.folder.iterdir()
     assert job["remote_path"].endswith(f"/{whole.name}")

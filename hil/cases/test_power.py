@@ -12,8 +12,8 @@ from mos_hil.beat import Beat
 from mos_hil.board import Board
 from mos_hil.counter import Digits
 from mos_hil.footage import frames, gaps, holes, of_run
-from mos_hil.judge import power_cut
-from mos_hil.recorder import ARCHIVE, Recorder, configuration, wait_for
+from mos_hil.judge import power_cut, told_loss
+from mos_hil.recorder import ARCHIVE, Recorder, configuration
 from mos_hil.vivid import INTERVAL, Vivid
 
 # A board's clock chip counts whole seconds: after a boot its clock may be that much off.
@@ -50,7 +50,8 @@ def test_power_cuts(
         life = of_run(recorder.segments("road"), run)
         assert all(s["state"] != "open" for s in life), f"cut {cut}: {life}"
         seen = frames(recorder, life, digits, tmp_path)
-        verdict = power_cut(seen, gaps(recorder, "road"), at, INTERVAL, worst_sync)
+        told = gaps(recorder, "road")
+        verdict = power_cut(seen, told, at, INTERVAL, worst_sync)
         lost.append(round(verdict.lost_ms, 1))
         figures["worst_sync_ms"].append(round(worst_sync, 1))
         figures["cuts"] = cut
@@ -61,15 +62,12 @@ def test_power_cuts(
         figures.update(lost_p50_ms=statistics.median(lost), lost_max_ms=max(lost))
         assert verdict.faults == [], f"cut {cut} of run {run}, seed {seed}"
         assert _digest(recorder, protected[0], tmp_path) == protected[1], f"cut {cut}: the protected segment has changed"
-        # What the cut cost is told as such, from the last frame that is left to the cut at least, once. Pictures that the encoder
-        # left out may lie between.
-        told = [g for g in recorder.gaps("road") if g["cause"] == "power_loss"]
-        figures["told_gaps"] = len(told)
-        assert len(told) == cut, f"cut {cut}: told as power_loss {len(told)} times"
-        start, end = told[-1]["start_ts"] / 1e6, told[-1]["end_ts"] / 1e6
-        assert start - seen[-1].at > -INTERVAL, f"cut {cut}: the gap begins at {start}, the last frame was at {seen[-1].at}"
-        assert end > at - CLOCK_CHIP, f"cut {cut}: the gap ends at {end}, the power went at {at}"
-        assert holes(recorder, "road", until=end) == [], f"cut {cut}"
+        # What the cut cost is told as such, once, and no earlier one is told otherwise than it was.
+        losses = [g for g in told if g.cause == "power_loss"]
+        figures["told_gaps"] = len(losses)
+        assert len(losses) == cut, f"cut {cut}: told as power_loss {len(losses)} times"
+        assert told_loss(seen[-1], [g for g in told if g.end > seen[0].at], at, CLOCK_CHIP, INTERVAL) == [], f"cut {cut}"
+        assert holes(recorder, "road", until=losses[-1].end) == [], f"cut {cut}"
 
     # Every file once more, after all the recoveries; then the archive as a whole.
     everything = [s for s in recorder.segments("road") if s["state"] != "open"]
@@ -83,7 +81,7 @@ def test_power_cuts(
 
 
 def _protect_one(recorder: Recorder, folder: Path) -> tuple[str, str]:
-    segment = wait_for("a closed segment", 120, lambda: next((s for s in recorder.segments("road") if s["state"] == "closed"), None))
+    segment = recorder.wait_closed("road")[0]
     recorder.do(f"protect {segment['id']}")
     return segment["id"], _digest(recorder, segment["id"], folder)
 

@@ -7,7 +7,7 @@ from mos_hil import film
 from mos_hil.counter import Digits
 from mos_hil.footage import frames, gaps
 from mos_hil.judge import power_cut
-from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration, wait_for
+from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration
 from mos_hil.vivid import HEIGHT, INTERVAL, WIDTH, Vivid
 
 pytestmark = pytest.mark.lg_feature(["vivid", "ssh"])
@@ -17,12 +17,7 @@ def test_every_frame_is_recorded_clipped_and_pictured(
     recorder: Recorder, vivid: Vivid, digits: Digits, figures: dict, tmp_path: Path
 ) -> None:
     recorder.start(configuration({"road": vivid.source()}))
-
-    def three() -> list[dict] | None:
-        closed = [s for s in recorder.segments("road") if s["state"] == "closed"]
-        return closed[:3] if len(closed) >= 3 else None
-
-    closed = wait_for("three closed segments", 120, three)
+    closed = recorder.wait_closed("road", 3)[:3]
     found = frames(recorder, closed, digits, tmp_path)
     # As if cut with the last frame: no stretch of frames may be missing without a gap.
     verdict = power_cut(found, gaps(recorder, "road"), found[-1].at, INTERVAL, 0)

@@ -26,7 +26,7 @@ def test_soak(request: pytest.FixtureRequest, recorder: Recorder, vivid: Vivid, 
     samples: list[tuple[int, int, int]] = []
     began, rounds = time.monotonic(), 0
     while time.monotonic() - began < seconds or rounds < 5:
-        segment = [s for s in recorder.segments("road") if s["state"] == "closed"][-1]
+        segment = recorder.wait_closed("road", long=1.6)[-1]
         recorder.do(f"clip {segment['id']} --from 0.5 --to 1.5 -o {HOME}/clip.mp4")
         recorder.do(f"snapshot {segment['id']} --at 0 -o {HOME}/picture.jpg")
         recorder.do("frames link --seconds 1 --json")
@@ -51,7 +51,7 @@ def test_soak(request: pytest.FixtureRequest, recorder: Recorder, vivid: Vivid, 
         told = recorder.gaps(lens)[gaps[lens]:]
         # A busy emulator's camera and encoder may leave pictures out, and say so; a camera that broke off would be a fault.
         assert {g["cause"] for g in told} <= {"encoder_slow", "camera_skipped"}, told
-        closed = [s for s in recorder.segments(lens) if s["state"] == "closed"]
+        closed = recorder.wait_closed(lens)
         assert holes(recorder, lens) == []
         film.look(recorder.fetch(closed[-1], tmp_path))
     recorder.stop()

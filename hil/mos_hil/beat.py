@@ -3,7 +3,7 @@
 import threading
 import time
 
-from .board import PATIENCE, Board
+from .board import Board
 
 
 class Beat:
@@ -13,7 +13,7 @@ class Beat:
         self._first = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        assert self._first.wait(30 * PATIENCE), "the board's clock does not beat"
+        assert self._first.wait(30 * board.patience), "the board's clock does not beat"
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from labgrid import Target
@@ -16,7 +17,7 @@ from labgrid.driver import QEMUDriver, SSHDriver
 from labgrid.driver.exception import ExecutionError
 
 
-# An emulated board on a busy host is slower than one alone by this much. Only what fails waits that long.
+# An emulated board on a busy host is slower than one alone by this much. Only what fails waits that long; a real board never.
 PATIENCE = 5
 
 
@@ -37,6 +38,22 @@ class Board:
     @property
     def virtual(self) -> bool:
         return self._qemu is not None
+
+    @property
+    def patience(self) -> int:
+        """By how much longer than told anything may take here, for reasons that are the host's."""
+        return PATIENCE if self.virtual else 1
+
+    def wait_for(self, what: str, seconds: float, probe: Callable[[], object], pause: float = 0.5):
+        """The first answer of `probe` that is true; fails after `seconds`, as a board alone would take them."""
+        seconds *= self.patience
+        until = time.monotonic() + seconds
+        while True:
+            found = probe()
+            if found:
+                return found
+            assert time.monotonic() < until, f"{what}: not within {seconds} s"
+            time.sleep(pause)
 
     def blank_data_disk(self) -> None:
         """A virtual board's data disk, made new. A real board keeps its own: cases clean up their folder instead."""
@@ -103,7 +120,7 @@ class Board:
         offsets = []
         for _ in range(3):
             before = time.time()
-            board = float(self.run("date +%s.%N"))
+            board = self.clock()
             after = time.time()
             offsets.append((after - before, (before + after) / 2 - board))
         # By how much, not to what: the command may take its time.
@@ -113,7 +130,7 @@ class Board:
         """Waits for the rig's word on the console that SSH runs: QEMU's network takes a connection before the guest can
         answer it, and it then hangs. After a reset that the board made by itself, too."""
         assert self._qemu, "needs the rig's console"
-        self._qemu.expect("rig: ready", timeout=float(self.settings.get("ready_seconds", 120)) * PATIENCE)
+        self._qemu.expect("rig: ready", timeout=float(self.settings.get("ready_seconds", 120)) * self.patience)
 
     def cut_power(self) -> float:
         """Take the power away, now. The host's monotonic time of it, in seconds."""
@@ -154,7 +171,7 @@ class Board:
             self.target.deactivate(self._qemu)
 
     def try_run(self, command: str, timeout: float = 120) -> tuple[str, str, int]:
-        out, err, code = self._shell.run(command, timeout=timeout * PATIENCE)
+        out, err, code = self._shell.run(command, timeout=timeout * self.patience)
         return "\n".join(out), "\n".join(err), code
 
     def run(self, command: str, timeout: float = 120) -> str:
@@ -162,6 +179,10 @@ class Board:
         if code != 0:
             raise CommandFailed(f"`{command}` ended with {code}: {err or out}")
         return out
+
+    def clock(self) -> float:
+        """The board's wall clock, in seconds."""
+        return float(self.run("date +%s.%N"))
 
     def write(self, path: str, text: str) -> None:
         quoted = text.replace("'", "'\\''")

@@ -3,22 +3,32 @@
 from pathlib import Path
 
 from .board import Board
-from .recorder import Recorder, wait_for
+from .recorder import Recorder
 
 FILES = Path(__file__).resolve().parents[2] / "meta-mos/recipes-multimedia/mos/files"
 # What meta-mos' recipe makes by useradd; the groups are those of mos.service.
 USERS = 'g mos-operators -\nu mos - "MOS" /var/lib/mos\n' + "".join(f"g {group} -\nm mos {group}\n" for group in ("video", "render", "i2c", "gpio"))
 ARCHIVE = "/data/mos"
 SOCKET = "/run/mos/mos.sock"
+SETTINGS = "/data/config/mos.env"
+KEPT = "/data/config/mos.env.before-mos-hil"
 
 
 class Firmware:
     def __init__(self, board: Board) -> None:
         self.board = board
+        self.socket = SOCKET
         self.recorder = Recorder(board, SOCKET)
 
     def install(self, settings: dict[str, str]) -> None:
-        """`settings` go where a vehicle's own do, into /data/config/mos.env."""
+        """`settings` go where a vehicle's own do. What a board's image has of meta-mos is the image's; a rig gets all of it."""
+        if self.board.virtual:
+            self._install_units()
+        else:
+            self.board.run(f"systemctl stop mos.service; [ ! -e {SETTINGS} ] || mv {SETTINGS} {KEPT}")
+        self.board.write(SETTINGS, "".join(f"{key}={value}\n" for key, value in settings.items()))
+
+    def _install_units(self) -> None:
         for name, to in {
             "mos.service": "/etc/systemd/system/mos.service",
             "mos.socket": "/etc/systemd/system/mos.socket",
@@ -28,7 +38,6 @@ class Firmware:
         }.items():
             self.board.write(to, (FILES / name).read_text())
         self.board.write("/etc/sysusers.d/mos.conf", USERS)
-        self.board.write("/data/config/mos.env", "".join(f"{key}={value}\n" for key, value in settings.items()))
         # Nodes that the drivers made before the groups were there keep none.
         self.board.run("systemd-sysusers && systemd-tmpfiles --create mos.conf && udevadm control --reload && systemctl daemon-reload", 300)
         self.board.run("chown -R mos:mos /data/mos && udevadm trigger --subsystem-match=video4linux && udevadm settle")
@@ -43,5 +52,9 @@ class Firmware:
     def stop(self) -> None:
         self.board.run("systemctl stop mos.socket mos.service", 200)
 
+    def end(self) -> None:
+        """Leaves a real board with the settings that it had."""
+        self.board.try_run(f"systemctl stop mos.socket mos.service; rm -f {SETTINGS}; [ ! -e {KEPT} ] || mv {KEPT} {SETTINGS}", 200)
+
     def wait_restarted(self, seconds: float = 240) -> None:
-        wait_for("systemd has started it anew", seconds, lambda: self.show("NRestarts") != "0" and self.show("SubState") == "running")
+        self.board.wait_for("systemd has started it anew", seconds, lambda: self.show("NRestarts") != "0" and self.show("SubState") == "running")

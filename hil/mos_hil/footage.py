@@ -23,11 +23,20 @@ def frames(recorder: Recorder, segments: list[dict], digits: Digits, folder: Pat
 
 
 def gaps(recorder: Recorder, lens: str) -> list[Gap]:
-    return [Gap(g["start_ts"] / 1e6, g["end_ts"] / 1e6) for g in recorder.gaps(lens)]
+    return [Gap(g["start_ts"] / 1e6, g["end_ts"] / 1e6, g["cause"]) for g in recorder.gaps(lens)]
 
 
 def of_run(segments: list[dict], run: int) -> list[dict]:
     return [s for s in segments if s["id"].rsplit("-", 2)[1] == str(run)]
+
+
+def assert_told_once(recorder: Recorder, cause: str, figures: dict, folder: Path) -> None:
+    """One gap tells the end by its cause, and what is closed decodes."""
+    told = [g for g in recorder.gaps("road") if g["cause"] == cause]
+    figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
+    assert len(told) == 1
+    for segment in [s for s in recorder.segments("road") if s["state"] != "open"]:
+        film.look(recorder.fetch(segment, folder))
 
 
 def holes(recorder: Recorder, lens: str, until: float | None = None) -> list[str]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 MOST_LOST_MS = 1000.0
 # A sync that takes longer than this is degraded storage: the promise then grows by what it took more.
 SYNC_MS = 300.0
-# A stretch of missing frames from here on must be told by a gap. Shorter ones are counted: the camera itself skips pictures when its
-# machine is busy (six in a row were seen on a rig of little CPU), which shows in no other place than its numbers.
-TOLD_FROM_MS = 1000.0
+# A stretch of missing frames from here on, what is made durable at once, must be told by a gap. Shorter ones are counted.
+TOLD_FROM_MS = 500.0
+# Frames of a stretch whose least delayed one says where the stretch lies, and how far two stretches may be off one another.
+STRETCH = 30
+DRIFT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Verdict:
     missing: list[tuple[int, int]]
     """Numbers within the footage that are not there: first and last of each stretch."""
     untold_ms: float
-    """How much of that no gap tells of, in stretches too short to be a fault."""
+    """How much of that no gap tells of, in stretches too short to be a fault, or that only the numbers know of."""
     longest_untold_ms: float
     faults: list[str] = field(default_factory=list)
 
@@ -39,6 +41,7 @@ class Verdict:
 class Gap:
     start: float
     end: float
+    cause: str = ""
 
 
 def since_opened(frames: list[Frame], interval: float) -> list[Frame]:
@@ -49,6 +52,19 @@ def since_opened(frames: list[Frame], interval: float) -> list[Frame]:
         if frame.number < before.number and later > 1:
             begins = place
     return frames[begins:]
+
+
+def drift(frames: list[Frame], interval: float) -> float:
+    """How far stretches of one life are off the times that their numbers tell, in seconds, against one another.
+
+    A single frame may be late by itself: an emulated camera stamps a picture when its thread comes to it, which on a starved host
+    may be seconds after its number's time. Of `STRETCH` frames the least delayed one is not, so this finds what moves footage.
+    """
+    late = [frame.at - frame.number * interval for frame in frames]
+    # What is left over belongs to the last whole stretch.
+    starts = list(range(0, len(late), STRETCH))[: max(1, len(late) // STRETCH)]
+    least = [min(late[start:end]) for start, end in zip(starts, [*starts[1:], len(late)])]
+    return max(least) - min(least)
 
 
 def power_cut(frames: list[Frame], gaps: list[Gap], cut: float, interval: float, worst_sync_ms: float) -> Verdict:
@@ -69,16 +85,43 @@ def power_cut(frames: list[Frame], gaps: list[Gap], cut: float, interval: float,
     limit = MOST_LOST_MS + max(0.0, worst_sync_ms - SYNC_MS)
     if lost_ms > limit:
         faults.append(f"{lost_ms:.0f} ms are lost, {limit:.0f} may be")
-    missing = [(a.number + 1, b.number - 1) for a, b in zip(frames, frames[1:]) if b.number > a.number + 1]
+    missing = []
     untold_ms = longest_untold_ms = 0.0
-    for first, last in missing:
-        start, end = origin + first * interval, origin + last * interval
-        if any(gap.start <= end + interval and gap.end >= start - interval for gap in gaps):
+    for before, after in zip(frames, frames[1:]):
+        first, last = before.number + 1, after.number - 1
+        if first > last:
             continue
-        long_ms = (last - first + 1) * interval * 1000
+        missing.append((first, last))
+        told = sum(max(0.0, min(gap.end, after.at) - max(gap.start, before.at)) for gap in gaps)
+        untold = round((after.at - before.at - interval - told) / interval)
+        if told > 0 and untold <= 0:
+            continue
+        # A starved host's camera skips numbers and stamps late what it then makes. Where its times follow one another as if none was
+        # left out, no recorder can know, and no moment is missing.
+        long_ms = min(last - first + 1, max(0, untold)) * interval * 1000
+        untold_ms += (last - first + 1) * interval * 1000
         longest_untold_ms = max(longest_untold_ms, long_ms)
         if long_ms >= TOLD_FROM_MS:
             faults.append(f"frames {first} to {last} are missing, and no gap tells of it")
-        else:
-            untold_ms += long_ms
     return Verdict(lost_ms, len(frames), missing, untold_ms, longest_untold_ms, faults)
+
+
+def told_loss(last: Frame, gaps: list[Gap], cut: float, slack: float, interval: float) -> list[str]:
+    """What is wrong with how the end of a life is told: as one `power_loss`, from the last frame to the cut at least.
+
+    Other gaps may lie between the last frame and it, of pictures that never came to the encoder; but what is told begins within
+    `MOST_LOST_MS` of the last frame. `slack` is how far the board's clock may be off after a boot.
+    """
+    losses = [gap for gap in gaps if gap.cause == "power_loss"]
+    if len(losses) != 1:
+        return [f"the cut is told as power_loss {len(losses)} times"]
+    (loss,) = losses
+    faults = []
+    if loss.start < last.at - interval:
+        faults.append(f"power_loss begins {last.at - loss.start:.2f} s before the last frame")
+    told = min(gap.start for gap in gaps if gap is loss or gap.start >= last.at - interval)
+    if told - last.at >= MOST_LOST_MS / 1000:
+        faults.append(f"nothing is told of {told - last.at:.2f} s after the last frame")
+    if loss.end < cut - slack:
+        faults.append(f"power_loss ends {cut - loss.end:.2f} s before the cut")
+    return faults

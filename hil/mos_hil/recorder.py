@@ -1,29 +1,16 @@
 """MOS on a board: started with a configuration of its own, asked through its commands, never through its files while it runs."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .board import PATIENCE, Board, CommandFailed
+from .board import Board, CommandFailed
 
 HOME = "/data/mos-hil"
 ARCHIVE = f"{HOME}/archive"
 SOCKET = "/run/mos-hil.sock"
 # What MOS says of a picture that takes longer than it waits.
 TOO_SLOW = "did not answer within"
-
-
-def wait_for(what: str, seconds: float, probe: Callable[[], object], pause: float = 0.5):
-    """The first answer of `probe` that is true; fails after `seconds`, as a board alone would take them."""
-    seconds *= PATIENCE
-    until = time.monotonic() + seconds
-    while True:
-        found = probe()
-        if found:
-            return found
-        assert time.monotonic() < until, f"{what}: not within {seconds} s"
-        time.sleep(pause)
 
 
 def configuration(cameras: dict[str, str], segment_seconds: int = 4, storage: str = "", archive: str = ARCHIVE) -> str:
@@ -44,6 +31,8 @@ class Recorder:
     def __init__(self, board: Board, socket: str = SOCKET) -> None:
         self.board = board
         self._socket = socket
+        self.asked_again = 0
+        """Requests that an emulated board was too slow for, and said so."""
 
     def clean(self) -> None:
         self.board.run(f"rm -rf {HOME}")
@@ -56,11 +45,14 @@ class Recorder:
             assert self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] == 0, f"mos has ended: {self.log()}"
             return self.board.try_run(f"mos --socket {self._socket} status --json")[2] == 0
 
-        wait_for("mos answers", 60, answers)
+        self.board.wait_for("mos answers", 60, answers)
 
     def stop(self) -> None:
         self.signal("TERM")
-        wait_for("mos has stopped", 60, lambda: self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] != 0)
+        self.board.wait_for("mos has stopped", 60, lambda: self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] != 0)
+
+    def wait_for(self, what: str, seconds: float, probe: Callable[[], object], pause: float = 0.5):
+        return self.board.wait_for(what, seconds, probe, pause)
 
     def signal(self, name: str) -> None:
         self.board.run(f"kill -{name} $(cat {HOME}/pid)")
@@ -77,18 +69,31 @@ class Recorder:
         def done() -> tuple[str] | None:
             out, err, code = self.board.try_run(asked)
             if code != 0 and TOO_SLOW in err:
+                self.asked_again += 1
                 return None
             if code != 0:
                 raise CommandFailed(f"`{asked}` ended with {code}: {err or out}")
             return (out,)
 
-        return wait_for(f"an answer in time to `{command}`", 30, done)[0]
+        return self.board.wait_for(f"an answer in time to `{command}`", 30, done)[0]
 
     def lens(self, lens: str) -> dict:
         return next(l for l in self.ask("status")["lenses"] if l["lens"] == lens)
 
     def segments(self, lens: str) -> list[dict]:
         return self.ask(f"segments --lens {lens}")["segments"]
+
+    def closed(self, lens: str) -> list[dict]:
+        return [s for s in self.segments(lens) if s["state"] == "closed"]
+
+    def wait_closed(self, lens: str, count: int = 1, seconds: float = 120, long: float = 0.0) -> list[dict]:
+        """Waits for `count` closed segments of at least `long` seconds."""
+
+        def found() -> list[dict] | None:
+            enough = [s for s in self.closed(lens) if s["end_ts"] - s["start_ts"] >= long * 1e6]
+            return enough if len(enough) >= count else None
+
+        return self.wait_for(f"{count} closed segments of {lens}", seconds, found)
 
     def gaps(self, lens: str) -> list[dict]:
         return self.ask(f"segments --lens {lens}")["gaps"]
@@ -99,15 +104,15 @@ class Recorder:
             storage = status["storage"]
             return status if storage["listed"] and storage["recovered"] else None
 
-        return wait_for("recovery", 120, done)
+        return self.board.wait_for("recovery", 120, done)
 
     def wait_stored(self, lens: str, frames: int, seconds: float = 90) -> dict:
         """Waits for `frames` more durable frames than now."""
         before = self.lens(lens).get("stored", 0)
-        return wait_for(f"{frames} frames of {lens}", seconds, lambda: (l := self.lens(lens)).get("stored", 0) >= before + frames and l)
+        return self.board.wait_for(f"{frames} frames of {lens}", seconds, lambda: (l := self.lens(lens)).get("stored", 0) >= before + frames and l)
 
     def wait_state(self, lens: str, wanted: Callable[[str], bool], seconds: float = 60) -> dict:
-        return wait_for(f"another state of {lens}", seconds, lambda: wanted((l := self.lens(lens))["state"]) and l)
+        return self.board.wait_for(f"another state of {lens}", seconds, lambda: wanted((l := self.lens(lens))["state"]) and l)
 
     def fetch(self, segment: dict, folder: Path) -> Path:
         file = folder / f"{segment['id']}.mp4"
@@ -127,4 +132,4 @@ class Recorder:
     def end(self) -> None:
         """Whatever state the daemon is in."""
         self.board.try_run(f"kill -CONT $(cat {HOME}/pid); kill -TERM $(cat {HOME}/pid)")
-        wait_for("the end of mos", 60, lambda: self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] != 0)
+        self.board.wait_for("the end of mos", 60, lambda: self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] != 0)

@@ -39,19 +39,37 @@ class Sshd:
                 pass
         self._log = (home / "log").open("wb")
         self._process = subprocess.Popen([server, "-D", "-e", "-f", str(config)], stdout=self._log, stderr=self._log)
-        until = time.monotonic() + 20
-        while b"listening" not in (home / "log").read_bytes():
-            assert self._process.poll() is None and time.monotonic() < until, (home / "log").read_text()
-            time.sleep(0.05)
+        try:
+            until = time.monotonic() + 60
+            while b"listening" not in (home / "log").read_bytes():
+                assert self._process.poll() is None and time.monotonic() < until, (home / "log").read_text()
+                time.sleep(0.05)
+        except BaseException:
+            # Nobody else knows of it yet.
+            self.end()
+            raise
 
     def cut_connections(self) -> None:
         """Ends the sessions, as a server does that has heard nothing for long; it goes on to listen."""
-        for child in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGTERM)
+        try:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        except FileNotFoundError:
+            return
+        for child in children:
+            try:
+                os.kill(int(child), signal.SIGTERM)
+            except ProcessLookupError:
+                pass
 
     def end(self) -> None:
-        if self._process.poll() is None:
-            self.cut_connections()
-        self._process.terminate()
-        self._process.wait()
-        self._log.close()
+        try:
+            if self._process.poll() is None:
+                self.cut_connections()
+        finally:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._log.close()

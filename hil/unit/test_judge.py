@@ -11,7 +11,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from mos_hil import counter, film, report  # noqa: E402
-from mos_hil.judge import Frame, Gap, power_cut, since_opened  # noqa: E402
+from mos_hil.judge import Frame, Gap, drift, power_cut, since_opened, told_loss  # noqa: E402
 
 
 def life(*numbers: int) -> list[Frame]:
@@ -46,6 +46,23 @@ class PowerCut(unittest.TestCase):
     def test_a_short_skip_without_a_gap_is_counted(self):
         verdict = power_cut(life(*range(20), *range(22, 50)), [], cut=1005.0, interval=0.1, worst_sync_ms=40)
         self.assertEqual((verdict.faults, verdict.untold_ms, verdict.missing), ([], 200.0, [(20, 21)]))
+
+    def test_half_a_second_without_a_gap_is_a_fault(self):
+        verdict = power_cut(life(*range(20), *range(25, 50)), [], cut=1005.0, interval=0.1, worst_sync_ms=40)
+        self.assertIn("frames 20 to 24 are missing", verdict.faults[0])
+
+    def test_a_gap_tells_only_of_what_it_covers(self):
+        frames = life(*range(20), *range(30, 50))
+        verdict = power_cut(frames, [Gap(1002.0, 1002.4)], cut=1005.0, interval=0.1, worst_sync_ms=40)
+        self.assertIn("frames 20 to 29 are missing", verdict.faults[0])
+
+    def test_numbers_that_no_moment_is_missing_for_are_counted(self):
+        # The camera's thread slept, stamped 19 late and 28 in time.
+        frames = [*life(*range(19)), Frame(19, 1002.7), *life(*range(28, 50))]
+        verdict = power_cut(frames, [], cut=1005.0, interval=0.1, worst_sync_ms=40)
+        self.assertEqual((verdict.faults, verdict.untold_ms), ([], 800.0))
+        early = [*life(*range(20)), *life(*range(28, 50))]
+        self.assertNotEqual(power_cut(early, [], cut=1005.0, interval=0.1, worst_sync_ms=40).faults, [])
 
     def test_frames_twice_are_found(self):
         self.assertNotEqual(power_cut(life(0, 1, 1, 2), [], cut=1000.3, interval=0.1, worst_sync_ms=40).faults, [])
@@ -83,6 +100,42 @@ class Files(unittest.TestCase):
     def test_a_file_cut_off_within_its_head_is_found(self):
         self.file.write_bytes(self.file.read_bytes()[:100])
         self.assertRaises(film.Unreadable, film.look, self.file)
+
+
+class Told(unittest.TestCase):
+    """How a cut at 1005.5 behind a last frame at 1005.0 may be told."""
+
+    @staticmethod
+    def faults(*gaps: Gap) -> list[str]:
+        return told_loss(Frame(50, 1005.0), list(gaps), cut=1005.5, slack=1.5, interval=0.1)
+
+    def test_one_loss_from_the_last_frame_to_the_cut(self):
+        self.assertEqual(self.faults(Gap(1001.0, 1001.5, "encoder_slow"), Gap(1005.1, 1020.0, "power_loss")), [])
+
+    def test_other_causes_may_lie_between(self):
+        self.assertEqual(self.faults(Gap(1005.1, 1007.3, "encoder_slow"), Gap(1007.3, 1020.0, "power_loss")), [])
+
+    def test_what_is_told_wrongly_is_found(self):
+        self.assertIn("0 times", self.faults(Gap(1005.1, 1020.0, "recorder_killed"))[0])
+        self.assertIn("2 times", self.faults(Gap(1005.1, 1006.0, "power_loss"), Gap(1006.0, 1020.0, "power_loss"))[0])
+        self.assertIn("before the last frame", self.faults(Gap(1004.0, 1020.0, "power_loss"))[0])
+        self.assertIn("nothing is told", self.faults(Gap(1006.1, 1020.0, "power_loss"))[0])
+        self.assertIn("before the cut", self.faults(Gap(1002.0, 1003.0, "camera_skipped"), Gap(1005.05, 1003.9, "power_loss"))[0])
+
+
+class Drift(unittest.TestCase):
+    def test_single_late_frames_are_none(self):
+        frames = [Frame(n, 1000.0 + n * 0.1 + (4.0 if n % 7 == 3 else 0.03)) for n in range(200)]
+        self.assertLess(drift(frames, 0.1), 0.1)
+
+    def test_footage_that_is_moved_by_a_second_is_found(self):
+        moved = [Frame(n, 1000.0 + n * 0.1 + (1.0 if n >= 100 else 0.0)) for n in range(200)]
+        self.assertGreater(drift(moved, 0.1), 0.9)
+        closed_up = [Frame(n * 2, 1000.0 + n * 0.1) for n in range(100)]
+        self.assertGreater(drift(closed_up, 0.1), 0.9)
+
+    def test_few_frames_have_none(self):
+        self.assertEqual(drift(life(1, 2), 0.1), 0.0)
 
 
 class Opened(unittest.TestCase):
