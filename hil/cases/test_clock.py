@@ -16,35 +16,28 @@ DAY = 86_400
 
 
 def test_a_boot_in_1970_costs_nothing_and_is_put_right(
-    machine: Board, digits: Digits, figures: dict, tmp_path: Path
+    board: Board, recorder: Recorder, vivid: Vivid, digits: Digits, figures: dict, tmp_path: Path
 ) -> None:
-    if machine.on:
-        machine.cut_power()
-    machine.boot()
-    recorder = Recorder(machine)
-    recorder.clean()
+    recorder.start(configuration({"road": vivid.source()}))
+    recorder.wait_stored("road", 30)
+    recorder.wait_closed("road")
+    recorder.stop()
+    kept = recorder.check(ARCHIVE)
+    now = int(board.run("date +%s"))
+    board.cut_power()
     try:
-        vivid = Vivid(machine)
-        vivid.load()
-        recorder.start(configuration({"road": vivid.source()}))
-        recorder.wait_stored("road", 60)
-        recorder.stop()
-        kept = recorder.check(ARCHIVE)
-        now = int(machine.run("date +%s"))
-        machine.cut_power()
-
-        machine.boot(machine_args="-rtc base=1970-01-01T00:05:00", told=False)
-        assert int(machine.run("date +%s")) < DAY, "the board does not boot in 1970"
+        board.boot(machine_args="-rtc base=1970-01-01T00:05:00", told=False)
+        assert int(board.run("date +%s")) < DAY, "the board does not boot in 1970"
         vivid.load()
         recorder.start(configuration({"road": vivid.source()}))
         recorder.wait_recovered()
-        recorder.wait_stored("road", 60)
+        recorder.wait_stored("road", 30)
         before = recorder.segments("road")
         figures.update(before_first_utc=before[0]["start_ts"] / 1e6, segments=len(before))
-        assert recorder.ask("status")["storage"]["removed_segments"] == 0
+        assert recorder.ask("health")["storage"]["removed_segments"] == 0
         # A day later than the footage before, as a network's time would tell.
-        machine.run(f"date -s @{now + DAY}")
-        run = recorder.ask("status")["run"]
+        board.run(f"date -s @{now + DAY}")
+        run = recorder.ask("health")["run"]
 
         def put_right() -> list[dict] | None:
             life = [s for s in recorder.segments("road") if s["id"].rsplit("-", 2)[1] == str(run)]
@@ -59,9 +52,9 @@ def test_a_boot_in_1970_costs_nothing_and_is_put_right(
         numbered = frames(recorder, [s for s in every if s not in old], digits, tmp_path)
         figures["drift_seconds"] = apart = round(drift(numbered, INTERVAL), 3)
         assert apart < DRIFT_SECONDS, "footage of one run lies apart"
-        assert recorder.ask("status")["storage"]["removed_segments"] == 0
+        assert recorder.ask("health")["storage"]["removed_segments"] == 0
         recorder.stop()
         figures["check"] = recorder.check(ARCHIVE).splitlines()[0]
     finally:
         # The next case gets a board with the right time.
-        machine.cut_power()
+        board.cut_power()

@@ -24,7 +24,7 @@ def test_a_driver_is_unbound_and_bound_again(recorder: Recorder, vivid: Vivid, f
     told = recorder.gaps("road")[before:]
     figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
     assert told and all(g["cause"] != "unknown" for g in told)
-    assert holes(recorder, "road") == []
+    assert holes(recorder.listed("road")) == []
     recorder.stop()
     recorder.check(ARCHIVE)
 
@@ -42,7 +42,7 @@ def test_a_device_that_disconnects_is_told_and_comes_back(recorder: Recorder, vi
     told = recorder.gaps("road")[before:]
     figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
     assert told and all(g["cause"] != "unknown" for g in told)
-    assert holes(recorder, "road") == []
+    assert holes(recorder.listed("road")) == []
 
 
 def test_a_link_that_loses_its_signal_is_told_and_comes_back(recorder: Recorder, vivid: Vivid, figures: dict) -> None:
@@ -60,7 +60,7 @@ def test_a_link_that_loses_its_signal_is_told_and_comes_back(recorder: Recorder,
     told = recorder.gaps("link")[before:]
     figures["gaps"] = [f"{g['cause']} {(g['end_ts'] - g['start_ts']) / 1e6:.1f} s" for g in told]
     assert "camera_absent" in {g["cause"] for g in told}
-    assert holes(recorder, "link") == []
+    assert holes(recorder.listed("link")) == []
 
 
 def test_buffers_that_a_camera_drops_cost_only_themselves(
@@ -96,11 +96,11 @@ def test_a_clock_that_steps_costs_nothing(
     try:
         recorder.wait_stored("road", 60)
         found = frames(recorder, recorder.closed("road"), digits, tmp_path)
-        verdict = power_cut(found, gaps(recorder, "road"), found[-1].at, INTERVAL, 0)
-        figures.update(frames=len(found), missing=verdict.missing, removed=recorder.ask("status")["storage"]["removed_segments"])
+        verdict = power_cut(found, gaps(recorder.listed("road")), found[-1].at, INTERVAL, 0)
+        figures.update(frames=len(found), missing=verdict.missing, removed=recorder.ask("health")["storage"]["removed_segments"])
         assert verdict.faults == []
         assert figures["removed"] == 0
-        assert holes(recorder, "road") == []
+        assert holes(recorder.listed("road")) == []
         figures["drift_seconds"] = apart = round(drift(found, INTERVAL), 3)
         assert apart < DRIFT_SECONDS, "footage of one run lies apart"
     finally:
@@ -115,14 +115,14 @@ def test_a_full_disk_stops_nothing_for_good(recorder: Recorder, vivid: Vivid, fi
         recorder.start(configuration({"road": vivid.source()}, archive=f"{small}/archive"))
         recorder.wait_stored("road", 60)
         board.try_run(f"dd if=/dev/zero of={small}/stranger bs=64k; sync")
-        short = recorder.wait_for("a word about the full disk", 60, lambda: (s := recorder.ask("status"))["storage"]["short"] and s)
+        short = recorder.wait_for("a word about the full disk", 60, lambda: (s := recorder.ask("health"))["storage"]["short"] and s)
         figures["said"] = [*short["problems"], *short["alarms"]]
-        recorder.wait_for("footage or a gap meanwhile", 60, lambda: recorder.gaps("road") or recorder.ask("status")["storage"]["removed_segments"])
+        recorder.wait_for("footage or a gap meanwhile", 60, lambda: recorder.gaps("road") or recorder.ask("health")["storage"]["removed_segments"])
         board.run(f"rm {small}/stranger")
         recorder.wait_stored("road", 60, 180)
         closed = recorder.closed("road")
         figures.update(frames=len(frames(recorder, closed, digits, tmp_path)), gaps=[g["cause"] for g in recorder.gaps("road")])
-        assert holes(recorder, "road") == []
+        assert holes(recorder.listed("road")) == []
         recorder.stop()
         figures["check"] = recorder.check(f"{small}/archive").splitlines()[0]
     finally:

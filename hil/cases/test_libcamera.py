@@ -11,7 +11,7 @@ def test_cameras_are_listed_as_libcamera_lists_them(recorder: Recorder, figures:
     listed = recorder.board.run("cam -l 2> /dev/null | sed -n 's/.*(\\(.*\\))$/\\1/p'").split()
     assert listed, "libcamera itself lists no camera"
     recorder.start(configuration({}))
-    devices = recorder.ask("devices")
+    devices = recorder.ask("capture/devices")
     figures["devices"] = found = [d["id"] for d in devices["devices"] if d["transport"] == "libcamera"]
     assert set(found) == set(listed)
 

@@ -1,5 +1,6 @@
 """A camera records, clips and snapshots; the host reads the numbers that vivid wrote into its pictures."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ def test_every_frame_is_recorded_clipped_and_pictured(
 ) -> None:
     recorder.start(configuration({"road": vivid.source()}))
     closed = recorder.wait_closed("road", 3)[:3]
+    # The commands tell what the API does.
+    assert json.loads(recorder.do("segments --lens road --json"))["segments"][:3] == closed
+    assert "road" in recorder.do("status")
     found = frames(recorder, closed, digits, tmp_path)
     # As if cut with the last frame: no stretch of frames may be missing without a gap.
-    verdict = power_cut(found, gaps(recorder, "road"), found[-1].at, INTERVAL, 0)
+    verdict = power_cut(found, gaps(recorder.listed("road")), found[-1].at, INTERVAL, 0)
     assert verdict.faults == []
     figures.update(dropped=recorder.lens("road")["dropped"], gaps=recorder.gaps("road"))
     figures.update(frames=len(found), missing=verdict.missing, untold_ms=verdict.untold_ms, first_number=found[0].number)

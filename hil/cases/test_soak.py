@@ -52,7 +52,7 @@ def test_soak(request: pytest.FixtureRequest, recorder: Recorder, vivid: Vivid, 
         # A busy emulator's camera and encoder may leave pictures out, and say so; a camera that broke off would be a fault.
         assert {g["cause"] for g in told} <= {"encoder_slow", "camera_skipped"}, told
         closed = recorder.wait_closed(lens)
-        assert holes(recorder, lens) == []
+        assert holes(recorder.listed(lens)) == []
         film.look(recorder.fetch(closed[-1], tmp_path))
     recorder.stop()
     figures["check"] = recorder.check(ARCHIVE).splitlines()[0]

@@ -4,6 +4,8 @@ Built on labgrid's drivers: SSHDriver (or ShellDriver on a serial line) for comm
 Never tells a case which of them it is; what a board cannot do is a missing feature of its environment.
 """
 
+import http.client
+import json
 import os
 import signal
 import socket
@@ -33,6 +35,7 @@ class Board:
         self._qemu = target.get_driver(QEMUDriver, activate=False) if _has(target, QEMUDriver) else None
         self._shell = target.get_driver("CommandProtocol", activate=False)
         self._files = target.get_driver("FileTransferProtocol", activate=False)
+        self._forwarded: dict = {}
         self.on = False
 
     @property
@@ -150,6 +153,7 @@ class Board:
 
     def reset_connection(self) -> None:
         """After the board has started anew by itself, e.g. by its watchdog: commands go to the new system."""
+        self._drop_forwards()
         for driver in {self._files, self._shell} - {self._qemu}:
             try:
                 self.target.deactivate(driver)
@@ -162,6 +166,7 @@ class Board:
 
     def _let_go(self) -> None:
         self.on = False
+        self._drop_forwards()
         for driver in {self._files, self._shell} - {self._qemu}:
             try:
                 self.target.deactivate(driver)
@@ -191,6 +196,33 @@ class Board:
     def get(self, remote: str, local: Path) -> None:
         """One file of the board, byte for byte."""
         self._files.get(remote, str(local))
+
+    def http(self, socket: str, path: str) -> dict:
+        """What a server at a Unix socket of the board answers to a GET; needs the feature `ssh`. Raises OSError where nobody answers."""
+        if socket not in self._forwarded:
+            forward = self._shell.forward_unix_socket(socket)
+            self._forwarded[socket] = forward, forward.__enter__()
+        connection = http.client.HTTPConnection("localhost", self._forwarded[socket][1], timeout=30 * self.patience)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+        except http.client.HTTPException as fault:
+            raise ConnectionError(f"GET {path}: {fault}") from fault
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise CommandFailed(f"GET {path}: {answer.status} {body.decode(errors='replace')}")
+        return json.loads(body)
+
+    def _drop_forwards(self) -> None:
+        """Those of a connection that is gone, or about to be."""
+        for forward, _ in self._forwarded.values():
+            try:
+                forward.__exit__(None, None, None)
+            except (ExecutionError, subprocess.SubprocessError):
+                pass
+        self._forwarded = {}
 
     def stream(self, command: str) -> subprocess.Popen:
         """A command whose output is read while it runs; needs the feature `ssh`."""

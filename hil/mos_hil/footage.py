@@ -22,8 +22,8 @@ def frames(recorder: Recorder, segments: list[dict], digits: Digits, folder: Pat
     return found
 
 
-def gaps(recorder: Recorder, lens: str) -> list[Gap]:
-    return [Gap(g["start_ts"] / 1e6, g["end_ts"] / 1e6, g["cause"]) for g in recorder.gaps(lens)]
+def gaps(listed: dict) -> list[Gap]:
+    return [Gap(g["start_ts"] / 1e6, g["end_ts"] / 1e6, g["cause"]) for g in listed["gaps"]]
 
 
 def of_run(segments: list[dict], run: int) -> list[dict]:
@@ -39,13 +39,13 @@ def assert_told_once(recorder: Recorder, cause: str, figures: dict, folder: Path
         film.look(recorder.fetch(segment, folder))
 
 
-def holes(recorder: Recorder, lens: str, until: float | None = None) -> list[str]:
+def holes(listed: dict, until: float | None = None) -> list[str]:
     """Holes of more than two frames between segments and gaps in their order, up to a time, or to the end of the last closed
     segment: while a lens records, what it tells of the last second is in motion."""
-    segments = recorder.segments(lens)
+    segments = listed["segments"]
     last = max((s["end_ts"] for s in segments if s["state"] == "closed"), default=0) if until is None else until * 1e6
     spans = [(s["start_ts"], s["end_ts"], s["id"]) for s in segments]
-    spans += [(g["start_ts"], g["end_ts"], f"gap {g['cause']}") for g in recorder.gaps(lens)]
+    spans += [(g["start_ts"], g["end_ts"], f"gap {g['cause']}") for g in listed["gaps"]]
     spans = sorted(span for span in spans if span[0] <= last)
     found, reached, before = [], spans[0][1], spans[0][2]
     for start, end, name in spans[1:]:

@@ -1,8 +1,8 @@
-"""MOS on a board: started with a configuration of its own, asked through its commands, never through its files while it runs."""
+"""MOS on a board: started with a configuration of its own, asked through its API and its commands, never through its files while it runs."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from .board import Board, CommandFailed
 
@@ -43,7 +43,10 @@ class Recorder:
 
         def answers() -> bool:
             assert self.board.try_run(f"kill -0 $(cat {HOME}/pid)")[2] == 0, f"mos has ended: {self.log()}"
-            return self.board.try_run(f"mos --socket {self._socket} status --json")[2] == 0
+            try:
+                return bool(self.ask("health"))
+            except OSError:
+                return False
 
         self.board.wait_for("mos answers", 60, answers)
 
@@ -57,8 +60,10 @@ class Recorder:
     def signal(self, name: str) -> None:
         self.board.run(f"kill -{name} $(cat {HOME}/pid)")
 
-    def ask(self, command: str):
-        return json.loads(self.board.run(f"mos --socket {self._socket} {command} --json"))
+    def ask(self, path: str) -> dict:
+        """What the API answers, asked from the host: a command of `mos` costs an emulated board a second of its processor, and
+        those that wait ask all the time."""
+        return self.board.http(self._socket, f"/v1/{path}")
 
     def do(self, command: str) -> str:
         """A command's words; fails if it does. What an emulated board was too slow for, and says so, is asked again."""
@@ -78,10 +83,22 @@ class Recorder:
         return self.board.wait_for(f"an answer in time to `{command}`", 30, done)[0]
 
     def lens(self, lens: str) -> dict:
-        return next(l for l in self.ask("status")["lenses"] if l["lens"] == lens)
+        return next(l for l in self.ask("health")["lenses"] if l["lens"] == lens)
+
+    def listed(self, lens: str) -> dict:
+        """`segments` and `gaps`, all of them."""
+        whole: dict = {"segments": [], "gaps": []}
+        cursor = ""
+        while True:
+            page = self.ask(f"segments?lens={lens}&limit=5000{cursor}")
+            for key, found in whole.items():
+                found += page[key]
+            if not page.get("next_cursor"):
+                return whole
+            cursor = f"&cursor={quote(page['next_cursor'])}"
 
     def segments(self, lens: str) -> list[dict]:
-        return self.ask(f"segments --lens {lens}")["segments"]
+        return self.listed(lens)["segments"]
 
     def closed(self, lens: str) -> list[dict]:
         return [s for s in self.segments(lens) if s["state"] == "closed"]
@@ -96,11 +113,11 @@ class Recorder:
         return self.wait_for(f"{count} closed segments of {lens}", seconds, found)
 
     def gaps(self, lens: str) -> list[dict]:
-        return self.ask(f"segments --lens {lens}")["gaps"]
+        return self.listed(lens)["gaps"]
 
     def wait_recovered(self) -> dict:
         def done():
-            status = self.ask("status")
+            status = self.ask("health")
             storage = status["storage"]
             return status if storage["listed"] and storage["recovered"] else None
 

@@ -10,22 +10,24 @@ WIDTH, HEIGHT, RATE = 320, 180, 10
 INTERVAL = 1 / RATE
 
 
+# Links by name, as udev makes them for real cameras: a device that is bound again while somebody still has it open gets another
+# number. (Both of vivid's devices have the same path, so those of udev itself do not tell them apart.)
+RULE = 'SUBSYSTEM=="video4linux", ATTR{name}=="vivid-*-vid-cap", SYMLINK+="v4l/by-name/$attr{name}"'
+LINKS = "/dev/v4l/by-name"
+
+
 class Vivid:
     def __init__(self, board: Board) -> None:
         self._board = board
-        self.webcam = self.hdmi = ""
+        self.webcam, self.hdmi = f"{LINKS}/vivid-000-vid-cap", f"{LINKS}/vivid-001-vid-cap"
 
     def load(self) -> None:
         """Loads the driver anew, so that nothing of an earlier case is left in its controls."""
-        self._board.run("modprobe -r vivid; modprobe vivid n_devs=2 num_inputs=1,1 input_types=0,3 num_outputs=0,0 && udevadm settle")
-        self.find()
-
-    def find(self) -> None:
-        nodes = self._board.run(
-            "for d in /sys/class/video4linux/video*; do case $(cat $d/name) in vivid-*-vid-cap) echo /dev/${d##*/} $(cat $d/name);; esac; done"
+        self._board.write("/run/udev/rules.d/70-vivid.rules", RULE + "\n")
+        self._board.run(
+            "modprobe -r vivid; udevadm control --reload; modprobe vivid n_devs=2 num_inputs=1,1 input_types=0,3 num_outputs=0,0"
+            f" && udevadm settle && [ -e {self.webcam} ] && [ -e {self.hdmi} ]"
         )
-        found = {line.split()[1]: line.split()[0] for line in nodes.splitlines()}
-        self.webcam, self.hdmi = found["vivid-000-vid-cap"], found["vivid-001-vid-cap"]
 
     def source(self) -> str:
         return f"v4l2:{self.webcam}?width={WIDTH}&height={HEIGHT}&fps={RATE}"
