@@ -39,6 +39,9 @@ pub(crate) use self::giving_way::Load;
 
 /// Without a unit for this long a source has been given up and that is on record.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
+/// So long may a source take to its first unit in every second opening of those that were in vain: a camera that starts slowly
+/// would otherwise be opened for ever. The openings between stay short, for one that needs to be opened anew.
+pub(crate) const SLOW: Duration = Duration::from_secs(30);
 /// Without a unit for this long a lens is shown as stalled.
 const SILENT: Duration = Duration::from_secs(3);
 /// A source that delivered for this long has proved itself: the next attempt is a first one again.
@@ -78,6 +81,8 @@ pub(crate) struct Lens {
     breaker: Breaker,
     last_error: Option<(String, Mono)>,
     opened: u64,
+    /// Openings in a row that brought no unit.
+    in_vain: u32,
     rate: Rate,
 }
 
@@ -89,8 +94,8 @@ struct Open {
     steady: Mono,
     /// Its camera is still to call.
     awaits: bool,
-    /// It has been told that nobody called.
-    uncalled: bool,
+    /// It has been told that it is still waited for.
+    told: bool,
 }
 
 impl Open {
@@ -137,6 +142,7 @@ impl Lens {
             breaker: Breaker::default(),
             last_error: None,
             opened: 0,
+            in_vain: 0,
             rate: Rate::default(),
         }
     }
@@ -286,7 +292,7 @@ impl Lens {
         let opened = catch_unwind(AssertUnwindSafe(open));
         match opened.unwrap_or_else(|_| Err(panicked(&self.config))) {
             Ok(source) => {
-                self.open = Some(Open { source, sink, opened: now, steady: now, awaits: false, uncalled: false });
+                self.open = Some(Open { source, sink, opened: now, steady: now, awaits: false, told: false });
             }
             Err(error) => {
                 sink.retire();
@@ -319,23 +325,33 @@ impl Lens {
         }
         let silence = open.silence(now);
         // Its gap is on record with the recorder's next tick, which is within the bound, too.
-        let stalled = silence + (LOOK + TICK).as_nanos() as i64 > STALL.as_nanos() as i64;
-        if stalled && awaits {
-            // Given up, nobody could call; the cause is told once.
-            if !std::mem::replace(&mut open.uncalled, true) {
-                self.intake.down(GapCause::CameraAbsent, now);
-                self.cause = Some(GapCause::CameraAbsent);
-                self.note(format!("{}: nobody has called yet", self.config.source), now);
+        let over = |bound: Duration| silence + (LOOK + TICK).as_nanos() as i64 > bound.as_nanos() as i64;
+        let patience = if last.is_none() && self.in_vain % 2 == 1 { SLOW } else { STALL };
+        if over(STALL) && (awaits || !over(patience)) {
+            // Given up, nobody could call, or its first picture would never come; the cause is told once.
+            if !std::mem::replace(&mut open.told, true) {
+                let cause = if awaits { GapCause::CameraAbsent } else { GapCause::CameraStalled };
+                self.intake.down(cause, now);
+                self.cause = Some(cause);
+                let source = &self.config.source;
+                let text = if awaits {
+                    format!("{source}: nobody has called yet")
+                } else {
+                    format!("{source} sent nothing in the {} s since it was opened; waiting on", STALL.as_secs())
+                };
+                self.note(text, now);
             }
-        } else if stalled {
+        } else if over(patience) {
             let silent_since = if last.is_some() { "went silent" } else { "sent nothing since it was opened" };
-            let text = format!("{} {silent_since} for {} s", self.config.source, STALL.as_secs());
+            let text = format!("{} {silent_since} for {} s", self.config.source, patience.as_secs());
+            self.in_vain = if last.is_some() { 0 } else { self.in_vain.saturating_add(1) };
             self.leave();
             self.intake.down(GapCause::CameraStalled, now);
             self.give_up(text, GapCause::CameraStalled, Trigger::Breaks, now);
         } else if last.is_some() && silence < SILENT.as_nanos() as i64 {
             if self.state != CaptureState::Streaming {
                 open.steady = now;
+                self.in_vain = 0;
                 self.coding.has_room();
                 self.go(Trigger::Delivers, None, now);
             } else if now.since(self.since) > SILENT.as_nanos() as i64 {

@@ -4,7 +4,7 @@
 //! - K1: a lens never affects another: opening returns at once, sources are dropped on threads of their own, and a panic in
 //!   one is a failure of that lens.
 //! - K2: a lens that nobody stopped is never left alone: what is absent, refuses, breaks off or is silent for [`lens::STALL`]
-//!   is tried again with a growing, jittered delay from 1 s to 30 s, or [`breaker::REST`] after the breaker has opened; only
+//!   (until its first unit, in every second opening, [`lens::SLOW`]) is tried again with a growing, jittered delay from 1 s to 30 s, or [`breaker::REST`] after the breaker has opened; only
 //!   the regular end of a file is final.
 //! - K3: why a lens delivers nothing goes to its intake as it happens, in order with its units, and becomes a gap's cause.
 //! - K4: a state changes only as [`machine::TRANSITIONS`] says, and every change is told to those who follow.

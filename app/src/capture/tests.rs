@@ -238,6 +238,29 @@ fn k2_a_silent_camera_is_given_up_after_ten_seconds_and_tried_again() {
 }
 
 #[test]
+fn k2_a_camera_that_starts_slowly_is_waited_for_and_that_is_told() {
+    let rig = rig(vec![vec![]]);
+    rig.service.step();
+    rig.pass(10, &[]);
+    assert_eq!(rig.state(0), CaptureState::BackingOff, "the first opening is given up");
+    rig.pass(2, &[]);
+    assert_eq!(rig.state(0), CaptureState::Connecting);
+    rig.pass(13, &[]);
+    assert_eq!(rig.state(0), CaptureState::Connecting, "the second is waited for");
+    let status = rig.service.status().remove(0);
+    assert_eq!(status.cause, Some(GapCause::CameraStalled));
+    assert!(status.last_error.unwrap().0.contains("10 s since it was opened; waiting on"));
+    assert_eq!(rig.causes(0).len(), 2, "each opening is told once");
+    rig.pass(1, &[0]);
+    assert_eq!((rig.state(0), lock(&rig.platform.dropped).len()), (CaptureState::Streaming, 1));
+    // One that never sends is opened anew, quickly and patiently in turn.
+    let rig = self::rig(vec![vec![]]);
+    rig.service.step();
+    rig.pass(110, &[]);
+    assert_eq!(lock(&rig.platform.dropped).len(), 5);
+}
+
+#[test]
 fn k2_sound_alone_does_not_keep_a_lens_alive() {
     let rig = rig(vec![vec![]]);
     rig.service.step();
