@@ -9,6 +9,7 @@
 //!   a long run does not grow with all that was ever recorded.
 //! - G7: nor does it grow without end where pictures are missing without end: gaps are summed up as `sum` says, so that a
 //!   lens's file has at most 2 MiB, and 2 MiB more for each day of its run.
+//! - G8: the account of a newer version, whose cause or fields this one does not know, is an account all the same.
 //! - G6: the end of a recorder explains only what it cost. A lens that was silent before it is `camera_stalled` for as long
 //!   as other lenses show that the recorder lived with its disk in order.
 
@@ -74,7 +75,8 @@ pub enum GapCause {
     Removed,
     /// Removed to make room.
     Retention,
-    /// Not accounted for. A bug if it ever shows.
+    /// Not accounted for: a bug if it ever shows, or the account of a newer version.
+    #[serde(other)]
     Unknown,
 }
 
@@ -312,6 +314,18 @@ mod tests {
         let parsed = parse(&bytes);
         assert_eq!(parsed.damage, Some(0));
         assert_eq!(parsed.records, [gap(2), gap(3)]);
+    }
+
+    #[test]
+    fn g8_an_account_of_a_newer_version_is_no_damage() {
+        let newer = line::seal(&serde_json::json!({
+            "lens": "road", "start": 3, "end": 4, "cause": "eaten_by_a_marten", "teeth": 12, "synced": 0,
+        }));
+        let whole = format!("{newer}\n{}", text(&LensId::new("road").unwrap(), &[gap(5)], newer.len() as u64 + 1));
+        let parsed = parse(whole.as_bytes());
+        let unknown = Gap { start: Mono(3), end: Mono(4), cause: GapCause::Unknown };
+        assert_eq!(parsed.records, [GapRecord::Gap { gap: unknown, seq: None }, gap(5)]);
+        assert!(!parsed.torn);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(crate) mod way;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use mos_hal::clock::{BootId, Clock};
 use mos_hal::media::LensId;
@@ -232,12 +233,18 @@ impl Archive {
                 log::warn!("cannot write the clock file of {}: {error}", lens.lens);
             }
         }
-        let report = dirty.commit(&inner.disk, &inner.pool, inner.clock.as_ref());
+        let mut report = dirty.commit(&inner.disk, &inner.pool, inner.clock.as_ref());
+        let begin = inner.clock.mono();
+        // One a tick: lenses that lose pictures alike are due in the same one.
+        let mut compacted = false;
         for lens in &lenses {
-            lens.gaps.after_sync(disk, dirty, &report);
+            compacted |= lens.gaps.after_sync(disk, dirty, &report, !compacted);
             if let Err(error) = lens.clock.after_sync(disk, dirty, &report) {
                 log::warn!("cannot replace the clock file of {}: {error}", lens.lens);
             }
+        }
+        if compacted {
+            report.duration += Duration::from_nanos(inner.clock.mono().since(begin).unsigned_abs());
         }
         report
     }

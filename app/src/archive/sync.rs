@@ -69,8 +69,8 @@ struct DirtyState {
     next_key: u64,
     files: BTreeMap<FileKey, DirtyFile>,
     dirs: BTreeSet<PathBuf>,
-    /// Made durable by themselves since the last commit began: what becomes of a file that one of them replaced is no news.
-    alone: BTreeSet<FileKey>,
+    /// Replaced by others since the last commit began: what becomes of them is no news.
+    retired: BTreeSet<FileKey>,
 }
 
 #[derive(Clone)]
@@ -98,11 +98,17 @@ impl Dirty {
         self.lock().dirs.insert(dir.to_owned());
     }
 
-    /// `file` was synced by itself.
+    /// The file was synced by itself. A commit that is under way tells its error all the same: the kernel tells each only once,
+    /// and whoever syncs next hears nothing of it.
     pub(crate) fn forget(&self, key: FileKey) {
+        self.lock().files.remove(&key);
+    }
+
+    /// Another file took the place of this one.
+    pub(crate) fn retire(&self, key: FileKey) {
         let mut state = self.lock();
         state.files.remove(&key);
-        state.alone.insert(key);
+        state.retired.insert(key);
     }
 
     pub(crate) fn is_clean(&self) -> bool {
@@ -118,7 +124,7 @@ impl Dirty {
     pub(crate) fn commit(&self, disk: &Arc<dyn Disk>, pool: &SyncPool, clock: &dyn Clock) -> TickReport {
         let (files, dirs) = {
             let mut state = self.lock();
-            state.alone.clear();
+            state.retired.clear();
             (std::mem::take(&mut state.files), std::mem::take(&mut state.dirs))
         };
         let mut report = TickReport { synced: files.len() + dirs.len(), ..TickReport::default() };
@@ -137,9 +143,9 @@ impl Dirty {
             jobs.push(Box::new(move || disk.sync_dir(&dir)));
         }
         let mut errors = pool.run(jobs).into_iter();
-        let alone = std::mem::take(&mut self.lock().alone);
+        let retired = std::mem::take(&mut self.lock().retired);
         for (key, file) in files {
-            let error = errors.next().flatten().filter(|_| !alone.contains(&key)).map(Arc::new);
+            let error = errors.next().flatten().filter(|_| !retired.contains(&key)).map(Arc::new);
             let outcome = Outcome { path: file.path, generation: file.generation, error };
             report.files.insert(key, outcome);
         }
@@ -224,6 +230,75 @@ impl Drop for SyncPool {
         self.jobs = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Weak;
+
+    use mos_hal::clock::{BootId, SimClock, UtcMicros};
+
+    use super::*;
+    use crate::archive::disk::{FileSize, SimDisk};
+
+    /// A file that somebody else syncs, or replaces, while the commit's own sync of it fails.
+    struct Contended {
+        key: FileKey,
+        replaced: bool,
+        dirty: Weak<Dirty>,
+    }
+
+    impl DiskFile for Contended {
+        fn sync(&self) -> io::Result<()> {
+            let dirty = self.dirty.upgrade().unwrap();
+            if self.replaced {
+                dirty.retire(self.key);
+            } else {
+                dirty.forget(self.key);
+            }
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        }
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+        fn write_at(&self, _: u64, _: &[io::IoSlice<'_>]) -> io::Result<()> {
+            Ok(())
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+        fn size(&self) -> io::Result<FileSize> {
+            Ok(FileSize { len: 0, allocated: 0 })
+        }
+        fn reserve(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn evict(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn copy_to(&self, _: u64, _: u64, _: &dyn DiskFile, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn s3_an_error_is_told_though_somebody_else_synced_the_file_meanwhile() {
+        let clock = Arc::new(SimClock::new(BootId([1; 16]), UtcMicros(0)));
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(clock.clone(), 1));
+        for replaced in [false, true] {
+            let dirty = Arc::new(Dirty::default());
+            let key = dirty.new_key();
+            let file: Arc<dyn DiskFile> = Arc::new(Contended { key, replaced, dirty: Arc::downgrade(&dirty) });
+            dirty.file(key, Path::new("gaps.jsonl"), &file, 7);
+            let report = dirty.commit(&disk, &SyncPool::new(0), &*clock);
+            assert_eq!(report.outcome(key).unwrap().is_err(), !replaced);
+            assert_eq!(report.failures().count(), usize::from(!replaced));
         }
     }
 }

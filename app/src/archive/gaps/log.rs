@@ -94,14 +94,17 @@ impl GapLog {
         self.sync_now(&mut state, disk, dirty)
     }
 
-    fn compact_if_due(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) {
-        if state.len >= state.compact_at {
+    /// Whether it was due.
+    fn compact_if_due(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) -> bool {
+        let due = state.len >= state.compact_at;
+        if due {
             // Best effort: a longer file says the same.
             if let Err(error) = self.compact(state, disk, dirty) {
                 log::debug!("{} is not compacted: {error}", state.path.display());
             }
             state.compact_at = (state.len * 2).max(COMPACT_BYTES);
         }
+        due
     }
 
     /// G5, G7: writes the file anew with less in it.
@@ -126,7 +129,7 @@ impl GapLog {
         file.write_at(0, &[IoSlice::new(text.as_bytes())]).map_err(at("write", &tmp))?;
         file.sync().map_err(at("sync", &tmp))?;
         disk.rename(&tmp, &path).map_err(at("rename", &tmp))?;
-        dirty.forget(state.key);
+        dirty.retire(state.key);
         (state.path, state.file, state.key, state.len, state.synced) = (path, file, dirty.new_key(), len, len);
         // Whatever is added from now on is durable only once the name is.
         if let Err(error) = disk.sync_dir(&self.dir) {
@@ -164,8 +167,8 @@ impl GapLog {
         Ok(())
     }
 
-    /// Takes in a group commit and tries again what is waiting.
-    pub(crate) fn after_sync(&self, disk: &dyn Disk, dirty: &Dirty, report: &TickReport) {
+    /// Takes in a group commit, tries again what is waiting, and compacts the file if it is due and may be; whether it was.
+    pub(crate) fn after_sync(&self, disk: &dyn Disk, dirty: &Dirty, report: &TickReport, may_compact: bool) -> bool {
         let mut state = self.lock();
         match report.outcome(state.key) {
             Some(Ok(len)) => {
@@ -180,9 +183,7 @@ impl GapLog {
         }
         self.write_waiting(&mut state, dirty);
         // Only what is durable anyway: nothing that was promised hangs on the new file.
-        if state.synced == state.len {
-            self.compact_if_due(&mut state, disk, dirty);
-        }
+        may_compact && state.synced == state.len && self.compact_if_due(&mut state, disk, dirty)
     }
 
     fn put_in_place(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) -> std::io::Result<()> {
@@ -195,7 +196,7 @@ impl GapLog {
 
     /// After a failed sync: a new file with everything the old one shows, which takes its place once it is synced.
     fn replace(&self, state: &mut State, disk: &dyn Disk, dirty: &Dirty) {
-        dirty.forget(state.key);
+        dirty.retire(state.key);
         let copy = || {
             let mut all = vec![0; state.len as usize];
             let n = state.file.read_at(0, &mut all)?;

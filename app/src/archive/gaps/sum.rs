@@ -4,11 +4,12 @@
 //! - S1: no moment that was in a gap is in none afterwards. What is new in a gap lies between two gaps of its cause, or went with the
 //!   footage around it.
 //! - S2: pieces of one absence become one gap, which says the same.
-//! - S3: what lies in footage that retention took goes with it; so do absences shorter than [`SHORT`] between such footage. Longer ones
-//!   stay: that a camera was dead is worth to be known for longer than what it saw.
+//! - S3: what lies in footage that retention took goes with it; so do absences between such footage that are shorter than [`SHORT`] with
+//!   all that touches them, whatever the causes. Longer ones stay: that a camera was dead is worth to be known for longer than what it saw.
 //! - S4: of what is older than [`EXACT`], at most [`PER_HOUR`] gaps of an hour are left, and one for each cause if that is more. The
 //!   nearest of one cause are joined, with the footage between them, which stays where it is: such a gap says that pictures are
 //!   missing in it, not that none are there. The newest stay as they are.
+//! - S5: a failed disk's gap does not swallow those that lie in it: recovery may save a part of it, but not the holes in that part.
 //!
 //! Pure: gaps in, gaps out.
 
@@ -30,7 +31,7 @@ pub(crate) const PER_HOUR: usize = 120;
 /// The same accounts in fewer gaps, in order.
 pub(crate) fn summed(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable();
-    thinned(joined(without_what_went(gaps), 1))
+    thinned(joined(without_what_went(joined(gaps, 1)), 1))
 }
 
 /// S2 and S4: gaps of one cause that are nearer than this to one another become one.
@@ -43,7 +44,11 @@ fn joined(gaps: impl IntoIterator<Item = Gap>, near: i64) -> Vec<Gap> {
         // Between what retention took there is what it left.
         let near = if gap.cause == GapCause::Retention { TOLERANCE_NS } else { near };
         if let Some(before) = before.filter(|before| gap.start.since(before.end) < near) {
-            before.end = before.end.max(gap.end);
+            if gap.cause == GapCause::DiskError && gap.end < before.end {
+                fewer.push(gap);
+            } else {
+                before.end = before.end.max(gap.end);
+            }
         } else {
             last.insert(gap.cause, fewer.len());
             fewer.push(gap);
@@ -68,7 +73,8 @@ fn without_what_went(gaps: Vec<Gap>) -> Vec<Gap> {
             left.truncate(at + 1);
             left[at].end = reach.max(gap.end);
             gone = Some((at, left[at].end));
-        } else if gap.cause == GapCause::Removed || gap.end.since(gap.start) >= SHORT && gap.end > left[at].end {
+        } else if gap.cause == GapCause::Removed || gap.end.since(left[at].end) >= SHORT {
+            // What lies between it and the footage before stays with it.
             gone = None;
             left.push(gap);
         } else if gap.end > left[at].end {
@@ -129,6 +135,29 @@ mod tests {
             [gone(0, 20), within, between, gone(22, 100), dead, gone(180, 230), removed, gone(231, 240), behind, there];
         let expected = [gone(0, 100), dead, gone(180, 230), removed, gone(231, 240), behind, there];
         assert_eq!(summed(gaps.to_vec()), expected);
+    }
+
+    #[test]
+    fn s3_a_dead_camera_in_pieces_of_many_causes_stays() {
+        let gone = |from: i64, to: i64| gap(from * SECOND, to * SECOND, GapCause::Retention);
+        let causes = [GapCause::CameraStalled, GapCause::CameraBrokeOff, GapCause::CameraAbsent];
+        let piece = |n: i64| gap((20 + n * 7) * SECOND, (27 + n * 7) * SECOND, causes[n as usize % 3]);
+        let dead: Vec<Gap> = (0..60).map(piece).collect();
+        let gaps = [vec![gone(0, 20)], dead.clone(), vec![gone(440, 500)]].concat();
+        assert_eq!(summed(gaps.clone()), gaps);
+        // One that retention has gone through in several turns, too.
+        let half: Vec<Gap> = gaps[..30].to_vec();
+        assert_eq!(summed([summed(half), gaps[30..].to_vec()].concat()), gaps);
+        // Less than a minute of it goes.
+        let short = [vec![gone(0, 20)], dead[..8].to_vec(), vec![gone(76, 90)]].concat();
+        assert_eq!(summed(short), [gone(0, 90)]);
+    }
+
+    #[test]
+    fn s5_a_hole_in_a_failed_disks_gap_stays() {
+        let failed = |from: i64, to: i64| gap(from * SECOND, to * SECOND, GapCause::DiskError);
+        let gaps = [failed(0, 100), failed(10, 12), failed(20, 21), failed(100, 110)];
+        assert_eq!(summed(gaps.to_vec()), [failed(0, 110), failed(10, 12), failed(20, 21)]);
     }
 
     #[test]
