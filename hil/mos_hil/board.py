@@ -112,6 +112,8 @@ class Board:
         if self._files is not self._shell:
             self.target.activate(self._files)
         self.on = True
+        if self.settings.get("data_disk"):
+            self.run("mountpoint -q /data || { echo 'the data disk is not mounted: a cut would prove nothing' >&2; exit 1; }")
         if told:
             self._tell_time()
         return time.monotonic() - began
