@@ -112,6 +112,12 @@ fuzz: deps ## Fuzz the MP4 reader, what builds on it, configuration, names, evid
 	for crate in app/mp4 app hal hal/frame; do cd $(CURDIR)/$$crate; for t in $$($(CARGO) +nightly fuzz list); do \
 	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done; done
 
+.PHONY: advisories
+advisories: ## Ask the registries for yanked crates and for faults of pinned Python packages; what could not be asked is told as NOT RUN
+	@test -x target/audit-venv/bin/pip-audit || { echo "installing with pip, in target/audit-venv: pip-audit"; \
+	  python3 -m venv target/audit-venv && target/audit-venv/bin/pip install --quiet --disable-pip-version-check 'pip-audit==2.*'; }
+	.ci/advisories $(CURDIR)/target/audit-venv
+
 .PHONY: yocto-deps
 yocto-deps:
 	$(call install_missing,$(YOCTO_DEPS))
