@@ -75,6 +75,9 @@ def machine(env, target) -> Iterator[Board]:
 @pytest.fixture
 def board(machine: Board) -> Board:
     """Powered on, whatever the case before left behind."""
+    if machine.on and not machine.answers():
+        print("the board of the case before answers no more: it is booted anew")
+        machine.cut_power()
     if not machine.on:
         machine.boot()
     return machine

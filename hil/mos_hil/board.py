@@ -153,6 +153,18 @@ class Board:
         self._let_go()
         return at
 
+    def answers(self) -> bool:
+        """Whether commands still run, over a connection made anew if need be."""
+        try:
+            return self.try_run("true")[2] == 0
+        except (ExecutionError, subprocess.SubprocessError):
+            pass
+        try:
+            self.reset_connection()
+            return self.try_run("true")[2] == 0
+        except (ExecutionError, subprocess.SubprocessError):
+            return False
+
     def reset_connection(self) -> None:
         """After the board has started anew by itself, e.g. by its watchdog: commands go to the new system."""
         self._drop_forwards()

@@ -14,6 +14,9 @@ INTERVAL = 1 / RATE
 # number. (Both of vivid's devices have the same path, so those of udev itself do not tell them apart.)
 RULE = 'SUBSYSTEM=="video4linux", ATTR{name}=="vivid-*-vid-cap", SYMLINK+="v4l/by-name/$attr{name}"'
 LINKS = "/dev/v4l/by-name"
+# An HDMI input delivers what its source sends, whatever rate is asked for: 60 pictures a second leave an emulated arm64 processor no
+# time for anything else. This is the slowest that vivid takes.
+TIMINGS = "cvt=1,width=1920,height=1080,fps=20"
 
 
 class Vivid:
@@ -26,7 +29,7 @@ class Vivid:
         self._board.write("/run/udev/rules.d/70-vivid.rules", RULE + "\n")
         self._board.run(
             "modprobe -r vivid; udevadm control --reload; modprobe vivid n_devs=2 num_inputs=1,1 input_types=0,3 num_outputs=0,0"
-            f" && udevadm settle && [ -e {self.webcam} ] && [ -e {self.hdmi} ]"
+            f" && udevadm settle && [ -e {self.webcam} ] && v4l2-ctl -d {self.hdmi} --set-dv-bt-timings {TIMINGS}"
         )
 
     def source(self) -> str:
