@@ -10,8 +10,11 @@ from pathlib import Path
 from . import film
 
 CELL_WIDTH, CELL_HEIGHT = 8, 16
-LEFT, TOP = 16 + 14 * CELL_WIDTH, 16
-CELLS = 7
+START, TOP = 16, 16
+BEFORE, CELLS = 14, 7
+LEFT = START + BEFORE * CELL_WIDTH
+# Where the digits of the time are, which runs on from picture to picture.
+CLOCK = ((1, 2), (4, 5), (7, 8), (10, 11, 12))
 
 Glyph = tuple[bool, ...]
 
@@ -49,8 +52,11 @@ class Digits:
 
     def read(self, area: bytes) -> int | None:
         """The number in a line of CELLS cells; None if there is none."""
+        return self._number(cells(area, CELLS))
+
+    def _number(self, line: list[Glyph]) -> int | None:
         number = None
-        for cell in cells(area, CELLS):
+        for cell in line:
             digit = self._digit(cell)
             if digit is None:
                 break
@@ -64,6 +70,22 @@ class Digits:
         # Coding blurs a few pixels; the two digits that are most alike differ in more.
         return digit if off <= 5 else None
 
+    def _clock(self, line: list[Glyph]) -> int | None:
+        """Milliseconds of the time in front of the number."""
+        parts = []
+        for places in CLOCK:
+            digits = [self._digit(line[place]) for place in places]
+            if None in digits:
+                return None
+            parts.append(int("".join(map(str, digits))))
+        hours, minutes, seconds, milliseconds = parts
+        return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
+
     def read_file(self, file: Path) -> list[int | None]:
-        areas = film.gray(file, LEFT, TOP, CELLS * CELL_WIDTH, CELL_HEIGHT)
-        return [self.read(area) for area in areas]
+        return [number for number, _ in self.read_pictures(file)]
+
+    def read_pictures(self, file: Path) -> list[tuple[int | None, int | None]]:
+        """Of each picture its number and the time in it, in ms; None where there is none to be read."""
+        count = BEFORE + CELLS
+        lines = [cells(area, count) for area in film.gray(file, START, TOP, count * CELL_WIDTH, CELL_HEIGHT)]
+        return [(self._number(line[BEFORE:]), self._clock(line)) for line in lines]

@@ -14,11 +14,11 @@ def frames(recorder: Recorder, segments: list[dict], digits: Digits, folder: Pat
     found = []
     for segment in segments:
         file = recorder.fetch(segment, folder)
-        times, numbers = film.look(file).times, digits.read_file(file)
-        assert len(times) == len(numbers), f"{segment['id']}: {len(times)} frames listed, {len(numbers)} decoded"
-        for time, number in zip(times, numbers):
+        times, pictures = film.look(file).times, digits.read_pictures(file)
+        assert len(times) == len(pictures), f"{segment['id']}: {len(times)} frames listed, {len(pictures)} decoded"
+        for time, (number, shown_ms) in zip(times, pictures):
             assert number is not None, f"{segment['id']}: no number in the picture at {time} s"
-            found.append(Frame(number, segment["start_ts"] / 1e6 + time))
+            found.append(Frame(number, segment["start_ts"] / 1e6 + time, shown_ms))
     return found
 
 

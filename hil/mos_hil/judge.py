@@ -22,6 +22,8 @@ class Frame:
 
     number: int
     at: float
+    shown_ms: int | None = None
+    """The time in its picture, if the camera writes one."""
 
 
 @dataclass
@@ -54,6 +56,19 @@ def since_opened(frames: list[Frame], interval: float) -> list[Frame]:
     return frames[begins:]
 
 
+def out_of_order(frames: list[Frame]) -> list[str]:
+    """Frames that are there twice or before one that they follow. Vivid itself may give two pictures the same number when its machine
+    is busy; then the times in them differ."""
+
+    def follows(before: Frame, after: Frame) -> bool:
+        if before.shown_ms is None or after.shown_ms is None:
+            return after.number > before.number
+        return after.number >= before.number and after.shown_ms > before.shown_ms
+
+    pairs = list(zip(frames, frames[1:]))
+    return [f"frame {b.number} at {b.at:.3f} s is there twice or does not follow {a.number}" for a, b in pairs if not follows(a, b)]
+
+
 def drift(frames: list[Frame], interval: float) -> float:
     """How far stretches of one life are off the times that their numbers tell, in seconds, against one another.
 
@@ -76,8 +91,7 @@ def power_cut(frames: list[Frame], gaps: list[Gap], cut: float, interval: float,
     if not frames:
         return Verdict(float("inf"), 0, [], 0.0, 0.0, ["nothing of this life decodes"])
     faults = []
-    if [f.number for f in frames] != sorted({f.number for f in frames}):
-        faults.append("frames are out of order or there twice")
+    faults += out_of_order(frames)
     # When frame 0 was captured, as the frame says that was delayed least.
     origin = min(f.at - f.number * interval for f in frames)
     delivered = int((cut - origin) / interval)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from mos_hil import counter, film, report  # noqa: E402
-from mos_hil.judge import Frame, Gap, drift, power_cut, since_opened, told_loss  # noqa: E402
+from mos_hil.judge import Frame, Gap, drift, out_of_order, power_cut, since_opened, told_loss  # noqa: E402
 
 
 def life(*numbers: int) -> list[Frame]:
@@ -66,6 +66,14 @@ class PowerCut(unittest.TestCase):
 
     def test_frames_twice_are_found(self):
         self.assertNotEqual(power_cut(life(0, 1, 1, 2), [], cut=1000.3, interval=0.1, worst_sync_ms=40).faults, [])
+
+    def test_the_same_number_in_two_pictures_is_the_cameras_own(self):
+        def twice(*shown: int):
+            return [Frame(n, 1000 + at / 10, ms) for at, (n, ms) in enumerate(zip((50, 52, 52, 53), shown))]
+
+        self.assertEqual(out_of_order(twice(4996, 5184, 5244, 5304)), [])
+        self.assertEqual(len(out_of_order(twice(4996, 5184, 5184, 5304))), 1)
+        self.assertEqual(len(out_of_order(twice(4996, 5244, 5184, 5304))), 1)
 
     def test_nothing_left_is_found(self):
         self.assertNotEqual(power_cut([], [], cut=1000.0, interval=0.1, worst_sync_ms=40).faults, [])
