@@ -49,8 +49,10 @@ def test_soak(request: pytest.FixtureRequest, recorder: Recorder, vivid: Vivid, 
     assert last[2] <= warm[2] + 2, "threads leak"
     for lens in ("road", "link"):
         told = recorder.gaps(lens)[gaps[lens]:]
-        # A busy emulator's camera and encoder may leave pictures out, and say so; a camera that broke off would be a fault.
-        assert {g["cause"] for g in told} <= {"encoder_slow", "camera_skipped"}, told
+        # A busy emulator's camera and encoder may leave pictures out, and the lens that matters less then gives way, all of it told; a
+        # camera that broke off would be a fault. On a real board anything is.
+        spared = {"encoder_slow", "camera_skipped", "degraded"} if board.virtual else set()
+        assert {g["cause"] for g in told} <= spared, told
         closed = recorder.wait_closed(lens)
         assert holes(recorder.listed(lens)) == []
         film.look(recorder.fetch(closed[-1], tmp_path))
