@@ -351,7 +351,10 @@ mod imp {
                     run.pause = Duration::ZERO;
                     Ok(())
                 }
-                Err(_) if self.flushing.load(Ordering::SeqCst) => Err(gst::FlowError::Flushing),
+                Err(why) if self.flushing.load(Ordering::SeqCst) => {
+                    gst::info!(CAT, imp = self, "stopped while connecting: {why}");
+                    Err(gst::FlowError::Flushing)
+                }
                 Err(why) => {
                     self.parted(run, &why)?;
                     run.pause = (run.pause * 2).clamp(PAUSES[0], PAUSES[1]);

@@ -4,6 +4,7 @@
 #[path = "../../frame/tests/common/mod.rs"]
 mod common;
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -160,12 +161,27 @@ fn a_pipeline_stops_while_its_source_connects() {
     gst::init().unwrap();
     mos_frame_gst::register().unwrap();
     let (_folder, settings) = settings();
-    let _stuck = sys::listen(&settings.socket, 0o600, 0).unwrap();
-    let _first = sys::connect(&settings.socket).unwrap();
+    let stuck = sys::listen(&settings.socket, 0o600, 1).unwrap();
+    // What the source gave up by: it was told to, or had waited for too long.
+    let (sender, said) = std::sync::mpsc::channel();
+    gst::log::set_threshold_for_name("mosframesrc", gst::DebugLevel::Info);
+    let listening = gst::log::add_log_function(move |category, _, _, _, _, _, message| {
+        if category.name() == "mosframesrc" {
+            let _ = sender.send(message.get().map(|text| text.to_string()).unwrap_or_default());
+        }
+    });
     let text = format!("mosframesrc name=source socket={} ! fakesink", settings.socket.display());
     let pipeline = gst::parse::launch(&text).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
+    // It has connected, and waits for an answer that never comes.
+    assert!(sys::wait(&[stuck.as_fd()], Some(Duration::from_mins(1))).unwrap(), "nobody connects within a minute");
     pipeline.set_state(gst::State::Null).unwrap();
+    gst::log::remove_log_function(listening);
+    // Others in this process have sockets, too.
+    let socket = settings.socket.display().to_string();
+    let said: Vec<String> = said.try_iter().filter(|text| text.contains(&socket)).collect();
+    let told = std::io::ErrorKind::Interrupted.to_string();
+    assert!(said.len() == 1 && said[0].contains(&told), "{said:?}");
 }
 
 /// Linked in: memory, caps and times of what the pipeline gets, and that frames go back when it is done with them.
