@@ -496,6 +496,10 @@ impl UnitSink for Beside {
         self.decoding.frames()
     }
 
+    fn coded(&self, share: crate::source::Share) {
+        self.sink.coded(share);
+    }
+
     fn one_in(&self) -> u32 {
         self.sink.one_in()
     }

@@ -105,6 +105,38 @@ pub trait UnitSink: Send + Sync {
     fn one_in(&self) -> u32 {
         1
     }
+    /// How many of its pictures are coded, and what that takes of the board's encoder: told by sources that code, at their first
+    /// picture and when it changes, since a larger part is not always to be had.
+    fn coded(&self, share: Share) {
+        let _ = share;
+    }
+}
+
+/// What a lens has of the board's encoder, and what it would need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Of so many pictures one is coded; 0: there was no room for any.
+    pub one_in: u32,
+    /// What was wanted when that was settled; see [`UnitSink::one_in`].
+    pub wanted: u32,
+    /// Pixels per second that all of its pictures are; 0 if nobody counts what its encoder takes.
+    pub needs: u64,
+    /// Pixels per second that the encoder takes of all lenses together.
+    pub budget: u64,
+}
+
+impl Share {
+    /// Pixels per second that it has.
+    #[must_use]
+    pub fn taken(self) -> u64 {
+        self.needs.checked_div(u64::from(self.one_in)).unwrap_or(0)
+    }
+
+    /// Fewer pictures are coded than were wanted.
+    #[must_use]
+    pub fn is_short(self) -> bool {
+        self.one_in > self.wanted.max(1)
+    }
 }
 
 /// A running lens. Dropping it stops it; drop returns within 2 s.

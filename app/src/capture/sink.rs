@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mos_hal::clock::{Clock, Mono};
 use mos_hal::media::{AccessUnit, FrameKind, Rotation, TrackFormat, VideoFormat};
-use mos_hal::source::{LeftOutBy, SourceError, UnitSink};
+use mos_hal::source::{LeftOutBy, Share, SourceError, UnitSink};
 
 use crate::archive::gaps::GapCause;
 use crate::record::Intake;
@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     pub(crate) encoder_left_out: AtomicU64,
     /// Of so many pictures one is to be coded; 0 and 1 for all.
     pub(crate) one_in: AtomicU32,
+    /// How many really are, if its source tells.
+    share: Mutex<Option<Share>>,
     video: Mutex<Option<Arc<TrackFormat>>>,
     /// Capture time of the newest entry point, and how far it was from the one before; monotonic nanoseconds, 0 for unknown.
     entry: AtomicI64,
@@ -45,6 +47,15 @@ impl Tally {
     /// Capture time of the newest picture.
     pub(crate) fn newest(&self) -> Option<Mono> {
         Some(self.newest.load(Ordering::Relaxed)).filter(|at| *at != 0).map(Mono)
+    }
+
+    /// How many pictures are coded, if the source tells.
+    pub(crate) fn share(&self) -> Option<Share> {
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_share(&self, share: Option<Share>) {
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
     }
 
     fn note_entry(&self, at: Mono) {
@@ -176,6 +187,13 @@ impl UnitSink for LensSink {
 
     fn one_in(&self) -> u32 {
         self.tally.one_in.load(Ordering::Relaxed).max(1)
+    }
+
+    fn coded(&self, share: Share) {
+        let retired = self.retired();
+        if !*retired {
+            self.tally.set_share(Some(share));
+        }
     }
 
     fn ended(&self, why: SourceError) {

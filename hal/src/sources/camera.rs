@@ -15,6 +15,7 @@ use gstreamer::prelude::*;
 
 use self::line::{Encoded, Line};
 use self::origin::{Origin, Source};
+use self::part::Part;
 use super::contract::{self, Contract, Passing, Verdict};
 use super::leaks;
 use super::live::{self, Live};
@@ -28,12 +29,13 @@ use crate::gst as common;
 use crate::machine::{Claim, Machine};
 use crate::media::{AccessUnit, VideoCodec};
 use crate::shared::Fact;
-use crate::source::{LeftOutBy, LensSource, RawOptions, SourceError, SourceSpec, UnitSink};
+use crate::source::{LeftOutBy, LensSource, RawOptions, Share, SourceError, SourceSpec, UnitSink};
 
 mod line;
 mod modes;
 mod origin;
 mod pace;
+mod part;
 mod signal;
 
 /// So many pictures in CPU memory in a row are the camera's way, where dmabufs were expected.
@@ -138,6 +140,9 @@ impl UnitSink for Learner {
     fn one_in(&self) -> u32 {
         self.sink.one_in()
     }
+    fn coded(&self, share: Share) {
+        self.sink.coded(share);
+    }
 }
 
 /// The thread that opens.
@@ -230,9 +235,10 @@ impl Opening {
         }
         let camera = self.expected(&name, options);
         let line = line::plan(&mode, options, camera, &self.machine).map_err(unsupported)?;
-        if let Line::Encoded(encoded) = &line {
-            self.admit(&mode, encoded, claim)?;
-        }
+        let part = match &line {
+            Line::Encoded(encoded) => Some(self.admit(&mode, encoded, claim)?),
+            Line::Passed => None,
+        };
         if camera == Memory::Dmabuf && matches!(mode.stream, modes::Stream::Raw(_)) {
             origin.ask_for_dmabufs(&element).map_err(unsupported)?;
         }
@@ -254,45 +260,35 @@ impl Opening {
         pad.link_full(&input, gst::PadLinkCheck::HIERARCHY)
             .map_err(|e| unsupported(format!("cannot be linked: {e}")))?;
         log::info!("{}: {name}, {:?} {:?}", self.outlet.what, mode.stream, mode.size);
-        match line {
-            Line::Passed => Ok(live::Kind::Passed),
-            Line::Encoded(encoded) => {
+        match (line, part) {
+            (Line::Encoded(encoded), Some(part)) => {
                 if let Ok(queue) = common::named::<gst::Element>(pipeline, leaks::QUEUE) {
                     contract::plain_before(&queue);
                     let entering = common::named::<gst::Element>(pipeline, line::CONTRACT).ok();
                     if let Some(entering) = entering.and_then(|contract| contract.static_pad("sink")) {
-                        leaks::watch(&entering, &queue, &self.outlet, self.thinner(&mode, &encoded, claim));
+                        let thinner = Thinner::new(part.first(), encoded.gop, part.clone());
+                        leaks::watch(&entering, &queue, &self.outlet, thinner);
                     }
                 }
-                self.watch(pipeline, &name, &mode, encoded, claim, blind)?;
+                self.watch(pipeline, &name, &mode, encoded, &part, blind)?;
                 Ok(live::Kind::Encoded)
             }
+            _ => Ok(live::Kind::Passed),
         }
     }
 
-    /// Whether a line may run, as far as that is known before the first picture.
-    fn admit(&self, mode: &modes::Mode, line: &Encoded, claim: &Claim) -> Result<(), SourceError> {
+    /// The line's part of the encoder, if it may run, as far as that is known before the first picture.
+    fn admit(&self, mode: &modes::Mode, line: &Encoded, claim: &Arc<Claim>) -> Result<Arc<Part>, SourceError> {
         if self.machine.production && line.memory() == Memory::System {
             return Err(self.outlet.unsupported(only_dmabufs(&line.detour())));
         }
-        match mode.size {
-            Some(size) => {
-                let fps = mode.likely_fps / self.outlet.one_in() as f32;
-                budget(line, size, fps, claim).map_err(|why| self.outlet.exhausted(why))
-            }
-            None => Ok(()),
+        let soc = self.machine.soc;
+        let budget = soc.encoder_budget().filter(|_| line.encoder.memory == Memory::Dmabuf);
+        let part = Part::new(soc.name(), budget, mode.likely_fps, claim, &self.outlet);
+        if let Some(size) = mode.size {
+            part.admit(size)?;
         }
-    }
-
-    /// Leaves pictures out that are not wanted, and asks for the part of the encoder that the others need.
-    fn thinner(&self, mode: &modes::Mode, line: &Encoded, claim: &Arc<Claim>) -> Thinner {
-        let (hardware, size, fps) = (line.encoder.memory == Memory::Dmabuf, mode.size, mode.likely_fps);
-        // Weak, as in `watch`.
-        let claim = Arc::downgrade(claim);
-        Thinner::new(self.outlet.one_in(), line.gop, move |one_in| match (size, claim.upgrade()) {
-            (Some(size), Some(claim)) if hardware => claim.encode(needed(size, fps / one_in as f32)).is_ok(),
-            _ => true,
-        })
+        Ok(Arc::new(part))
     }
 
     /// Judges what really passes.
@@ -302,14 +298,12 @@ impl Opening {
         name: &str,
         mode: &modes::Mode,
         line: Encoded,
-        claim: &Arc<Claim>,
+        part: &Arc<Part>,
         blind: bool,
     ) -> Result<(), SourceError> {
         let contract: Contract = common::named(pipeline, line::CONTRACT).map_err(|why| self.outlet.broken(why))?;
         let (machine, outlet, memory) = (Arc::clone(&self.machine), Arc::clone(&self.outlet), Arc::clone(&self.memory));
-        let (name, fps) = (name.to_owned(), mode.likely_fps);
-        // Weak: the pipeline holds this, and the claim ends when the pipeline is gone.
-        let claim = Arc::downgrade(claim);
+        let (name, part) = (name.to_owned(), Arc::clone(part));
         let came = Arc::new(AtomicBool::new(false));
         let any = mode.stream == modes::Stream::Any;
         if blind && !any {
@@ -342,9 +336,8 @@ impl Opening {
             if let Some(why) = line.encoder.refusal(passing.size, line.bitrate) {
                 return refuse(why);
             }
-            let fps = fps / outlet.one_in() as f32;
-            if let Some(Err(why)) = claim.upgrade().map(|claim| budget(&line, passing.size, fps, &claim)) {
-                return end(outlet.exhausted(why));
+            if let Err(why) = part.admit(passing.size) {
+                return end(why);
             }
             if surprise && machine.production {
                 return refuse(only_dmabufs("its pictures come in CPU memory"));
@@ -366,19 +359,6 @@ impl Opening {
         contract::watch(&contract, Box::new(judge));
         Ok(())
     }
-}
-
-/// Takes the line's part of a hardware encoder.
-fn budget(line: &Encoded, (width, height): (u32, u32), fps: f32, claim: &Claim) -> Result<(), String> {
-    if line.encoder.memory == Memory::System {
-        return Ok(());
-    }
-    claim.encode(needed((width, height), fps))
-}
-
-/// Pixels per second of an encoder.
-fn needed((width, height): (u32, u32), fps: f32) -> u64 {
-    u64::from(width) * u64::from(height) * (fps.ceil() as u64)
 }
 
 pub(super) fn only_dmabufs(why: &str) -> String {

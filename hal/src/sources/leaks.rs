@@ -105,6 +105,7 @@ fn mono(time: gst::ClockTime) -> Mono {
 mod tests {
     use gstreamer_app::AppSink;
 
+    use super::super::thin::Uncounted;
     use super::*;
     use crate::clock::SystemClock;
     use crate::gst as common;
@@ -153,7 +154,12 @@ mod tests {
         let told = Arc::new(Told(Mutex::default(), one_in));
         let outlet = Outlet::new("queue".into(), Arc::new(SystemClock::new().unwrap()), told.clone());
         let queue: gst::Element = common::named(&pipeline, QUEUE).unwrap();
-        watch(&queue.static_pad("sink").unwrap(), &queue, &outlet, Thinner::new(one_in, 30, |_| true));
+        watch(
+            &queue.static_pad("sink").unwrap(),
+            &queue,
+            &outlet,
+            Thinner::new(one_in, 30, Arc::new(Uncounted(Arc::clone(&outlet)))),
+        );
         let sink: AppSink = common::named(&pipeline, "video").unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
         let mut spans = Vec::new();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, Mono};
 use crate::frames::LensFrames;
 use crate::media::AccessUnit;
-use crate::source::{LeftOutBy, SourceError, UnitSink};
+use crate::source::{LeftOutBy, Share, SourceError, UnitSink};
 
 /// Where all threads of one source deliver.
 pub(crate) struct Outlet {
@@ -53,6 +53,14 @@ impl Outlet {
     /// Of how many pictures one is coded; see [`UnitSink::one_in`].
     pub(crate) fn one_in(&self) -> u32 {
         self.sink.one_in().max(1)
+    }
+
+    /// Tells how many pictures are coded; see [`UnitSink::coded`].
+    pub(crate) fn coded(&self, share: Share) {
+        let over = self.lock();
+        if !*over {
+            self.sink.coded(share);
+        }
     }
 
     /// Tells of pictures that were left out; see [`UnitSink::left_out`].

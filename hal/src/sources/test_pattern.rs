@@ -2,7 +2,8 @@
 //!
 //! Promises frame n of the clock: its number is the capture time divided by the frame duration, so that it goes on across
 //! restarts of the program within one boot, and its capture time is exactly n frame durations. Frames are made up to three
-//! seconds late before one is left out; those that nobody wants ([`super::thin`]) are not painted. The strip in the picture is described in `scene.rs`.
+//! seconds late before one is left out; those that are not to be coded ([`super::thin`]) are painted all the same, for whoever
+//! takes raw pictures, and count as none that was left out. The strip in the picture is described in `scene.rs`.
 
 use std::sync::Arc;
 
@@ -15,10 +16,15 @@ use super::encoder::{self, Encoding};
 use super::live::{self, Live};
 use super::outlet::Outlet;
 use super::scene::{Planes, Scene};
-use super::thin::Thinner;
+use super::thin::{Thinner, Uncounted};
 use crate::clock::Mono;
 use crate::gst as common;
 use crate::source::{LeftOutBy, SourceError, TestPattern};
+
+/// Name of the element behind the raw branch at which pictures go that are not to be coded. They bear a flag that nobody else
+/// sets here.
+const WANTED: &str = "wanted";
+const UNWANTED: gst::BufferFlags = gst::BufferFlags::DROPPABLE;
 
 /// How far the scene may fall behind the clock before frames are left out, in ns.
 const LATE: i64 = 3_000_000_000;
@@ -38,7 +44,7 @@ fn build(pattern: &TestPattern, audio: bool) -> Result<(gst::Pipeline, Feed), St
     common::init()?;
     let encoding = Encoding { codec: pattern.codec, bitrate: pattern.bitrate, gop: pattern.gop };
     let mut text = format!(
-        "appsrc name={} is-live=true format=time max-buffers=3 max-bytes=0 block=true ! {} ! {}",
+        "appsrc name={} is-live=true format=time max-buffers=3 max-bytes=0 block=true ! identity name={WANTED} ! {} ! {}",
         live::PAINTER,
         encoder::text(&encoding)?,
         live::sink(live::VIDEO)
@@ -49,7 +55,17 @@ fn build(pattern: &TestPattern, audio: bool) -> Result<(gst::Pipeline, Feed), St
     }
     let pipeline = common::build(&text)?;
     let src = common::named(&pipeline, live::PAINTER)?;
+    leave_out_unwanted(&common::named(&pipeline, WANTED)?);
     Ok((pipeline, Feed::new(src, pattern)?))
+}
+
+/// Keeps from the encoder what is not to be coded.
+fn leave_out_unwanted(element: &gst::Element) {
+    let Some(pad) = element.static_pad("src") else { return };
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        let unwanted = info.buffer().is_some_and(|buffer| buffer.flags().contains(UNWANTED));
+        if unwanted { gst::PadProbeReturn::Drop } else { gst::PadProbeReturn::Ok }
+    });
 }
 
 /// The thread that paints.
@@ -86,32 +102,35 @@ impl Feed {
     }
 
     /// Paints until the outlet is over or the pipeline stops.
-    pub(crate) fn run(self, outlet: &Outlet) {
+    pub(crate) fn run(self, outlet: &Arc<Outlet>) {
         let mut number = self.number_at(outlet.clock.mono()) + 1;
-        let thinner = Thinner::new(outlet.one_in(), self.gop, |_| true);
-        loop {
-            if !outlet.wait_until(self.time_of(number)) {
-                break;
-            }
-            if !thinner.takes(outlet.one_in()) {
-                number += 1;
-                continue;
-            }
-            if thinner.key_due() {
+        let thinner = Thinner::new(outlet.one_in(), self.gop, Arc::new(Uncounted(Arc::clone(outlet))));
+        let takes = || thinner.takes(outlet.one_in());
+        let mut wanted = takes();
+        while outlet.wait_until(self.time_of(number)) {
+            if wanted && thinner.key_due() {
                 self.src.send_event(DownstreamForceKeyUnitEvent::builder().all_headers(true).build());
             }
-            if self.push(number, outlet).is_err() {
+            if self.push(number, wanted, outlet).is_err() {
                 // The pipeline was stopped, or has ended the source with its own words.
                 break;
             }
+            (number, wanted) = (number + 1, takes());
             let now = outlet.clock.mono();
-            if now.since(self.time_of(number + 1)) > LATE {
+            if now.since(self.time_of(number)) > LATE {
+                let (mut from, mut left_out) = (None, 0);
                 let next = self.number_at(now);
-                let left_out = (next - number - 1).unsigned_abs();
-                outlet.left_out(self.time_of(number + 1), self.time_of(next), left_out, LeftOutBy::Encoder);
-                number = next;
-            } else {
-                number += 1;
+                // Up to one that is coded: there the gap ends.
+                while number < next || !wanted {
+                    if wanted {
+                        from = from.or(Some(number));
+                        left_out += 1;
+                    }
+                    (number, wanted) = (number + 1, takes());
+                }
+                if let Some(from) = from {
+                    outlet.left_out(self.time_of(from), self.time_of(number), left_out, LeftOutBy::Encoder);
+                }
             }
         }
         let _ = self.pool.set_active(false);
@@ -128,7 +147,7 @@ impl Feed {
         seconds * self.fps + rest * self.fps / 1_000_000_000
     }
 
-    fn push(&self, number: i64, outlet: &Outlet) -> Result<(), gst::FlowError> {
+    fn push(&self, number: i64, wanted: bool, outlet: &Outlet) -> Result<(), gst::FlowError> {
         let at = self.time_of(number);
         // Running time counts from the element's base time: zero in a pipeline of ours, the moment of PLAY in a server's.
         let since = self.src.base_time().map(|base| at.0.unsigned_abs().checked_sub(base.nseconds()));
@@ -140,6 +159,11 @@ impl Feed {
             let buffer = buffer.get_mut().ok_or(gst::FlowError::Error)?;
             buffer.set_pts(gst::ClockTime::from_nseconds(since));
             buffer.set_duration(gst::ClockTime::from_nseconds(self.time_of(number + 1).since(at).unsigned_abs()));
+            if wanted {
+                buffer.unset_flags(UNWANTED);
+            } else {
+                buffer.set_flags(UNWANTED);
+            }
             let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
             self.scene.paint(&mut map, number.unsigned_abs(), outlet.clock.utc());
         }
@@ -151,14 +175,15 @@ impl Feed {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
     use crate::clock::SystemClock;
     use crate::media::AccessUnit;
     use crate::source::{SourceSpec, UnitSink};
 
-    /// Each span that was left out, and the end.
-    struct Told(mpsc::Sender<(Mono, Mono, u64)>);
+    /// Each span that was left out; wants one of so many pictures.
+    struct Told(mpsc::Sender<(Mono, Mono, u64)>, u32);
 
     impl UnitSink for Told {
         fn unit(&self, _: AccessUnit) {}
@@ -166,22 +191,71 @@ mod tests {
             let _ = self.0.send((from, to, pictures));
         }
         fn ended(&self, _: SourceError) {}
+        fn one_in(&self) -> u32 {
+            self.1
+        }
     }
 
     #[test]
     fn what_a_slow_encoder_costs_is_told_exactly() {
+        told_exactly(1);
+    }
+
+    #[test]
+    fn pictures_that_nobody_wanted_count_as_none_that_was_left_out() {
+        told_exactly(2);
+    }
+
+    #[test]
+    fn who_takes_raw_pictures_gets_those_too_that_are_not_coded() {
+        common::init().unwrap();
+        let Ok(SourceSpec::Test(pattern)) = SourceSpec::parse("test:?width=64&height=64&fps=50") else {
+            panic!("a test pattern");
+        };
+        let (pipeline, feed) = build(&pattern, false).unwrap();
+        let times = |name: &str, pad: &str| {
+            let element: gst::Element = common::named(&pipeline, name).unwrap();
+            let (sender, times) = mpsc::channel();
+            element.static_pad(pad).unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                let at = info.buffer().and_then(|buffer| buffer.pts()).unwrap();
+                let _ = sender.send(at.nseconds());
+                gst::PadProbeReturn::Ok
+            });
+            times
+        };
+        let (raw, coded) = (times(live::PAINTER, "src"), times(live::VIDEO, "sink"));
+        let outlet =
+            Outlet::new("scene".into(), Arc::new(SystemClock::new().unwrap()), Arc::new(Told(mpsc::channel().0, 2)));
+        let live = Live::start(&pipeline, &outlet, live::Kind::Encoded, ()).unwrap();
+        let painter = std::thread::spawn({
+            let outlet = Arc::clone(&outlet);
+            move || feed.run(&outlet)
+        });
+        let steps = |times: mpsc::Receiver<u64>| {
+            let times: Vec<u64> = (0..20).map(|_| times.recv_timeout(Duration::from_mins(1)).unwrap()).collect();
+            times.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(coded), [40_000_000; 19]);
+        assert_eq!(steps(raw), [20_000_000; 19]);
+        outlet.silence();
+        drop(live);
+        painter.join().unwrap();
+    }
+
+    fn told_exactly(one_in: u32) {
         common::init().unwrap();
         let Ok(SourceSpec::Test(pattern)) = SourceSpec::parse("test:?width=64&height=64&fps=50") else {
             panic!("a test pattern");
         };
         // In the place of the encoder: half a second for each picture.
         let slow = "appsrc name=scene is-live=true format=time max-buffers=1 max-bytes=0 block=true \
-            ! identity sleep-time=500000 ! appsink name=video sync=false max-buffers=1000";
+            ! identity name=wanted ! identity sleep-time=500000 ! appsink name=video sync=false max-buffers=1000";
         let pipeline = common::build(slow).unwrap();
         let feed = Feed::new(common::named(&pipeline, "scene").unwrap(), &pattern).unwrap();
+        leave_out_unwanted(&common::named(&pipeline, WANTED).unwrap());
         let sink: gstreamer_app::AppSink = common::named(&pipeline, "video").unwrap();
         let (sender, told) = mpsc::channel();
-        let outlet = Outlet::new("scene".into(), Arc::new(SystemClock::new().unwrap()), Arc::new(Told(sender)));
+        let outlet = Outlet::new("scene".into(), Arc::new(SystemClock::new().unwrap()), Arc::new(Told(sender, one_in)));
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
         pipeline.set_start_time(gst::ClockTime::NONE);
         pipeline.set_base_time(gst::ClockTime::ZERO);
@@ -201,8 +275,9 @@ mod tests {
             }
             before = Some(at);
         }
-        assert_eq!(before.unwrap() + std::time::Duration::from_millis(20), from);
-        assert_eq!(to.since(from), pictures.cast_signed() * 20_000_000);
+        let step = Duration::from_millis(20) * one_in;
+        assert_eq!(before.unwrap() + step, from);
+        assert_eq!(to.since(from), pictures.cast_signed() * step.as_nanos() as i64);
         outlet.silence();
         common::stop(pipeline);
         painter.join().unwrap();

@@ -15,7 +15,7 @@ use mos_hal::clock::{Clock, Mono, SystemClock};
 use mos_hal::codecs::families::Memory;
 use mos_hal::frames::LensFrames;
 use mos_hal::media::{AccessUnit, TrackFormat};
-use mos_hal::source::{LeftOutBy, LensSource, SourceError, UnitSink};
+use mos_hal::source::{LeftOutBy, LensSource, Share, SourceError, UnitSink};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal};
 
@@ -89,7 +89,7 @@ fn start_log(work: &Work) {
 fn open(
     work: &Work,
     queue: &Arc<Queue>,
-    answers: Receiver<Answer>,
+    answers: Receiver<(u32, Answer)>,
     frames: Option<&Arc<LensFrames>>,
     one_in: &Arc<AtomicU32>,
 ) -> Result<Option<Box<dyn LensSource>>, SourceError> {
@@ -112,15 +112,15 @@ fn open(
 }
 
 /// Reads what the recorder says, on a thread of its own: answers go to who asked, all else to [`follow`].
-fn listen(mut commands: BufReader<UnixStream>, answer: Sender<Answer>) -> std::io::Result<Receiver<Message>> {
+fn listen(mut commands: BufReader<UnixStream>, answer: Sender<(u32, Answer)>) -> std::io::Result<Receiver<Message>> {
     let (tell, told) = mpsc::channel();
     let reading = std::thread::Builder::new().name("worker-in".into());
     reading.spawn(move || {
         while let Ok(Some(Ok(message))) = wire::read(&mut commands) {
             let heard = match message {
-                Message::Answer(given) => {
+                Message::Answer(number, given) => {
                     // Fails if nobody asks any more.
-                    let _ = answer.send(given);
+                    let _ = answer.send((number, given));
                     true
                 }
                 other => tell.send(other).is_ok(),
@@ -189,5 +189,9 @@ impl UnitSink for Sending {
 
     fn one_in(&self) -> u32 {
         self.one_in.load(Ordering::Relaxed)
+    }
+
+    fn coded(&self, share: Share) {
+        self.queue.push(&Message::Coded(share));
     }
 }

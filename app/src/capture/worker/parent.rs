@@ -212,8 +212,10 @@ fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn
             Message::Memory(memory) => {
                 process.memory.store(if memory == Memory::Dmabuf { 2 } else { 1 }, Ordering::Relaxed);
             }
-            Message::Take(camera) if answer(socket, process.holding.take(camera.clone())) => {}
-            Message::Encode(camera, pixels) if answer(socket, process.holding.encode(&camera, pixels)) => {}
+            Message::Coded(share) => sink.coded(share),
+            Message::Take(number, camera) if answer(socket, number, process.holding.take(camera.clone())) => {}
+            Message::Encode(number, camera, pixels)
+                if answer(socket, number, process.holding.encode(&camera, pixels)) => {}
             Message::Learned(lesson) if process.holding.learn(lesson.clone()) => {}
             _ => {
                 process.kill();
@@ -232,8 +234,8 @@ fn tell(to: &UnixStream, message: &Message) -> bool {
 }
 
 /// Answers what a worker asked; false if it may not ask that, or does not read.
-fn answer(socket: &UnixStream, answer: Option<Answer>) -> bool {
-    answer.is_some_and(|answer| tell(socket, &Message::Answer(answer)))
+fn answer(socket: &UnixStream, number: u32, answer: Option<Answer>) -> bool {
+    answer.is_some_and(|answer| tell(socket, &Message::Answer(number, answer)))
 }
 
 fn send(mut to: &UnixStream, message: &Message) -> io::Result<()> {

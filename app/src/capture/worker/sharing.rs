@@ -1,11 +1,11 @@
 //! What lenses share ([`mos_hal::shared`]), across the socket: a worker asks, the recorder keeps the book.
 //!
-//! Promises that what a worker took is given back when its process is really gone, and not before; and that no worker can
-//! fill the book.
+//! Promises that what a worker took is given back when its process is really gone, and not before; that no worker can fill the
+//! book; and that an answer that comes late is taken for no other question's.
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mos_hal::shared::{Ledger, Lesson, Shared};
 
@@ -25,36 +25,57 @@ pub(super) type Answer = Result<(), String>;
 #[derive(Debug)]
 pub(super) struct Asking {
     queue: Arc<Queue>,
-    /// `None` once an answer was missed: a later one would be taken for another's.
-    answers: Mutex<Option<Receiver<Answer>>>,
+    desk: Mutex<Desk>,
+    /// How long an answer may take.
+    patience: Duration,
     learned: Ledger,
 }
 
+#[derive(Debug)]
+struct Desk {
+    answers: Receiver<(u32, Answer)>,
+    /// The number of the last question.
+    asked: u32,
+}
+
 impl Asking {
-    pub(super) fn new(queue: Arc<Queue>, answers: Receiver<Answer>, lessons: impl Iterator<Item = Lesson>) -> Self {
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        answers: Receiver<(u32, Answer)>,
+        lessons: impl Iterator<Item = Lesson>,
+    ) -> Self {
         let learned = Ledger::new("", None);
         lessons.for_each(|lesson| learned.learn(lesson));
-        Self { queue, answers: Mutex::new(Some(answers)), learned }
+        Self { queue, desk: Mutex::new(Desk { answers, asked: 0 }), patience: ANSWER, learned }
     }
 
-    fn ask(&self, question: &Message) -> Answer {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = answers.as_ref().filter(|_| self.queue.push(question));
-        let answer = answer.and_then(|answers| answers.recv_timeout(ANSWER).ok());
-        answer.unwrap_or_else(|| {
-            *answers = None;
-            Err("the recorder does not answer its worker".to_owned())
-        })
+    fn ask(&self, question: impl FnOnce(u32) -> Message) -> Answer {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.asked = desk.asked.wrapping_add(1);
+        let silent = || "the recorder does not answer its worker".to_owned();
+        if !self.queue.push(&question(desk.asked)) {
+            return Err(silent());
+        }
+        let end = Instant::now() + self.patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match desk.answers.recv_timeout(left) {
+                Ok((number, answer)) if number == desk.asked => return answer,
+                // To a question that was given up.
+                Ok(_) => {}
+                Err(_) => return Err(silent()),
+            }
+        }
     }
 }
 
 impl Shared for Asking {
     fn take(&self, camera: &str) -> bool {
-        self.ask(&Message::Take(camera.to_owned())).is_ok()
+        self.ask(|number| Message::Take(number, camera.to_owned())).is_ok()
     }
 
     fn encode(&self, camera: &str, pixels_per_second: u64) -> Answer {
-        self.ask(&Message::Encode(camera.to_owned(), pixels_per_second))
+        self.ask(|number| Message::Encode(number, camera.to_owned(), pixels_per_second))
     }
 
     /// A worker has one source: what it took goes back with the process.
@@ -147,6 +168,22 @@ mod tests {
         one.give_back();
         assert_eq!(two.encode("qmmf:1", 1920 * 1080 * 30), Some(Ok(())));
         assert_eq!(two.take("qmmf:0".into()), Some(Ok(())));
+    }
+
+    #[test]
+    fn an_answer_that_came_too_late_is_no_answer_to_the_next_question() {
+        let (answer, answers) = std::sync::mpsc::channel();
+        let queue = Arc::new(Queue::default());
+        let asking =
+            Asking { patience: Duration::ZERO, ..Asking::new(Arc::clone(&queue), answers, std::iter::empty()) };
+        assert_eq!(asking.encode("qmmf:0", 9), Err("the recorder does not answer its worker".to_owned()));
+        // It comes now, and so does the next one.
+        answer.send((1, Ok(()))).unwrap();
+        answer.send((2, Err("others have it".to_owned()))).unwrap();
+        answer.send((3, Ok(()))).unwrap();
+        let asking = Asking { patience: ANSWER, ..asking };
+        assert_eq!(asking.encode("qmmf:0", 9), Err("others have it".to_owned()));
+        assert_eq!(asking.encode("qmmf:0", 9), Ok(()));
     }
 
     #[test]

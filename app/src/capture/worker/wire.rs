@@ -12,7 +12,7 @@ use mos_hal::clock::Mono;
 use mos_hal::codecs::families::Memory;
 use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use mos_hal::shared::{Fact, Lesson};
-use mos_hal::source::{LeftOutBy, SourceError};
+use mos_hal::source::{LeftOutBy, Share, SourceError};
 
 /// Longest message in bytes: a keyframe of an 8K camera fits with room to spare.
 pub(super) const LONGEST: usize = 32 << 20;
@@ -33,6 +33,7 @@ const MEMORY: u8 = 5;
 const TAKE: u8 = 6;
 const ENCODE: u8 = 7;
 const LEARNED: u8 = 8;
+const CODED: u8 = 9;
 const WORK: u8 = 64;
 const KEYFRAME: u8 = 65;
 const ANSWER: u8 = 66;
@@ -57,10 +58,12 @@ pub(super) enum Message {
     Ended(End, String),
     /// Where raw pictures are.
     Memory(Memory),
-    /// Asks for a camera; see [`mos_hal::shared`].
-    Take(String),
+    /// How many pictures are coded, and what that takes.
+    Coded(Share),
+    /// Asks for a camera; see [`mos_hal::shared`]. Questions have a number each.
+    Take(u32, String),
     /// Asks for a part of the encoder, in pixels per second.
-    Encode(String, u64),
+    Encode(u32, String, u64),
     /// What was learned of a camera.
     Learned(Lesson),
     /// To the worker: what to do, as JSON.
@@ -69,8 +72,8 @@ pub(super) enum Message {
     Keyframe,
     /// To the worker: of so many pictures one is coded from now on.
     Thin(u32),
-    /// To the worker: whether it gets what it asked for last, or why not.
-    Answer(Result<(), String>),
+    /// To the worker: whether it gets what it asked for with that number, or why not.
+    Answer(u32, Result<(), String>),
 }
 
 /// An access unit without its format.
@@ -176,12 +179,21 @@ pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
             head.push(THIN);
             head.extend(one_in.to_le_bytes());
         }
-        Message::Take(camera) => {
+        Message::Coded(Share { one_in, wanted, needs, budget }) => {
+            head.push(CODED);
+            head.extend(one_in.to_le_bytes());
+            head.extend(wanted.to_le_bytes());
+            head.extend(needs.to_le_bytes());
+            head.extend(budget.to_le_bytes());
+        }
+        Message::Take(number, camera) => {
             head.push(TAKE);
+            head.extend(number.to_le_bytes());
             tail = short(camera);
         }
-        Message::Encode(camera, pixels) => {
+        Message::Encode(number, camera, pixels) => {
             head.push(ENCODE);
+            head.extend(number.to_le_bytes());
             head.extend(pixels.to_le_bytes());
             tail = short(camera);
         }
@@ -190,8 +202,9 @@ pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
             head.extend([LEARNED, fact as u8, u8::from(*holds)]);
             tail = short(camera);
         }
-        Message::Answer(answer) => {
+        Message::Answer(number, answer) => {
             head.extend([ANSWER, u8::from(answer.is_ok())]);
+            head.extend(number.to_le_bytes());
             tail = answer.as_ref().map_or_else(|why| short(why), |()| Bytes::new());
         }
     }
@@ -317,10 +330,21 @@ fn parse(body: Bytes) -> Option<Message> {
             _ => return None,
         },
         WORK => Message::Work(fields.0.to_vec()),
-        TAKE => Message::Take(fields.text()?),
+        CODED => {
+            let (one_in, wanted) = (fields.u32()?, fields.u32().filter(|n| *n > 0)?);
+            let (needs, budget) = (fields.u64()?, fields.u64()?);
+            if !fields.0.is_empty() {
+                return None;
+            }
+            Message::Coded(Share { one_in, wanted, needs, budget })
+        }
+        TAKE => {
+            let number = fields.u32()?;
+            Message::Take(number, fields.text()?)
+        }
         ENCODE => {
-            let pixels = fields.u64()?;
-            Message::Encode(fields.text()?, pixels)
+            let (number, pixels) = (fields.u32()?, fields.u64()?);
+            Message::Encode(number, fields.text()?, pixels)
         }
         LEARNED => {
             let fact = *FACTS.get(usize::from(fields.u8()?))?;
@@ -332,11 +356,13 @@ fn parse(body: Bytes) -> Option<Message> {
             let one_in = fields.u32().filter(|n| *n > 0)?;
             if fields.0.is_empty() { Message::Thin(one_in) } else { return None }
         }
-        ANSWER => match (fields.flag()?, fields.text()?) {
-            (true, text) if text.is_empty() => Message::Answer(Ok(())),
-            (true, _) => return None,
-            (false, why) => Message::Answer(Err(why)),
-        },
+        ANSWER => {
+            let (granted, number, text) = (fields.flag()?, fields.u32()?, fields.text()?);
+            if granted && !text.is_empty() {
+                return None;
+            }
+            Message::Answer(number, if granted { Ok(()) } else { Err(text) })
+        }
         _ => return None,
     };
     Some(message)
@@ -455,12 +481,13 @@ mod tests {
             Message::Work(b"{}".to_vec()),
             Message::Keyframe,
             Message::Thin(2),
-            Message::Take("libcamera:/base/camera@10".into()),
-            Message::Encode("qmmf:0".into(), u64::MAX),
+            Message::Coded(Share { one_in: 2, wanted: 1, needs: 1920 * 1080 * 30, budget: u64::MAX }),
+            Message::Take(u32::MAX, "libcamera:/base/camera@10".into()),
+            Message::Encode(7, "qmmf:0".into(), u64::MAX),
             Message::Learned(Lesson { camera: "qmmf:0".into(), fact: Fact::WithoutNv12, holds: false }),
             Message::Learned(Lesson { camera: "qmmf:0".into(), fact: Fact::InSystemMemory, holds: true }),
-            Message::Answer(Ok(())),
-            Message::Answer(Err("taken".into())),
+            Message::Answer(u32::MAX, Ok(())),
+            Message::Answer(7, Err("taken".into())),
         ] {
             assert_eq!(through(&message), message);
         }

@@ -21,8 +21,8 @@ use crate::surroundings::{Here, Surroundings};
 
 type Arrived = Result<AccessUnit, SourceError>;
 
-/// Forwards, counts pictures that were left out, and wants one of so many.
-struct Forward(mpsc::Sender<Arrived>, Arc<AtomicU64>, Arc<AtomicU32>);
+/// Forwards, counts pictures that were left out, wants one of so many, and hands on what is told of the encoder.
+struct Forward(mpsc::Sender<Arrived>, Arc<AtomicU64>, Arc<AtomicU32>, mpsc::Sender<Share>);
 
 impl UnitSink for Forward {
     fn unit(&self, unit: AccessUnit) {
@@ -36,6 +36,9 @@ impl UnitSink for Forward {
     }
     fn one_in(&self) -> u32 {
         self.2.load(Ordering::Relaxed)
+    }
+    fn coded(&self, share: Share) {
+        let _ = self.3.send(share);
     }
 }
 
@@ -76,6 +79,7 @@ struct Rig {
     arrived: mpsc::Receiver<Arrived>,
     left_out: Arc<AtomicU64>,
     one_in: Arc<AtomicU32>,
+    shares: mpsc::Receiver<Share>,
 }
 
 fn machine(soc: &'static dyn Soc, production: bool) -> Arc<Machine> {
@@ -86,12 +90,13 @@ fn rig(machine: &Arc<Machine>) -> Rig {
     common::init().and_then(|()| contract::register()).unwrap();
     let (sender, arrived) = mpsc::channel();
     let (left_out, one_in) = (Arc::default(), Arc::new(AtomicU32::new(1)));
-    let sink = Arc::new(Forward(sender, Arc::clone(&left_out), Arc::clone(&one_in)));
+    let (tell, shares) = mpsc::channel();
+    let sink = Arc::new(Forward(sender, Arc::clone(&left_out), Arc::clone(&one_in), tell));
     let learner = Arc::new(Learner { sink, lesson: OnceLock::new() });
     let outlet = Outlet::new("lens".into(), Arc::new(SystemClock::new().unwrap()), learner.clone());
     let spec = SourceSpec::parse("libcamera:stand-in").unwrap();
     let (machine, memory) = (Arc::clone(machine), Arc::default());
-    Rig { opening: Opening { spec, machine, outlet, learner, memory }, arrived, left_out, one_in }
+    Rig { opening: Opening { spec, machine, outlet, learner, memory }, arrived, left_out, one_in, shares }
 }
 
 impl Rig {
@@ -120,9 +125,25 @@ impl Rig {
         }
     }
 
+    /// Waits until so many pictures are coded while so many were wanted.
+    fn until_coded(&self, one_in: u32, wanted: u32) {
+        let met = |share: &Share| (share.one_in, share.wanted) == (one_in, wanted);
+        while !met(&self.shares.recv_timeout(Duration::from_mins(1)).expect("it is told within a minute")) {}
+    }
+
     fn memory(&self) -> Option<Memory> {
         *lock(&self.opening.memory)
     }
+}
+
+/// Waits until the book has heard that so many pixels per second are free.
+fn await_room(machine: &Machine, pixels: u64) {
+    let end = std::time::Instant::now() + Duration::from_mins(1);
+    while machine.shared.encode("nobody", pixels).is_err() {
+        assert!(std::time::Instant::now() < end, "no room after a minute");
+        std::thread::yield_now();
+    }
+    machine.shared.give_back("nobody");
 }
 
 fn stand_in(text: &str) -> Source {
@@ -339,12 +360,71 @@ fn a_lens_that_gives_way_makes_room_for_another_without_a_pause() {
         let slow = |pair: &[i64]| pair[1] - pair[0] > 50_000_000;
         while lens.units(1)[0].pts.unwrap().since(changed) < 500_000_000 {}
         let units = lens.units(31);
-        let keys: Vec<i64> = units.iter().filter(|u| u.kind == FrameKind::Idr).map(|u| u.pts.unwrap().0).collect();
-        assert!(keys.len() >= 2 && keys.windows(2).all(|k| k[1] - k[0] <= 1_300_000_000), "{keys:?}");
+        // Half of the pictures of a second.
+        let keys: Vec<usize> = (0..units.len()).filter(|at| units[*at].kind == FrameKind::Idr).collect();
+        assert!(keys.len() >= 2 && keys.windows(2).all(|k| k[1] - k[0] <= 15), "{keys:?}");
         assert!(times(units).windows(2).all(slow));
     }
-    let _third = lenses[2].start("c", NV12, &options).unwrap();
+    await_room(&machine, 320 * 240 * 15);
+    let third = lenses[2].start("c", NV12, &options).unwrap();
     lenses[2].units(2);
+    // The first comes back and takes all that is left; the second would, too, and it is told that it cannot.
+    lenses[0].until_coded(2, 2);
+    lenses[0].one_in.store(1, Ordering::Relaxed);
+    lenses[0].until_coded(1, 1);
+    lenses[1].one_in.store(1, Ordering::Relaxed);
+    lenses[1].until_coded(2, 1);
+    let units = lenses[1].units(31);
+    assert!(times(units).windows(2).all(|pair| pair[1] - pair[0] > 50_000_000));
+    drop(third);
+    lenses[1].until_coded(1, 1);
+}
+
+#[test]
+fn what_can_never_fit_is_refused_and_what_fits_alone_with_half_of_its_pictures_has_them() {
+    let machine = machine(&Accelerated, false);
+    let text = NV12.replace("30/1", "90/1").replace("240", "256");
+    // 2.1 times what the encoder takes in all, and nobody else is there.
+    let never = NV12.replace("30/1", "120/1").replace("240", "256");
+    let lens = rig(&machine);
+    let why = lens.start("a", &never, &asked(Some((320, 256)), Some(120))).err().unwrap();
+    let detail = match &why {
+        SourceError::Unsupported { detail, .. } => detail,
+        other => panic!("{other}"),
+    };
+    assert!(detail.contains("even with half of the pictures"), "{detail}");
+    assert!(lens.shares.try_recv().is_err());
+    let lens = rig(&machine);
+    let _running = lens.start("a", &text, &asked(Some((320, 256)), Some(90))).unwrap();
+    lens.until_coded(2, 1);
+    lens.units(2);
+    // One that tells its size only when it runs is no exception.
+    let lens = rig(&machine);
+    let options = RawOptions { bitrate: Some(500_000), fps: Some(120), ..RawOptions::default() };
+    let _running = lens.run("b", telling_nothing(&never), &options).unwrap();
+    let why = lens.end();
+    assert!(matches!(&why, SourceError::Unsupported { .. }), "{why}");
+}
+
+#[test]
+fn a_lens_whose_size_shows_only_when_it_runs_keeps_its_part_in_the_book() {
+    let machine = machine(&Accelerated, false);
+    let options = RawOptions { bitrate: Some(500_000), fps: Some(30), ..RawOptions::default() };
+    let lenses = [rig(&machine), rig(&machine), rig(&machine)];
+    let _first = lenses[0].run("a", telling_nothing(NV12), &options).unwrap();
+    lenses[0].until_coded(1, 1);
+    lenses[0].one_in.store(2, Ordering::Relaxed);
+    lenses[0].until_coded(2, 2);
+    // It gave its half back, and gets no more than is left of it.
+    let known = asked(Some((320, 240)), Some(30));
+    let _second = lenses[1].start("b", NV12, &known).unwrap();
+    lenses[2].one_in.store(2, Ordering::Relaxed);
+    await_room(&machine, 320 * 240 * 15);
+    let third = lenses[2].start("c", NV12, &known).unwrap();
+    lenses[0].one_in.store(1, Ordering::Relaxed);
+    lenses[0].until_coded(2, 1);
+    drop(third);
+    lenses[0].until_coded(1, 1);
 }
 
 #[test]
@@ -366,7 +446,9 @@ fn lenses_that_are_not_to_be_had_say_why() {
         let (sender, arrived) = mpsc::channel();
         let spec = SourceSpec::parse(text).unwrap();
         let clock = Arc::new(SystemClock::new().unwrap());
-        let _camera = open(&spec, machine, clock, Arc::new(Forward(sender, Arc::default(), Arc::default()))).unwrap();
+        let _camera =
+            open(&spec, machine, clock, Arc::new(Forward(sender, Arc::default(), Arc::default(), mpsc::channel().0)))
+                .unwrap();
         arrived.recv_timeout(Duration::from_mins(1)).unwrap().unwrap_err()
     };
     let machine = machine(&Accelerated, false);
