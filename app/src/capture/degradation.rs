@@ -1,32 +1,34 @@
 //! The degradation ladder at work: what is read of the machine, what the lenses need, and what follows from it.
 //!
 //! Promises that a machine without thermal zones, and one whose zones tell nothing, loses nothing by it; that a user who stops
-//! a lens is not overruled; and that a zone is judged by its configured thresholds, else by its own trip points, else not at
-//! all. Who goes when stands in [`super::ladder`].
+//! a lens is not overruled; that a zone is judged by its configured thresholds, else by its own trip points, else not at all;
+//! that a sensor which falls silent is not taken for a cool one ([`Sensor`]); and that lenses have a place in the ladder only
+//! while they deliver, or would but for it. Who goes when stands in [`super::ladder`].
+
+mod encoder;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mos_hal::clock::Clock;
+use mos_hal::clock::{Clock, Mono};
 use mos_hal::media::LensId;
 use mos_hal::thermal::{Zone, zones};
 
+use self::encoder::Encoders;
 use super::CaptureControlService;
-use super::ladder::{Encoding, Heat, Ladder, Member, Pace, Pressure, Reason, Step};
-use super::lens::Load;
+use super::ladder::{Heat, Ladder, Member, Pace, Pressure, Reason, Step};
+use super::lens::Place;
 
 /// So far below its threshold a zone is cool again, in degrees.
 const HYSTERESIS: f32 = 5.0;
 /// A zone without a trip point `hot` is hot so far below the one where the kernel switches off, or above the passive one.
 const BELOW_CRITICAL: f32 = 5.0;
 const ABOVE_PASSIVE: f32 = 10.0;
-/// The part of a lens's pictures that are left out from which on its encoder does not suffice, and up to which it does.
-const TOO_MANY: f64 = 0.1;
-const FEW: f64 = 0.01;
-/// Fewest pictures of which such a part is taken.
-const COUNTED: u64 = 10;
+/// What a silent sensor last said holds for so long; then nothing moves by it for as long as this.
+const HOLDS: Duration = Duration::from_secs(10);
+const SILENT: Duration = Duration::from_mins(10);
 
 /// Who gives way, and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +92,8 @@ impl Judged {
         Some(Self { zone: zone.name, kind: zone.kind, temperature: zone.temperature, warm, hot })
     }
 
-    fn heat(&self) -> Heat {
-        let (Some(now), Some(warm)) = (self.temperature, self.warm) else { return Heat::Cool };
+    fn heat(&self, now: f32) -> Heat {
+        let Some(warm) = self.warm else { return Heat::Cool };
         match self.hot {
             Some(hot) if now >= hot => Heat::Hot,
             _ if now >= warm => Heat::Warm,
@@ -100,9 +102,29 @@ impl Judged {
         }
     }
 
-    fn words(&self) -> String {
-        let degrees = |value: Option<f32>| value.map_or_else(String::new, |value| format!("{value:.1} °C"));
-        format!("{} is at {}, too hot from {} on", self.kind, degrees(self.temperature), degrees(self.warm))
+    fn words(&self, now: f32) -> String {
+        let warm = self.warm.map_or_else(String::new, |warm| format!(", too hot from {warm:.1} °C on"));
+        format!("{} is at {now:.1} °C{warm}", self.kind)
+    }
+}
+
+/// What a sensor said last, and when. One that answers no more (a bus that is busy, a block that is powered down) may be as hot
+/// as it was: for [`HOLDS`] it is taken for that, and then for neither hot nor cool. After [`SILENT`] it is taken for one that
+/// never spoke: what it belongs to may be switched off for good, by this very ladder.
+#[derive(Clone, Copy, Debug)]
+struct Sensor {
+    said: f32,
+    at: Mono,
+}
+
+impl Sensor {
+    fn heat(self, zone: &Judged, now: Mono) -> Heat {
+        let silent = Duration::from_nanos(now.since(self.at).unsigned_abs());
+        match zone.heat(self.said) {
+            heat if silent <= HOLDS || zone.warm.is_none() => heat,
+            _ if silent <= SILENT => Heat::Between,
+            _ => Heat::Cool,
+        }
     }
 }
 
@@ -118,10 +140,11 @@ pub struct Degradation {
 struct Inner {
     ladder: Ladder,
     zones: Vec<Judged>,
-    /// Pictures coded and left out when they were last judged.
-    counted: BTreeMap<LensId, (u64, u64)>,
-    /// What was last found of each encoder.
-    found: BTreeMap<LensId, f64>,
+    /// Of each zone that ever told its temperature.
+    sensors: BTreeMap<String, Sensor>,
+    encoders: Encoders,
+    /// Where lenses stood after the last look.
+    stood: Vec<(LensId, Step)>,
 }
 
 impl Degradation {
@@ -129,7 +152,13 @@ impl Degradation {
     #[must_use]
     pub fn new(plan: DegradationPlan, capture: CaptureControlService, clock: Arc<dyn Clock>, sysfs: PathBuf) -> Self {
         let ladder = Ladder::new(plan.pace);
-        let inner = Inner { ladder, zones: Vec::new(), counted: BTreeMap::new(), found: BTreeMap::new() };
+        let inner = Inner {
+            ladder,
+            zones: Vec::new(),
+            sensors: BTreeMap::new(),
+            encoders: Encoders::default(),
+            stood: Vec::new(),
+        };
         Self { plan, capture, clock, sysfs, inner: Mutex::new(inner) }
     }
 
@@ -152,35 +181,37 @@ impl Degradation {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.zones = read.into_iter().filter_map(|zone| Judged::of(zone, &self.plan.zones)).collect();
-        let worst = inner.zones.iter().max_by_key(|zone| zone.heat());
-        let heat = worst.map_or(Heat::Cool, Judged::heat);
+        let now = self.clock.mono();
+        let (heat, heat_words) = inner.heat(now);
         let mut loads = self.capture.loads();
-        for load in loads.extract_if(.., |load| !load.wanted) {
-            self.capture.give_way(&load.lens, Step::Full, None, "");
+        for load in loads.extract_if(.., |load| matches!(load.place, Place::Gone | Place::Opening)) {
+            if load.place == Place::Gone {
+                self.capture.give_way(&load.lens, Step::Full, None, "");
+            }
         }
         loads.reverse();
         loads.sort_by_key(|load| self.plan.order.iter().position(|lens| *lens == load.lens).map_or(0, |at| at + 1));
-        let (encoding, encoder_words) = encoding(&mut inner.counted, &mut inner.found, &loads);
+        let (encoding, encoder_words) = inner.encoders.judge(&loads, now);
         let members: Vec<Member> =
             loads.iter().map(|load| Member { lens: load.lens.clone(), coded: load.coded }).collect();
         let pressure = Pressure { lenses: &members, heat, encoding };
-        let steps = inner.ladder.step(&pressure, self.clock.mono());
-        let heat_words = worst.map_or_else(String::new, Judged::words);
+        let steps = inner.ladder.step(&pressure, now);
+        let mut given = Vec::new();
         for (member, (step, reason)) in members.iter().zip(&steps) {
             let why = match reason {
                 Some(Reason::Heat) => heat_words.as_str(),
                 Some(Reason::Encoder) => encoder_words.as_str(),
                 None => "",
             };
-            self.capture.give_way(&member.lens, *step, *reason, why);
+            if let Some(degraded) = self.capture.give_way(&member.lens, *step, *reason, why) {
+                given.push(format!("{} is {} ({})", member.lens, degraded.step.name(), degraded.reason.name()));
+            }
         }
-        let given: Vec<String> = members
-            .iter()
-            .zip(&steps)
-            .filter_map(|(member, (step, reason))| {
-                reason.map(|reason| format!("{} is {} ({})", member.lens, step.name(), reason.name()))
-            })
-            .collect();
+        let stands = members.into_iter().map(|member| member.lens).zip(steps.iter().map(|(step, _)| *step)).collect();
+        let stood = std::mem::replace(&mut inner.stood, stands);
+        if inner.stood.iter().any(|(lens, step)| stood.iter().any(|(known, before)| known == lens && before != step)) {
+            inner.encoders.forget();
+        }
         (!given.is_empty()).then(|| format!("lenses give way: {}", given.join(", ")))
     }
 
@@ -189,31 +220,22 @@ impl Degradation {
     }
 }
 
-/// What the encoder lacks, in words as well.
-fn encoding(
-    counted: &mut BTreeMap<LensId, (u64, u64)>,
-    found: &mut BTreeMap<LensId, f64>,
-    loads: &[Load],
-) -> (Encoding, String) {
-    counted.retain(|lens, _| loads.iter().any(|load| load.lens == *lens));
-    found.retain(|lens, _| counted.contains_key(lens));
-    let mut worst = (Encoding::Suffices, String::new());
-    for (at, load) in loads.iter().enumerate() {
-        let before = counted.entry(load.lens.clone()).or_insert((load.frames, load.left_out));
-        let (frames, left_out) = (load.frames - before.0, load.left_out - before.1);
-        if frames + left_out >= COUNTED {
-            found.insert(load.lens.clone(), left_out as f64 / (frames + left_out) as f64);
-            *before = (load.frames, load.left_out);
+impl Inner {
+    /// How hot it is, by the worst zone, in words as well.
+    fn heat(&mut self, now: Mono) -> (Heat, String) {
+        let zones = &self.zones;
+        self.sensors.retain(|name, _| zones.iter().any(|zone| zone.zone == *name));
+        let mut worst = (Heat::Cool, String::new());
+        for zone in zones {
+            if let Some(said) = zone.temperature {
+                self.sensors.insert(zone.zone.clone(), Sensor { said, at: now });
+            }
+            let Some(sensor) = self.sensors.get(&zone.zone) else { continue };
+            let heat = sensor.heat(zone, now);
+            if heat > worst.0 {
+                worst = (heat, zone.words(sensor.said));
+            }
         }
-        let part = found.get(&load.lens).copied().unwrap_or(0.0);
-        if load.exhausted {
-            worst = (Encoding::Lacks(at), format!("the encoder has no part left for {}", load.lens));
-        } else if part >= TOO_MANY {
-            let words = format!("the encoder leaves out {:.0} % of the pictures of {}", part * 100.0, load.lens);
-            worst = (Encoding::Lacks(at), words);
-        } else if part > FEW && worst.0 == Encoding::Suffices {
-            worst.0 = Encoding::Between;
-        }
+        worst
     }
-    worst
 }

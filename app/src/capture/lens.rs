@@ -35,7 +35,7 @@ use super::{DropMode, Isolation, LOOK, LensConfig, Openers};
 
 pub(crate) use self::asked::NotNow;
 use self::giving_way::Coding;
-pub(crate) use self::giving_way::Load;
+pub(crate) use self::giving_way::{Load, Place};
 
 /// Without a unit for this long a source has been given up and that is on record.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
@@ -67,7 +67,9 @@ pub(crate) struct Lens {
     asleep: bool,
     /// Added at run time.
     added: bool,
-    /// How far it gives way to others.
+    /// How far it is to give way to others.
+    ladder: Option<Degraded>,
+    /// How far it does, by itself as well: that is shown.
     degraded: Option<Degraded>,
     /// Who codes its pictures.
     coding: Coding,
@@ -132,6 +134,7 @@ impl Lens {
             cause: Some(GapCause::Starting),
             asleep: false,
             added: false,
+            ladder: None,
             degraded: None,
             coding: Coding::Here,
             begins: true,
@@ -188,6 +191,7 @@ impl Lens {
             self.join();
             self.connect(openers, now);
         }
+        self.settle(now);
     }
 
     /// Devices came or went, or may be opened now.
@@ -271,6 +275,9 @@ impl Lens {
     fn connect(&mut self, openers: &Openers, now: Mono) {
         self.opened += 1;
         self.intake.opened(now);
+        if self.coding != Coding::NoRoom {
+            self.tally.set_share(None);
+        }
         let tally = Arc::clone(&self.tally);
         let (intake, clock, bell) = (Arc::clone(&self.intake), Arc::clone(&self.clock), Arc::clone(&self.bell));
         let sink = Arc::new(LensSink::new(intake, tally, clock, bell, self.settings.rotation()));

@@ -8,7 +8,7 @@ use mos_hal::media::LensId;
 use super::ladder::{Reason, Step};
 use super::lens::{Lens, Load, NotNow};
 use super::settings::{StreamSettings, check};
-use super::{CaptureControlService, CaptureState, LensStatus, News, lock};
+use super::{CaptureControlService, CaptureState, Degraded, LensStatus, News, lock};
 
 /// Why an operation was not done. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,12 +136,12 @@ impl CaptureControlService {
         self.lenses().iter().map(|lens| lock(lens).load()).collect()
     }
 
-    /// Has a lens take a step of the ladder.
-    pub(super) fn give_way(&self, id: &LensId, step: Step, reason: Option<Reason>, why: &str) {
-        if let Some(lens) = self.lens(id) {
-            lock(&lens).give_way(step, reason, why);
-            self.shared.bell.ring();
-        }
+    /// Has a lens take a step of the ladder; how far it gives way then.
+    pub(super) fn give_way(&self, id: &LensId, step: Step, reason: Option<Reason>, why: &str) -> Option<Degraded> {
+        let lens = self.lens(id)?;
+        let degraded = lock(&lens).give_way(step, reason, why);
+        self.shared.bell.ring();
+        degraded
     }
 
     /// Tells those who follow.

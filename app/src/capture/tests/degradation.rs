@@ -1,5 +1,9 @@
 //! The ladder with real lenses on scripted sources, in simulated time, and a temperature that the test writes.
 
+use std::cell::Cell;
+
+use mos_hal::shared::{Ledger, Shared as _};
+use mos_hal::source::Share;
 use tempfile::TempDir;
 
 use super::super::degradation::{Degradation, DegradationPlan};
@@ -183,4 +187,174 @@ fn an_encoder_that_is_too_slow_or_full_is_relieved() {
     lock(&heat.rig.platform.scripts).clear();
     heat.pass(4, &[1]);
     assert!(heat.rig.service.status()[0].reconnects > opened);
+}
+
+#[test]
+fn an_encoder_that_nobody_uses_any_more_lacks_nothing() {
+    let heat = heat(&CODED_HERE);
+    heat.pass(2, &[0, 1]);
+    for _ in 0..6 {
+        let now = heat.rig.clock.mono();
+        let sink = lock(&heat.rig.platform.open)[&heat.rig.names[0]].clone();
+        sink.left_out(now, now + Duration::from_millis(100), 3, mos_hal::source::LeftOutBy::Encoder);
+        heat.pass(1, &[0, 1]);
+    }
+    assert_eq!(heat.steps(), [Step::Full, Step::Reduced]);
+    // All cameras fall silent, and come back much later.
+    for _ in 0..200 {
+        heat.pass(1, &[]);
+        assert_ne!(heat.steps()[1], Step::Stopped);
+    }
+    assert_eq!(heat.steps(), [Step::Full; 2]);
+    for _ in 0..120 {
+        let open: Vec<usize> = (0..2).filter(|lens| heat.rig.state(*lens) == CaptureState::Connecting).collect();
+        let streaming = (0..2).filter(|lens| heat.rig.state(*lens) == CaptureState::Streaming);
+        heat.pass(1, &open.iter().copied().chain(streaming).collect::<Vec<_>>());
+    }
+    assert_eq!(heat.steps(), [Step::Full; 2]);
+    assert_eq!([heat.rig.state(0), heat.rig.state(1)], [CaptureState::Streaming; 2]);
+}
+
+/// An encoder for one and a half lenses, and a book of it that real lenses would ask.
+#[test]
+fn d3_a_lens_that_cannot_have_all_of_its_pictures_is_shown_so_for_as_long_as_it_is() {
+    const NEEDS: u64 = 1920 * 1080 * 30;
+    let heat = heat(&CODED_HERE);
+    let (road, cabin) = (&heat.rig.names[0], &heat.rig.names[1]);
+    let (_, mut news) = heat.rig.service.follow();
+    let book = Ledger::new("soc", Some(NEEDS * 3 / 2));
+    let (has, tries) = (Cell::new(1), Cell::new(0));
+    book.encode(cabin, NEEDS).unwrap();
+    let tell = |lens: &str, one_in, wanted| {
+        let share = Share { one_in, wanted, needs: NEEDS, budget: NEEDS * 3 / 2 };
+        lock(&heat.rig.platform.open)[lens].coded(share);
+    };
+    // What the cabin's source does with each picture.
+    let thin = || {
+        let wanted = lock(&heat.rig.platform.open)[cabin].one_in();
+        tries.set(tries.get() + u32::from(wanted < has.get()));
+        if wanted != has.get() && book.encode(cabin, NEEDS / u64::from(wanted)).is_ok() {
+            has.set(wanted);
+        }
+        tell(cabin, has.get(), wanted);
+    };
+    heat.pass(2, &[0, 1]);
+    // The road is opened anew, and there is no room for it.
+    let full = || SourceError::Exhausted { what: "lens".into(), detail: "the cabin has it".into() };
+    assert!(book.encode(road, NEEDS).is_err());
+    tell(road, 0, 1);
+    heat.rig.end(0, full());
+    lock(&heat.rig.platform.scripts).insert(road.clone(), (0..100).map(|_| Outcome::Fails(full())).collect());
+    let mut reduced = None;
+    for second in 0..300 {
+        let open = heat.rig.state(0) == CaptureState::Connecting || heat.rig.state(0) == CaptureState::Streaming;
+        let feeding: &[usize] = if open { &[0, 1] } else { &[1] };
+        heat.pass(1, feeding);
+        if !open && book.encode(road, NEEDS).is_ok() {
+            lock(&heat.rig.platform.scripts).clear();
+        }
+        if heat.rig.state(0) == CaptureState::Streaming {
+            tell(road, 1, 1);
+        }
+        thin();
+        if has.get() == 2 {
+            reduced = reduced.or(Some(second));
+            let shown = heat.rig.service.status()[1].degraded.clone().map(|degraded| (degraded.step, degraded.reason));
+            assert_eq!(shown, Some((Step::Reduced, super::super::ladder::Reason::Encoder)), "in second {second}");
+            assert!(heat.degradation.step().is_some_and(|alarm| alarm.contains("lens1 is reduced (encoder)")));
+        }
+    }
+    assert_eq!(heat.rig.state(0), CaptureState::Streaming);
+    assert!(reduced.is_some_and(|second| second < 20), "{reduced:?}");
+    // It was tried again, and less and less often; nobody who follows was bothered.
+    assert!((2..50).contains(&tries.get()), "{} s", tries.get());
+    let told = |news: &mut tokio::sync::broadcast::Receiver<News>| {
+        let told = std::iter::from_fn(|| news.try_recv().ok());
+        told.filter(|news| matches!(news, News::Degraded { .. })).count()
+    };
+    assert_eq!(told(&mut news), 1);
+    // The road goes, and with it what it had: the cabin has all of its pictures again, and that is told.
+    book.give_back(road);
+    heat.rig.service.stop_capture(&LensId::new("lens0").unwrap()).unwrap();
+    for _ in 0..600 {
+        heat.pass(1, &[1]);
+        thin();
+    }
+    assert_eq!((heat.steps(), has.get()), (vec![Step::Full; 2], 1));
+    assert_eq!(told(&mut news), 1);
+}
+
+#[test]
+fn a_camera_that_is_dead_has_nothing_to_give_and_keeps_its_reason() {
+    let heat = heat(&CODED_HERE);
+    heat.pass(2, &[0, 1]);
+    heat.rig.end(1, absent());
+    let gone = (0..1000).map(|_| Outcome::Fails(absent())).collect();
+    lock(&heat.rig.platform.scripts).insert(heat.rig.names[1].clone(), gone);
+    heat.rig.service.step();
+    assert_eq!(heat.rig.state(1), CaptureState::Absent);
+    heat.is(88);
+    heat.pass(40, &[0]);
+    assert_eq!(heat.steps(), [Step::Reduced, Step::Full], "what delivers gives way");
+    let dead = &heat.rig.service.status()[1];
+    assert_eq!((dead.state, dead.cause), (CaptureState::Absent, Some(GapCause::CameraAbsent)));
+    // It is plugged in again: it is tried at once, and gives way like others from then on.
+    lock(&heat.rig.platform.scripts).clear();
+    heat.rig.service.devices_changed();
+    heat.pass(1, &[0]);
+    assert_eq!(heat.rig.state(1), CaptureState::Connecting);
+    heat.pass(40, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Reduced, Step::Stopped]);
+}
+
+#[test]
+fn a_sensor_that_falls_silent_is_not_taken_for_a_cool_one() {
+    let heat = heat(&CODED_HERE);
+    heat.pass(2, &[0, 1]);
+    heat.is(88);
+    heat.pass(5, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Full, Step::Reduced]);
+    let file = heat.sysfs.path().join("class/thermal/thermal_zone0/temp");
+    std::fs::remove_file(&file).unwrap();
+    heat.pass(6, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Full, Step::Stopped], "it may be as hot as it was");
+    heat.pass(500, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Reduced, Step::Stopped], "or not");
+    heat.pass(200, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Full; 2], "what it belongs to is switched off");
+    heat.is(88);
+    heat.pass(5, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Full, Step::Reduced]);
+}
+
+#[test]
+fn another_reason_is_told() {
+    let heat = heat(&CODED_HERE);
+    let (_, mut news) = heat.rig.service.follow();
+    heat.pass(2, &[0, 1]);
+    let late = || {
+        let now = heat.rig.clock.mono();
+        let sink = lock(&heat.rig.platform.open)[&heat.rig.names[1]].clone();
+        sink.left_out(now, now + Duration::from_millis(100), 3, mos_hal::source::LeftOutBy::Encoder);
+    };
+    for _ in 0..10 {
+        late();
+        heat.pass(1, &[0, 1]);
+    }
+    let shown = || heat.rig.service.status()[1].degraded.clone().map(|d| (d.step, d.reason.name(), d.since));
+    let (step, reason, since) = shown().unwrap();
+    assert_eq!((step, reason), (Step::Reduced, "encoder"));
+    // The encoder keeps up now, but it is hot.
+    heat.is(88);
+    heat.pass(6, &[0, 1]);
+    heat.is(83);
+    heat.pass(60, &[0, 1]);
+    assert_eq!(shown(), Some((Step::Reduced, "heat", since)));
+    let told: Vec<Option<&str>> = std::iter::from_fn(|| news.try_recv().ok())
+        .filter_map(|news| match news {
+            News::Degraded { degraded, .. } => Some(degraded.map(|degraded| degraded.reason.name())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [Some("encoder"), Some("heat")]);
 }
