@@ -62,7 +62,6 @@ impl Live {
         held: impl Send + Sync + 'static,
     ) -> Result<Self, SourceError> {
         let held: Option<Box<dyn Send + Sync>> = Some(Box::new(held));
-        let this = Self { pipeline: Some(pipeline.clone()), outlet: Arc::clone(outlet), kind, held };
         for name in [VIDEO, AUDIO] {
             if let Ok(sink) = common::named::<AppSink>(pipeline, name) {
                 deliver(&sink, Arc::clone(outlet), Samples::new(kind == Kind::Passed), |media, _| Mono(media));
@@ -79,9 +78,11 @@ impl Live {
         pipeline.set_base_time(gst::ClockTime::ZERO);
         // An error is on its way to the sink by the bus if this fails; its words are better than "state change failed".
         if pipeline.set_state(gst::State::Playing).is_err() && !outlet.is_over() {
+            // Not by a drop of what is returned below, behind which the reason would not be told.
+            common::stop_and_release(pipeline.clone(), held);
             return Err(outlet.broken("the pipeline does not start"));
         }
-        Ok(this)
+        Ok(Self { pipeline: Some(pipeline.clone()), outlet: Arc::clone(outlet), kind, held })
     }
 
     /// For tests that look inside.

@@ -58,6 +58,25 @@ struct Whep {
     session: Option<Endpoint>,
 }
 
+impl Whep {
+    /// Offers, and takes the answer.
+    fn agree(
+        &mut self,
+        peer: &Peer,
+        endpoint: Endpoint,
+        runtime: &tokio::runtime::Runtime,
+        outlet: &Outlet,
+    ) -> Result<(), SourceError> {
+        let offer = peer.offer().map_err(|why| outlet.broken(why))?;
+        let late = |_| Failure::Absent(format!("no answer to the offer within {} s", ANSWERING.as_secs()));
+        let agreed = runtime.block_on(async { tokio::time::timeout(ANSWERING, endpoint.offer(&offer)).await });
+        let agreed = agreed.map_err(late).flatten().map_err(|e| e.of(&outlet.what))?;
+        // From here on its end is told to the server, whatever comes.
+        self.session = agreed.session;
+        peer.accept(&agreed.answer).map_err(|why| outlet.unsupported(why))
+    }
+}
+
 impl LensSource for Whep {
     fn request_keyframe(&self) -> bool {
         self.pipeline.upgrade().is_some_and(|pipeline| Peer::request_keyframe(&pipeline))
@@ -98,12 +117,13 @@ fn start(endpoint: Endpoint, outlet: &Arc<Outlet>) -> Result<Box<dyn LensSource>
     let ice = ice.unwrap_or(Ok(Vec::new())).map_err(|e| e.of(&outlet.what))?;
     let peer = Peer::build(outlet, &ice).map_err(|why| outlet.unsupported(why))?;
     let live = Live::start(&peer.pipeline, outlet, live::Kind::Passed, ())?;
-    let offer = peer.offer().map_err(|why| outlet.broken(why))?;
-    let late = |_| Failure::Absent(format!("no answer to the offer within {} s", ANSWERING.as_secs()));
-    let agreed = runtime.block_on(async { tokio::time::timeout(ANSWERING, endpoint.offer(&offer)).await });
-    let agreed = agreed.map_err(late).flatten().map_err(|e| e.of(&outlet.what))?;
-    // From here on its end is told to the server, whatever comes.
-    let session = Whep { live: Some(live), pipeline: peer.pipeline.downgrade(), session: agreed.session };
-    peer.accept(&agreed.answer).map_err(|why| outlet.unsupported(why))?;
-    Ok(Box::new(session))
+    let mut session = Whep { live: Some(live), pipeline: peer.pipeline.downgrade(), session: None };
+    match session.agree(&peer, endpoint, &runtime, outlet) {
+        Ok(()) => Ok(Box::new(session)),
+        Err(why) => {
+            // Before the session is dropped, behind which nothing is told.
+            outlet.end(why.clone());
+            Err(why)
+        }
+    }
 }
