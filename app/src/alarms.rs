@@ -20,6 +20,8 @@ pub enum AlarmKind {
     ProtectedQuota,
     /// More room is taken than allowed, and nothing may go.
     StorageShort,
+    /// The file system cannot have what the configuration asks for.
+    StorageConfig,
     /// The device that carries the archive is near its end or beyond it.
     StorageWorn,
     /// GMSL links that MOS sets up stay dark.
@@ -32,10 +34,11 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ProtectedAlarm,
         Self::ProtectedQuota,
         Self::StorageShort,
+        Self::StorageConfig,
         Self::StorageWorn,
         Self::GmslLinkDark,
         Self::LensesDegraded,
@@ -49,6 +52,7 @@ impl AlarmKind {
             Self::ProtectedAlarm => "protected_alarm",
             Self::ProtectedQuota => "protected_quota",
             Self::StorageShort => "storage_short",
+            Self::StorageConfig => "storage_config",
             Self::StorageWorn => "storage_worn",
             Self::GmslLinkDark => "gmsl_link_dark",
             Self::LensesDegraded => "lenses_degraded",

@@ -1,17 +1,21 @@
 //! Reducing files: carries out the plan of `mos-mp4` on real files, without a daemon and outside of any archive.
 //!
-//! Promises: the output appears under its name only when it is whole, under a temporary name beside it before; a file that
+//! Promises: the output appears under its name only when it is whole; until then it has no name where the file system allows
+//! that, else a temporary one beside it, which the next reduction to the same name clears away if it was cut off. A file that
 //! cannot be reduced leaves no output. In place, a file is replaced in one step after its successor is on the disk, or only cut
 //! off at its end. Memory is bounded whatever the size of the file. Called by `mos reduce`; uploads read a reduced file without
 //! writing it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mos_mp4::reduce::ReduceError;
 use mos_mp4::{Piece, ReadAt, Reduction};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::linkat;
 use serde::Serialize;
 
 /// Bytes that are written at a time.
@@ -122,16 +126,10 @@ pub fn reduce(from: &Path, to: &Path) -> Result<Reduced, Failure> {
         unchanged()?;
         cut_off(&to, &plan).map_err(unwritable)?
     } else {
-        let part = part_name(&to).map_err(unwritable)?;
-        let whole = write(&input, &plan, &part, &before, there.is_some())
-            .map_err(unwritable)
-            .and_then(|()| unchanged())
-            .and_then(|()| fs::rename(&part, &to).map_err(unwritable));
-        if whole.is_err() {
-            // Best effort: the failure that is reported is the first one.
-            let _ = fs::remove_file(&part);
-        }
-        whole?;
+        let part = Part::begin(&to, before.mode() & 0o777).map_err(unwritable)?;
+        write(&input, &plan, &part.file, there.is_some()).map_err(unwritable)?;
+        unchanged()?;
+        part.put_in_place(&to).map_err(unwritable)?;
         if there.is_some() {
             sync_folder(&to).map_err(unwritable)?;
         }
@@ -176,26 +174,98 @@ fn cut_off(path: &Path, plan: &Reduction) -> io::Result<How> {
     Ok(How::Truncated)
 }
 
+/// The output before it has its name. Without a name it goes with the process, however that ends.
+struct Part {
+    file: File,
+    name: PathBuf,
+    /// It has that name.
+    named: bool,
+}
+
+impl Part {
+    fn begin(to: &Path, mode: u32) -> io::Result<Self> {
+        let name = part_name(to, std::process::id())?;
+        clear_away(to);
+        let mut nameless = OpenOptions::new();
+        nameless.write(true).mode(mode).custom_flags(libc::O_TMPFILE);
+        let part = match nameless.open(folder_of(to)) {
+            Ok(file) if own_path(&file).exists() => Self { file, name, named: false },
+            // Not every file system has files without a name, and they get one by way of /proc.
+            _ => Self::begin_named(name, mode)?,
+        };
+        // Held while it is written; where the file system has no locks, nothing is taken for cut off either.
+        let _ = part.file.try_lock();
+        Ok(part)
+    }
+
+    fn begin_named(name: PathBuf, mode: u32) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&name)?;
+        Ok(Self { file, name, named: true })
+    }
+
+    /// Gives it its name, in the place of what has it.
+    fn put_in_place(mut self, to: &Path) -> io::Result<()> {
+        if !self.named {
+            linkat(AT_FDCWD, &own_path(&self.file), AT_FDCWD, &self.name, AtFlags::AT_SYMLINK_FOLLOW)?;
+            self.named = true;
+        }
+        fs::rename(&self.name, to)?;
+        self.named = false;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.named {
+            // Best effort: the failure that is reported is the first one.
+            let _ = fs::remove_file(&self.name);
+        }
+    }
+}
+
+/// An open file that may have no name, as a path.
+fn own_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Removes what reductions to the same name left that were cut off: nobody holds its lock. Best effort.
+fn clear_away(to: &Path) {
+    let is_part = |name: &std::ffi::OsStr| {
+        let pid = name.to_str().and_then(|name| name.strip_suffix(".part")?.rsplit('.').next()?.parse().ok());
+        pid.is_some_and(|pid| part_name(to, pid).is_ok_and(|part| part.file_name() == Some(name)))
+    };
+    let beside = fs::read_dir(folder_of(to)).into_iter().flatten().flatten();
+    for entry in beside.filter(|entry| is_part(&entry.file_name())) {
+        let part = entry.path();
+        let plain = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(&part);
+        if let Ok(file) = plain
+            && file.try_lock().is_ok()
+        {
+            log::info!("{} was left by a reduction that was cut off: removed", part.display());
+            let _ = fs::remove_file(&part);
+        }
+    }
+}
+
 /// A name beside the output that is hidden and not in use by another process.
-fn part_name(to: &Path) -> io::Result<PathBuf> {
+fn part_name(to: &Path, pid: u32) -> io::Result<PathBuf> {
     let name = to.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "this names no file"))?;
     let mut part = std::ffi::OsString::from(".");
     part.push(name);
-    part.push(format!(".{}.part", std::process::id()));
+    part.push(format!(".{pid}.part"));
     Ok(to.with_file_name(part))
 }
 
-/// Writes the output under a temporary name, with the input's mode; synced if it is to replace something.
-fn write(input: &File, plan: &Reduction, part: &Path, like: &Metadata, sync: bool) -> io::Result<()> {
-    let mode = like.mode() & 0o777;
-    let output = OpenOptions::new().write(true).create_new(true).mode(mode).open(part)?;
-    let mut pages = Pages { output: &output, buf: vec![0; BUFFER], filled: 0 };
+/// Writes the output; synced if it is to replace something.
+fn write(input: &File, plan: &Reduction, output: &File, sync: bool) -> io::Result<()> {
+    let mut pages = Pages { output, buf: vec![0; BUFFER], filled: 0 };
     let mut end = 0_u64;
     for piece in plan.pieces() {
         match piece {
             Piece::Copy { offset, len } if *len >= BUFFER as u64 && offset % PAGE == end % PAGE => {
                 pages.flush()?;
-                copy_range(input, *offset, *len, &output)?;
+                copy_range(input, *offset, *len, output)?;
             }
             Piece::Copy { offset, len } => {
                 let mut from = *offset;
@@ -254,8 +324,11 @@ fn copy_range(mut input: &File, offset: u64, len: u64, mut output: &File) -> io:
 
 /// Makes a name durable.
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -394,7 +394,11 @@ impl Catalog {
     }
 
     /// See [`Cold::account_for_holes`].
-    pub(crate) fn account_for_holes(&self, lost: &[SegmentId], present: RunId) -> Result<(), ArchiveError> {
+    pub(crate) fn account_for_holes(
+        &self,
+        lost: &[SegmentId],
+        present: RunId,
+    ) -> Result<Vec<cold::LensGap>, ArchiveError> {
         self.both(None).0.account_for_holes(lost, present).map_err(index_failed)
     }
 

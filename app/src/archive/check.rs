@@ -4,23 +4,27 @@
 //! - Y1: without `repair` nothing is changed.
 //! - Y2: repair deletes no media: what cannot be understood goes to the quarantine, damaged state too, with what could be
 //!   read of it written anew.
+//! - Y3: an account of gaps that has lost lines is told: by the holes between segments that nothing explains any more, and
+//!   by being empty. Repair puts gaps of unknown cause on record in their place.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mos_hal::clock::Clock;
+use mos_hal::media::LensId;
 use serde::Serialize;
 
+use super::catalog::Cold;
 use super::disk::Disk;
 use super::error::{ArchiveError, at};
-use super::gaps::{self, GapRecord};
-use super::ids::SegmentId;
+use super::gaps::{self, Gap, GapRecord};
+use super::ids::{RunId, SegmentId};
 use super::keep::Kept;
 use super::listing::{Listing, RunDir, list};
 use super::recover::{Glance, glance, was_closed};
 use super::run::{read_whole, write_whole};
 use super::{Archive, ArchiveOptions, clock_file, line, quarantine};
-use crate::index::snapshot;
+use crate::index::{Index, snapshot};
 
 /// What `mos check` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -63,7 +67,11 @@ impl Report {
 /// Looks through the archive on `disk`, which nobody else uses.
 pub fn check(disk: &dyn Disk) -> Result<Report, ArchiveError> {
     let mut report = Report::default();
-    let listing = list(disk, None)?;
+    let mut listing = list(disk, None)?;
+    let newer = listing.leave_to_newer(disk);
+    for path in newer {
+        report.notes.push(format!("{} lies beside segments of a newer version: it stays there", path.display()));
+    }
     for dir in &listing.dirs {
         report.protected += dir.keeps.len() as u64;
         let decided = dir.decided();
@@ -80,6 +88,10 @@ pub fn check(disk: &dyn Disk) -> Result<Report, ArchiveError> {
     if begun_badly(disk) {
         report.notes.push("the file run is missing or damaged: the next start counts on from the folders".to_owned());
     }
+    for (dir, gap) in lost_accounts(disk, &listing)? {
+        let (path, ms) = (dir.path.join(gaps::FILE_NAME), gap.end.since(gap.start) / 1_000_000);
+        report.damaged.push(format!("{} does not tell why {ms} ms are missing: it has lost lines", path.display()));
+    }
     report.strangers.extend(listing.strangers.iter().map(|p| p.display().to_string()));
     report.damaged.extend(listing.damage);
     report.quarantined = quarantine::contents(disk)?.0;
@@ -90,9 +102,15 @@ pub fn check(disk: &dyn Disk) -> Result<Report, ArchiveError> {
 /// Mends what can be mended, then looks again.
 pub fn repair(disk: &Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Report, ArchiveError> {
     let mut repairs = Vec::new();
-    let listing = list(disk.as_ref(), None)?;
+    let mut listing = list(disk.as_ref(), None)?;
+    listing.leave_to_newer(disk.as_ref());
     for dir in &listing.dirs {
         mend_state(disk.as_ref(), dir, &listing, &mut repairs)?;
+    }
+    for (dir, gap) in lost_accounts(disk.as_ref(), &listing)? {
+        gaps::append_to_past(disk.as_ref(), &dir.path, &dir.lens, &[GapRecord::Gap { gap, seq: None }])?;
+        let (path, ms) = (dir.path.join(gaps::FILE_NAME), gap.end.since(gap.start) / 1_000_000);
+        repairs.push(format!("noted {ms} ms of unknown cause in {}", path.display()));
     }
     let unfinished = repairs_of_a_start(&listing);
     // What a start does: close, put away, finish removals, rebuild the index.
@@ -108,6 +126,31 @@ pub fn repair(disk: &Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Report, Arc
     repairs.extend(health.index_rebuilt.map(|why| format!("rebuilt the index ({why})")));
     repairs.extend(listing.strangers.iter().map(|p| format!("moved {} to the quarantine", p.display())));
     Ok(Report { repairs, ..check(disk.as_ref())? })
+}
+
+/// Y3: what is missing between closed segments without a gap that tells why, where nothing else does.
+fn lost_accounts<'a>(disk: &dyn Disk, listing: &'a Listing) -> Result<Vec<(&'a RunDir, Gap)>, ArchiveError> {
+    let failed = |e: rusqlite::Error| ArchiveError::Index(e.to_string());
+    let mut cold = Cold::new(Index::new().map_err(failed)?);
+    let mut lost = quarantine::contents(disk)?.1;
+    for dir in &listing.dirs {
+        let mut rows = Vec::new();
+        for id in dir.seqs.iter().map(|seq| dir.id(*seq)) {
+            match glance(disk, &id) {
+                Ok(Glance::Closed(row, _) | Glance::Newer(row, _)) => rows.push(row),
+                _ => lost.push(id),
+            }
+        }
+        lost.extend(dir.decided().into_iter().map(|seq| dir.id(seq)));
+        lost.extend(dir.recovered().into_iter().map(|seq| dir.id(seq)));
+        cold.index.add_all(&rows).map_err(failed)?;
+        for record in &dir.gaps.records {
+            cold.note(&dir.lens, dir.run, *record);
+        }
+    }
+    let found = cold.lost_accounts(&lost).map_err(failed)?;
+    let dir_of = |lens: &LensId, run: RunId| listing.dirs.iter().find(|d| d.lens == *lens && d.run == run);
+    Ok(found.into_iter().filter_map(|(lens, run, gap)| Some((dir_of(&lens, run)?, gap))).collect())
 }
 
 /// What a start finishes without counting it.
@@ -153,8 +196,11 @@ impl Report {
             self.notes
                 .push(format!("{} was being written when it was cut off: the next start removes it", path.display()));
         }
+        let path = dir.path.join(gaps::FILE_NAME);
+        if dir.gaps.records.is_empty() && !dir.gaps.torn && !dir.seqs.is_empty() {
+            self.notes.push(format!("{} is empty or missing: what it told of this run is lost", path.display()));
+        }
         if dir.gaps.torn && dir.gaps.damage.is_none() {
-            let path = dir.path.join(gaps::FILE_NAME);
             self.notes.push(format!("{} has a torn end that was never durable: it is left out", path.display()));
         }
     }

@@ -10,6 +10,7 @@ use super::disk::{DirEntry, Disk};
 use super::error::{ArchiveError, at};
 use super::gaps::{self, GapCause, GapFile, GapRecord};
 use super::ids::{RunId, SegmentId, Seq, number};
+use super::recover::{Glance, glance};
 use super::run::read_whole;
 
 /// What lies in one `segments/{lens}/{run}`.
@@ -76,6 +77,16 @@ pub(crate) fn list(disk: &dyn Disk, present: Option<RunId>) -> Result<Listing, A
 }
 
 impl Listing {
+    /// Takes out of the strangers those in run folders with a segment of a newer version: it knows them.
+    pub(crate) fn leave_to_newer(&mut self, disk: &dyn Disk) -> Vec<PathBuf> {
+        let beside = |dir: &&RunDir| self.strangers.iter().any(|path| path.parent() == Some(&dir.path));
+        let is_newer =
+            |dir: &&RunDir| dir.seqs.iter().any(|seq| matches!(glance(disk, &dir.id(*seq)), Ok(Glance::Newer(..))));
+        let newer: Vec<PathBuf> =
+            self.dirs.iter().filter(beside).filter(is_newer).map(|dir| dir.path.clone()).collect();
+        self.strangers.extract_if(.., |path| path.parent().is_some_and(|dir| newer.iter().any(|n| n == dir))).collect()
+    }
+
     fn lens(&mut self, disk: &dyn Disk, lens: &LensId, dir: &Path, present: Option<RunId>) -> Result<(), ArchiveError> {
         for entry in disk.read_dir(dir).map_err(at("list", dir))? {
             let path = dir.join(&entry.name);

@@ -4,6 +4,7 @@
 //! - L1: files that the index snapshot knows as closed are not opened; everything is listed before recovery begins.
 //! - L2: what was removed stays removed: a decided removal that a power cut interrupted is finished.
 //! - L3: while state beside the segments cannot be read, nothing is deleted.
+//! - L5: in a run folder with a segment of a newer version, what we do not know is that version's, and stays.
 //! - L4: an error with one file leaves that file for the next start and goes on with the others.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +103,10 @@ impl Inner {
             Ok(index) => (index, None),
             Err(why) => (Index::new().map_err(|e| ArchiveError::Index(e.to_string()))?, Some(why)),
         };
-        let listing = list(disk, Some(self.run))?;
+        let mut listing = list(disk, Some(self.run))?;
+        for path in listing.leave_to_newer(disk) {
+            log::info!("{} lies beside segments of a newer version and stays there", path.display());
+        }
         self.health(|h| {
             h.index_rebuilt = rebuilt;
             h.frozen.clone_from(&listing.damage);
@@ -282,11 +286,11 @@ impl Inner {
                 note(self.catalog.put(row));
             }
         }
-        for path in work.strangers.iter().chain(&listing.strangers) {
-            note(quarantine::put_away(self.disk.as_ref(), path).map(|to| {
-                log::warn!("{} is not ours: moved to {}", path.display(), to.display());
-            }));
-        }
+        let strangers = work.strangers.iter().chain(&listing.strangers);
+        let moved = quarantine::put_all_away(self.disk.as_ref(), strangers, |path, to| {
+            note(to.map(|to| log::warn!("{} is not ours: moved to {}", path.display(), to.display())));
+        });
+        note(moved);
         // Protections of segments that are not there any more, in quarantine most likely.
         for dir in &listing.dirs {
             for seq in dir.keeps.iter().filter(|seq| dir.seqs.binary_search(seq).is_err()) {
@@ -295,7 +299,11 @@ impl Inner {
         }
         let (quarantined, mut segments) = quarantine::contents(self.disk.as_ref())?;
         segments.extend(lock(&self.health).damaged.iter().cloned());
-        self.catalog.account_for_holes(&segments, self.run)?;
+        for (lens, run, gap) in self.catalog.account_for_holes(&segments, self.run)? {
+            let dir = dirs.get(&(&lens, run)).filter(|dir| dir.gaps.damage.is_none());
+            let record = GapRecord::Gap { gap, seq: None };
+            note(dir.map_or(Ok(()), |dir| append_to_past(self.disk.as_ref(), &dir.path, &lens, &[record])));
+        }
         self.health(|h| {
             h.quarantined = quarantined;
             h.unreadable.extend(trouble);

@@ -7,6 +7,7 @@
 //!   bounds would live on here.
 //! - Q3: what was protected is protected here too: its `.keep` comes along, and nothing that has one goes.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,13 +35,40 @@ pub struct Stock {
 
 /// Moves a file or folder below `segments` to the quarantine; durable on return. Returns its new path.
 pub(crate) fn put_away(disk: &dyn Disk, path: &Path) -> Result<PathBuf, ArchiveError> {
+    let to = rename_away(disk, path)?;
+    sync_folders(disk, [path])?;
+    Ok(to)
+}
+
+/// Moves many, and calls `moved` with each and what became of it. Durable on return, with one sync of each folder: a million files
+/// of somebody else must not keep retention from its work for hours.
+pub(crate) fn put_all_away<'a>(
+    disk: &dyn Disk,
+    paths: impl Iterator<Item = &'a PathBuf> + Clone,
+    mut moved: impl FnMut(&Path, Result<PathBuf, ArchiveError>),
+) -> Result<(), ArchiveError> {
+    for path in paths.clone() {
+        moved(path, rename_away(disk, path));
+    }
+    sync_folders(disk, paths.map(PathBuf::as_path))
+}
+
+fn rename_away(disk: &dyn Disk, path: &Path) -> Result<PathBuf, ArchiveError> {
     let to = free_name(disk, path);
     disk.rename(path, &to).map_err(at("move to quarantine", path))?;
-    let dir = path.parent().unwrap_or(Path::new(""));
-    for dir in [Path::new(FOLDER), dir] {
+    Ok(to)
+}
+
+/// Makes the new names durable, then that the old ones are gone.
+fn sync_folders<'a>(disk: &dyn Disk, paths: impl IntoIterator<Item = &'a Path>) -> Result<(), ArchiveError> {
+    let from: BTreeSet<&Path> = paths.into_iter().filter_map(Path::parent).collect();
+    if from.is_empty() {
+        return Ok(());
+    }
+    for dir in std::iter::once(Path::new(FOLDER)).chain(from) {
         disk.sync_dir(dir).map_err(at("sync", dir))?;
     }
-    Ok(to)
+    Ok(())
 }
 
 /// Keeps a copy of a file below `segments` in quarantine; durable on return. Returns its path.

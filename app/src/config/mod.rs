@@ -36,6 +36,7 @@ pub use schema::{KEYS, Section};
 
 use crate::capture::{DegradationPlan, Isolation};
 use crate::power::PowerPlan;
+use crate::retention::DEFAULT_MIN_FREE;
 use crate::retention::plan::Share;
 use crate::triggers::TriggerPlan;
 use crate::upload::named::NamedDestination;
@@ -198,7 +199,7 @@ fn storage(fields: &Fields<'_>) -> Result<Storage, ConfigError> {
         max_bytes,
         max_age: fields.optional_duration("max_age")?,
         protection: protection(fields, max_bytes)?,
-        min_free_bytes: fields.size("min_free_bytes", 0, 256 << 20)?,
+        min_free_bytes: fields.size("min_free_bytes", 0, DEFAULT_MIN_FREE)?,
         output_max_bytes: fields.size("output_max_bytes", 1 << 20, 4 << 30)?,
         output_max_age: fields.duration("output_max_age", Duration::from_hours(24))?,
         quarantine_max_bytes: fields.size("quarantine_max_bytes", 0, 4 << 30)?,

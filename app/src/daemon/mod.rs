@@ -406,7 +406,9 @@ fn keep_house(services: Arc<Services>) -> Result<Beside, DaemonError> {
 /// How much may be protected. Unless it is configured: half of what segments may take.
 fn protection(storage: &Storage, disk: &RealDisk) -> Protection {
     storage.protection.unwrap_or_else(|| {
-        let total = disk.space().map_or(u64::MAX, |space| space.total.saturating_sub(storage.min_free_bytes));
+        let total = disk.space().map_or(u64::MAX, |space| {
+            space.total.saturating_sub(retention::min_free(storage.min_free_bytes, space.total))
+        });
         Protection::up_to(storage.max_bytes.unwrap_or(u64::MAX).min(total) / 2)
     })
 }

@@ -134,8 +134,8 @@ fn next_closed(open: u32, end: u32, is_closed: impl Fn(u32) -> bool) -> Option<u
             }
         }
     }
-    // So many were begun since, and not one of them was closed.
-    (first.is_none() && end > far).then_some(far)
+    // So many were begun since that it will not close any more.
+    (end > far).then(|| first.unwrap_or(far))
 }
 
 #[cfg(test)]
@@ -151,6 +151,9 @@ mod tests {
         assert_eq!(next_closed(7, 12, closed(&[8, 9, 10, 11])), Some(8));
         // Not in a row: the one after the next is abandoned too.
         assert_eq!(next_closed(7, 20, closed(&[9, 11, 12, 15])), Some(9));
+        // Some were closed before a full disk burned all numbers that are looked at: too few for patience, and no more will come.
+        assert_eq!(next_closed(7, 7 + LOOK, closed(&[8, 9, 10])), None, "it may still close");
+        assert_eq!(next_closed(7, 8 + LOOK, closed(&[8, 9, 10])), Some(8));
         // A full disk for an hour: thousands of numbers that no segment has.
         let mut at = 7;
         let mut looks = 0;

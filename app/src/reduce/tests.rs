@@ -101,3 +101,43 @@ fn what_cannot_be_reduced_leaves_no_output() {
     assert!(matches!(reduce(&input, dir.path()), Err(Failure::Output { .. })));
     assert_eq!(names(dir.path()), ["in.mp4"]);
 }
+
+#[test]
+fn what_a_reduction_left_that_was_cut_off_is_cleared_away_by_the_next() {
+    let (dir, input) = with("in.mp4", &file(5000, &[]));
+    let output = dir.path().join("out.mp4");
+    let begin = |pid| Part::begin_named(part_name(&output, pid).unwrap(), 0o600).unwrap();
+    let under_way = begin(2);
+    under_way.file.try_lock().unwrap();
+    fs::write(part_name(&output, 1).unwrap(), b"half").unwrap();
+    for other in [".out.mp4.part", ".out.mp4.x.part", ".other.mp4.1.part", "out.mp4.1.part"] {
+        fs::write(dir.path().join(other), b"of somebody else").unwrap();
+    }
+    reduce(&input, &output).unwrap();
+    assert_eq!(fs::read(&output).unwrap(), plain());
+    let left = names(dir.path());
+    let expected = [
+        ".other.mp4.1.part",
+        ".out.mp4.2.part",
+        ".out.mp4.part",
+        ".out.mp4.x.part",
+        "in.mp4",
+        "out.mp4",
+        "out.mp4.1.part",
+    ];
+    assert_eq!(left, expected);
+    drop(under_way);
+}
+
+/// On a file system without files that have no name.
+#[test]
+fn a_part_with_a_name_takes_its_place_and_goes_if_it_fails() {
+    let (dir, input) = with("in.mp4", &plain());
+    let begin = || Part::begin_named(part_name(&input, 7).unwrap(), 0o600).unwrap();
+    drop(begin());
+    assert_eq!(names(dir.path()), ["in.mp4"]);
+    let part = begin();
+    (&part.file).write_all(b"new").unwrap();
+    part.put_in_place(&input).unwrap();
+    assert_eq!((names(dir.path()), fs::read(&input).unwrap()), (vec!["in.mp4".to_owned()], b"new".to_vec()));
+}

@@ -12,6 +12,7 @@
 //!   then the oldest segments, then clips and snapshots within their quota, the oldest first. Only when nothing may go is
 //!   the recorder left without room; it goes on by itself when there is some again.
 //! - R8: when nothing may go and room is short all the same, and when protection nears its quota, it is said aloud.
+//! - R9: a configured minimum that the file system cannot have removes nothing (see [`min_free`]), and is said aloud.
 //!
 //! Called by the archive's housekeeping thread, once a second; anybody may ask for the [`Report`].
 
@@ -137,6 +138,16 @@ const DEVICE_EVERY: Duration = Duration::from_secs(30);
 /// How often clips, snapshots and torn files are looked after.
 const OUTPUTS_EVERY: Duration = Duration::from_secs(10);
 
+/// What of `asked` bytes stays free on a file system of `total` bytes. More than nine tenths of it are a mistake in the
+/// configuration, which would cost all footage that nobody protects and leave no room for any: then the default holds.
+#[must_use]
+pub fn min_free(asked: u64, total: u64) -> u64 {
+    if asked > total / 10 * 9 { DEFAULT_MIN_FREE.min(total / 16) } else { asked }
+}
+
+/// What stays free unless it is configured.
+pub const DEFAULT_MIN_FREE: u64 = 256 << 20;
+
 /// The planner. Clones share it.
 #[derive(Clone)]
 pub struct Retention(Arc<Shared>);
@@ -228,6 +239,7 @@ impl Retention {
                     space.free += gave.as_ref().map_or(0, |bytes| *bytes);
                     report.note(gave);
                 }
+                self.tell_of_minimum(space.total);
                 // What was planned on paper may have freed less: accounts take room too.
                 if self.measure(space, &mut report) {
                     report.short = gone == 0;
@@ -324,6 +336,19 @@ impl Retention {
         };
     }
 
+    /// R9.
+    fn tell_of_minimum(&self, total: u64) {
+        let asked = self.0.limits.min_free_bytes;
+        let instead = min_free(asked, total);
+        let words = (instead < asked).then(|| {
+            format!(
+                "min_free_bytes is {asked}, of a file system of {total} bytes: that cannot be, and {instead} are kept \
+                 free instead; correct it in the configuration"
+            )
+        });
+        self.0.alarms.set(AlarmKind::StorageConfig, words);
+    }
+
     /// R8.
     fn raise(&self, report: &Report) {
         let Shared { alarms, limits, archive, .. } = &*self.0;
@@ -367,7 +392,7 @@ impl Retention {
     }
 
     fn least_free(&self, space: Space) -> u64 {
-        self.0.limits.min_free_bytes.max(LEAST_FREE.min(space.total / 16))
+        min_free(self.0.limits.min_free_bytes, space.total).max(LEAST_FREE.min(space.total / 16))
     }
 }
 

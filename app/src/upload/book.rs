@@ -59,6 +59,13 @@ pub(super) struct Task {
     pub(super) call_off: Arc<Notify>,
 }
 
+/// What a job that was called off may have left at its server.
+pub(super) struct Remains {
+    pub(super) id: JobId,
+    pub(super) to: Destination,
+    pub(super) way_in: WayIn,
+}
+
 pub(super) struct Book {
     jobs: BTreeMap<i64, Entry>,
     numbers: HashMap<JobId, i64>,
@@ -96,6 +103,13 @@ impl Entry {
 
     pub(super) fn state(&self) -> JobState {
         self.tell.borrow().state.clone()
+    }
+
+    /// What calling it off leaves to be removed; a try that runs removes it itself.
+    pub(super) fn remains(&self) -> Option<Remains> {
+        let runs = matches!(self.state(), JobState::Connecting | JobState::Transferring { .. } | JobState::Verifying);
+        let remains = || Remains { id: self.record.id.clone(), to: self.to.clone(), way_in: self.way_in.clone() };
+        (!runs && self.known.may_lie_there()).then(remains)
     }
 
     fn turn(&self) -> Turn {

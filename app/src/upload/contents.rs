@@ -169,6 +169,13 @@ impl Known {
         *self.lock()
     }
 
+    /// Whether a temporary file of the job may lie at the server.
+    #[must_use]
+    pub fn may_lie_there(&self) -> bool {
+        let part = self.part();
+        part.acknowledged > 0 || part.maybe_placed
+    }
+
     /// Changes it.
     pub fn update(&self, change: impl FnOnce(&mut Part)) {
         change(&mut self.lock());

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::book::{Task, WayIn};
+use super::book::{Remains, Task, WayIn};
 use super::contents::Contents;
 use super::destination::Endpoint;
 use super::failure::{Failure, FailureKind};
@@ -20,12 +20,16 @@ use super::gentle;
 use super::job::JobState;
 use super::meter::Meter;
 use super::queue::{Shared, hex};
+use super::sftp::partial_path;
 use super::{Access, Delivered, Parcel, Progress, UploadSession};
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long clearing up at the server may take when a job is called off.
 const CLEAR_UP: Duration = Duration::from_secs(5);
+
+/// How long removing what a job left may take, with a connection of its own.
+const CLEAR_AWAY: Duration = Duration::from_mins(1);
 
 /// A connection that may serve the next job.
 type Kept = (Arc<Access>, Box<dyn UploadSession>);
@@ -50,6 +54,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>)
             let (number, session) = (task.number, idle.remove(&task.to.endpoint()).map(|(kept, _)| kept));
             let handle = running.spawn(carry_out(shared.clone(), task, session));
             numbers.insert(handle.id(), number);
+        }
+        for remains in shared.take_remains() {
+            tokio::spawn(clear_away(shared.clone(), remains));
         }
         let wake = shared.book().wake().map(|at| Duration::from_nanos(at.since(clock.mono()).max(0) as u64));
         let oldest = idle.values().map(|(_, since)| *since).min();
@@ -105,10 +112,15 @@ async fn carry_out(shared: Arc<Shared>, task: Task, kept: Option<Kept>) -> Left 
     match outcome {
         None => {
             // Called off: what lies at the server under the temporary name is of no use to anybody.
-            if let Some((_, open)) = session.as_mut()
-                && timeout(CLEAR_UP, open.discard(&task.to, &id)).await.is_err()
-            {
+            let cleared = match session.as_mut() {
+                Some((_, open)) if !open.is_closed() => timeout(CLEAR_UP, open.discard(&task.to, &id)).await.is_ok(),
+                _ => false,
+            };
+            if !cleared {
                 session = None;
+                if task.known.may_lie_there() {
+                    shared.leave(Remains { id, to: task.to.clone(), way_in: task.way_in.clone() });
+                }
             }
             Left { task, session, told: false }
         }
@@ -143,18 +155,38 @@ async fn carry_out(shared: Arc<Shared>, task: Task, kept: Option<Kept>) -> Left 
     }
 }
 
+/// Removes what a job left that was called off while it waited. One try: what cannot be removed is named.
+async fn clear_away(shared: Arc<Shared>, remains: Remains) {
+    let Remains { id, to, way_in } = remains;
+    let part = partial_path(&to, &id);
+    let clear = async {
+        let access = way_in_of(&shared, &way_in).await?;
+        let mut session = shared.backend.connect(&access).await?;
+        session.discard(&to, &id).await;
+        session.close().await;
+        Ok::<(), Failure>(())
+    };
+    match timeout(CLEAR_AWAY, clear).await {
+        Ok(Ok(())) => log::info!("upload {id} was called off, and {part} at {} is gone", to.endpoint()),
+        Ok(Err(e)) => log::warn!("upload {id} was called off, but {part} may still lie at {}: {e}", to.endpoint()),
+        Err(_) => log::warn!("upload {id} was called off, but {part} may still lie at {}: no answer", to.endpoint()),
+    }
+}
+
+/// The key to the server, as it is now.
+async fn way_in_of(shared: &Shared, way_in: &WayIn) -> Result<Arc<Access>, Failure> {
+    match way_in {
+        WayIn::Given(access) => Ok(access.clone()),
+        WayIn::Named(name) => named_access(shared, name).await,
+        WayIn::Forgotten => {
+            Err(Failure::new(FailureKind::CredentialUnavailable, "the credential of this upload was forgotten"))
+        }
+    }
+}
+
 async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) -> Result<Delivered, Failure> {
     shared.book().progress(task.number, JobState::Connecting);
-    let access = match &task.way_in {
-        WayIn::Given(access) => access.clone(),
-        WayIn::Named(name) => named_access(shared, name).await?,
-        WayIn::Forgotten => {
-            return Err(Failure::new(
-                FailureKind::CredentialUnavailable,
-                "the credential of this upload was forgotten",
-            ));
-        }
-    };
+    let access = way_in_of(shared, &task.way_in).await?;
     let file = shared.outbox.open(&task.outgoing)?;
     gentle::read_in_steps(file.as_ref());
     let contents = if task.record.reduce && has_boxes(&task.record.path) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::book::{Book, Entry, WayIn};
+use super::book::{Book, Entry, Remains, WayIn};
 use super::contents::Known;
 use super::courier;
 use super::destination::Destination;
@@ -75,6 +75,8 @@ pub(super) struct Shared {
     limits: Limits,
     queue: Mutex<Queue>,
     book: Mutex<Book>,
+    /// What jobs that were called off may have left at servers.
+    remains: Mutex<Vec<Remains>>,
     /// Why the queue is not open.
     trouble: Mutex<Option<String>>,
     /// Something changed for the courier.
@@ -117,6 +119,7 @@ impl Uploads {
             limits,
             queue: Mutex::new(Queue { store: None, life, made: 0, stopped: false }),
             book: Mutex::new(Book::new(schedule, limits.ended)),
+            remains: Mutex::default(),
             trouble: Mutex::default(),
             changed: Notify::new(),
         });
@@ -197,7 +200,8 @@ impl Uploads {
         self.shared.book().watch(id)
     }
 
-    /// Calls a job off and lets go of its file; durable on return. What already lies under its final name stays there.
+    /// Calls a job off and lets go of its file; durable on return. What already lies under its final name stays there; a part
+    /// under the temporary name is removed if the server lets us in, and else named in the log.
     pub fn cancel(&self, id: &JobId) -> Result<Job, Refused> {
         self.shared.close(id, JobState::Cancelled)
     }
@@ -327,10 +331,10 @@ impl Shared {
     /// A job is over. Written down first; if that fails, the job is over all the same, and done again by the next life.
     pub(super) fn close(&self, id: &JobId, state: JobState) -> Result<Job, Refused> {
         let mut queue = self.queue();
-        let (present, forget) = {
+        let (present, remains, forget) = {
             let book = self.book();
             let entry = book.get(id).ok_or_else(|| Refused::NoJob { id: id.0.clone() })?;
-            (entry.state(), book.surplus())
+            (entry.state(), entry.remains(), book.surplus())
         };
         if present.is_over() {
             return Err(Refused::Over { id: id.0.clone() });
@@ -341,8 +345,21 @@ impl Shared {
             }
             log::error!("that upload {id} is over cannot be written down: {e}");
         }
+        if let Some(remains) = remains.filter(|_| state == JobState::Cancelled) {
+            self.leave(remains);
+        }
         let job = self.book().close(id, state, &forget);
         job.ok_or_else(|| Refused::NoJob { id: id.0.clone() })
+    }
+
+    /// The courier removes it.
+    pub(super) fn leave(&self, remains: Remains) {
+        lock(&self.remains).push(remains);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn take_remains(&self) -> Vec<Remains> {
+        std::mem::take(&mut *lock(&self.remains))
     }
 
     /// A job has failed and will not be tried again by itself.

@@ -119,7 +119,7 @@ impl Session {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Delivered, Failure> {
         let remote = parcel.to.remote_path();
-        let temporary = parcel.to.sibling(&temporary_name(parcel.to.file_name(), &parcel.job.0));
+        let temporary = partial_path(&parcel.to, &parcel.job);
         let mut ended = self.deliver_as(parcel, &temporary, &remote, progress).await;
         if matches!(&ended, Err(e) if e.kind == FailureKind::HashMismatch) && parcel.known.part().resumed {
             // What an earlier try left was not what it seemed; once more from nothing.
@@ -371,7 +371,7 @@ impl UploadSession for Session {
     }
 
     fn discard<'a>(&'a mut self, to: &'a Destination, job: &'a JobId) -> Boxed<'a, ()> {
-        Box::pin(async move { self.clear_up(&to.sibling(&temporary_name(to.file_name(), &job.0))).await })
+        Box::pin(async move { self.clear_up(&partial_path(to, job)).await })
     }
 
     fn is_closed(&self) -> bool {
@@ -405,6 +405,11 @@ fn largest_write(answer: &Packet) -> usize {
 fn free(data: &[u8]) -> Option<u64> {
     let number = |n: usize| data.get(n * 8..n * 8 + 8)?.first_chunk().map(|b| u64::from_be_bytes(*b));
     Some(number(1)?.saturating_mul(number(4)?))
+}
+
+/// Where a file lies before it is whole.
+pub(super) fn partial_path(to: &Destination, job: &JobId) -> String {
+    to.sibling(&temporary_name(to.file_name(), &job.0))
 }
 
 /// `.{name}.part-{job}`, shortened in the middle so that it stays within the 255 bytes that file systems allow.

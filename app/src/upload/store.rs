@@ -4,6 +4,8 @@
 //! - D1: what [`Store::add`] and [`Store::end`] have returned from survives SIGKILL and power cuts (`synchronous=FULL`).
 //! - D2: no credential is ever written; a job says at most by which name the daemon's own are found.
 //! - D3: a database that cannot be read is put aside under another name, never deleted, and the queue starts empty and says so.
+//!   So is what is no plain file under its name or its log's: a link is not followed.
+//! - D4: what a newer version wrote stays: its version is not overwritten, and jobs that only it understands stay in the file.
 //!
 //! Write-ahead log: one commit is one append and one sync, where a rollback journal takes two files and three syncs; on eMMC
 //! that is less wear and less waiting. Jobs are written when they are made and when they end, never while they run. The lock
@@ -29,8 +31,9 @@ const TABLES: &str = "
         spec TEXT NOT NULL,
         end TEXT
     );
-    PRAGMA user_version = 1;
 ";
+/// Of the tables above.
+const VERSION: i64 = 1;
 
 /// All of a job that outlives the daemon. Unknown members are ignored, so that an older version can read a newer one's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +104,13 @@ impl Store {
             sync_dir(root)?;
         }
         let file = folder.join(FILE);
+        // SQLite would follow a link to a file that is none of ours, and write there.
+        for name in [file.clone(), with(&file, "-wal")] {
+            if fs::symlink_metadata(&name).is_ok_and(|found| !found.is_file()) {
+                let aside = put_aside(&name)?;
+                log::error!("{} is no plain file; it was put aside as {}", name.display(), aside.display());
+            }
+        }
         let opened = Self::connect(&file).and_then(|mut store| {
             let found = store.read()?;
             Ok((store, found))
@@ -134,6 +144,14 @@ impl Store {
             return Err(rusqlite::Error::SqliteFailure(code, Some(sound)).into());
         }
         conn.execute_batch(TABLES)?;
+        let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version > VERSION {
+            log::warn!(
+                "the queue of uploads is of a newer version ({version}); what this one cannot read waits for it"
+            );
+        } else if version < VERSION {
+            conn.pragma_update(None, "user_version", VERSION)?;
+        }
         Ok(Self { conn })
     }
 
@@ -196,25 +214,27 @@ fn is_damage(e: &rusqlite::Error) -> bool {
 
 /// Renames the database and its log to the first free `queue.db.damaged-{n}`.
 fn put_aside(file: &Path) -> io::Result<PathBuf> {
-    let with = |path: &Path, end: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    };
     let mut n = 1;
     let aside = loop {
         let aside = with(file, &format!(".damaged-{n}"));
-        if !aside.exists() {
+        // Of the name itself: a link that leads nowhere is there too.
+        if fs::symlink_metadata(&aside).is_err() {
             break aside;
         }
         n += 1;
     };
     fs::rename(file, &aside)?;
     let wal = with(file, "-wal");
-    if wal.exists() {
+    if fs::symlink_metadata(&wal).is_ok() {
         fs::rename(&wal, with(&aside, "-wal"))?;
     }
     Ok(aside)
+}
+
+fn with(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {
@@ -288,5 +308,52 @@ mod tests {
             let aside = root.path().join(FOLDER).join(format!("{FILE}.damaged-{n}"));
             assert_eq!(fs::read(aside).unwrap(), vec![0x5a; 9000]);
         }
+    }
+
+    /// D3: a link is renamed, and what it leads to is not written to.
+    #[test]
+    fn a_queue_that_is_a_link_is_put_aside_and_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(FOLDER);
+        fs::create_dir(&folder).unwrap();
+        let other = root.path().join("other");
+        fs::write(&other, b"").unwrap();
+        for (n, target) in [(1, "/nowhere"), (2, other.to_str().unwrap())] {
+            for name in [FILE, "queue.db-wal"] {
+                let _ = fs::remove_file(folder.join(name));
+                std::os::unix::fs::symlink(target, folder.join(name)).unwrap();
+            }
+            let (mut store, _) = Store::open(root.path()).unwrap();
+            store.add(&[record("c-0")]).unwrap();
+            for name in [FILE, "queue.db-wal"] {
+                assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
+            }
+            let aside = fs::read_link(folder.join(format!("{FILE}.damaged-{n}"))).unwrap();
+            assert_eq!((aside.to_str(), fs::read(&other).unwrap().len()), (Some(target), 0));
+            let links =
+                fs::read_dir(&folder).unwrap().filter(|e| e.as_ref().unwrap().file_type().unwrap().is_symlink());
+            assert_eq!(links.count(), 2 * n, "none is deleted");
+        }
+    }
+
+    /// D4.
+    #[test]
+    fn what_a_newer_version_wrote_is_there_when_it_comes_back() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(root.path()).unwrap();
+        store.add(&[record("n-0")]).unwrap();
+        let newer = "PRAGMA user_version = 7; ALTER TABLE jobs ADD COLUMN more TEXT;
+             INSERT INTO jobs (id, spec, more) VALUES ('n-1', '{\"by_pigeon\":true}', 'x');
+             UPDATE jobs SET spec = json_set(spec, '$.more', 1) WHERE id = 'n-0';";
+        store.conn.execute_batch(newer).unwrap();
+        drop(store);
+        let (mut store, found) = Store::open(root.path()).unwrap();
+        assert_eq!(found.iter().map(|s| s.record.id.0.as_str()).collect::<Vec<_>>(), ["n-0"], "what it understands");
+        store.end(&found[0].record.id, &JobState::Cancelled, &[]).unwrap();
+        store.add(&[record("n-2")]).unwrap();
+        let ask = |what: &str| store.conn.query_row(what, [], |row| row.get::<_, String>(0)).unwrap();
+        assert_eq!(ask("SELECT CAST(user_version AS TEXT) FROM pragma_user_version"), "7");
+        assert_eq!(ask("SELECT spec || more FROM jobs WHERE id = 'n-1'"), "{\"by_pigeon\":true}x");
+        assert_eq!(ask("SELECT CAST(json_extract(spec, '$.more') AS TEXT) FROM jobs WHERE id = 'n-0'"), "1");
     }
 }

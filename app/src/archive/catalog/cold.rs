@@ -38,6 +38,9 @@ struct LensGaps {
     sum_at: usize,
 }
 
+/// A gap of a lens in a run.
+pub(crate) type LensGap = (LensId, RunId, Gap);
+
 /// So many gaps of a lens and run are summed up.
 const SUM_AT: usize = 8192;
 
@@ -337,8 +340,9 @@ impl Cold {
     }
 
     /// Accounts for every hole in the loaded runs that no gap explains. `lost` names segments that were there, at least in
-    /// part.
-    pub(crate) fn account_for_holes(&mut self, lost: &[SegmentId], present: RunId) -> rusqlite::Result<()> {
+    /// part; what is told of those is returned, to be put on record: nothing will tell of them once they went from quarantine.
+    pub(crate) fn account_for_holes(&mut self, lost: &[SegmentId], present: RunId) -> rusqlite::Result<Vec<LensGap>> {
+        let mut of_lost = Vec::new();
         for hole in self.index.holes(TOLERANCE_NS)? {
             if hole.run == present {
                 continue;
@@ -347,13 +351,34 @@ impl Cold {
             let mut missing = self.unexplained(&hole.lens, hole.run, hole.start, hole.end);
             missing.retain(|(start, end)| end.since(*start) > TOLERANCE_NS);
             self.note_missing(&hole.lens, hole.run, &missing, cause);
+            if cause == GapCause::DiskError {
+                let gaps = missing.into_iter().map(|(start, end)| Gap { start, end, cause });
+                of_lost.extend(gaps.map(|gap| (hole.lens.clone(), hole.run, gap)));
+            }
         }
         let past: Vec<_> = self.gaps.keys().filter(|(_, run)| *run != present).cloned().collect();
         for (lens, run) in past {
             let (missing, cause) = (self.shortened(&lens, run), self.end_of(&lens, run));
             self.note_missing(&lens, run, &missing, cause);
         }
-        Ok(())
+        Ok(of_lost)
+    }
+
+    /// Stretches of time between segments that were there once for which nothing tells why nothing is there: lines of
+    /// `gaps.jsonl` were lost. `lost` as above. What was not durable when a run was cut off explains itself.
+    pub(crate) fn lost_accounts(&self, lost: &[SegmentId]) -> rusqlite::Result<Vec<LensGap>> {
+        let mut found = Vec::new();
+        for hole in self.index.holes(TOLERANCE_NS)? {
+            let stopped = self.gaps.get(&(hole.lens.clone(), hole.run)).is_some_and(|known| known.stopped);
+            if is_within(&hole, lost) || is_at_the_end(&hole) && !stopped {
+                continue;
+            }
+            let missing = self.unexplained(&hole.lens, hole.run, hole.start, hole.end).into_iter();
+            let missing = missing.filter(|(start, end)| end.since(*start) > TOLERANCE_NS);
+            let gaps = missing.map(|(start, end)| Gap { start, end, cause: GapCause::Unknown });
+            found.extend(gaps.map(|gap| (hole.lens.clone(), hole.run, gap)));
+        }
+        Ok(found)
     }
 
     /// Where the footage of a run ends before a gap that once followed it: a recovery that told the gap was itself cut off,
@@ -388,20 +413,27 @@ impl Cold {
     }
 
     fn cause_of(&self, hole: &Hole, lost: &[SegmentId]) -> GapCause {
-        let of_hole = |id: &SegmentId| {
-            id.lens == hole.lens && id.run == hole.run && id.seq >= hole.seqs.0 && id.seq < hole.seqs.1
-        };
-        if lost.iter().any(of_hole) {
+        if is_within(hole, lost) {
             return GapCause::DiskError;
         }
-        // What was not yet durable when a run ended may be lost before something that by chance was.
-        let at_the_end = hole.follow <= 2 && hole.seqs.1.0 - hole.seqs.0.0 <= 2;
         match self.end_of(&hole.lens, hole.run) {
             GapCause::Stopped => GapCause::Unknown,
-            cause if at_the_end => cause,
+            cause if is_at_the_end(hole) => cause,
             _ => GapCause::Unknown,
         }
     }
+}
+
+/// One of these segments was there.
+fn is_within(hole: &Hole, segments: &[SegmentId]) -> bool {
+    let within =
+        |id: &SegmentId| id.lens == hole.lens && id.run == hole.run && id.seq >= hole.seqs.0 && id.seq < hole.seqs.1;
+    segments.iter().any(within)
+}
+
+/// What was not yet durable when a run ended may be lost before something that by chance was.
+fn is_at_the_end(hole: &Hole) -> bool {
+    hole.follow <= 2 && hole.seqs.1.0 - hole.seqs.0.0 <= 2
 }
 
 fn derive(mapping: &Mapping, row: Row) -> SegmentRow {

@@ -394,3 +394,24 @@ fn r6_a_run_without_footage_keeps_its_accounts_until_the_horizon_moves_on() {
     assert!(!causes(&archive).contains(&GapCause::CameraAbsent));
     assert_eq!(ids(&archive), [some[1].to_string()]);
 }
+
+/// R9: "2TiB" where "2GiB" was meant costs no footage.
+#[test]
+fn r9_a_minimum_that_the_disk_cannot_have_removes_nothing_and_is_told() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let there = record_some(&machine, &archive, &["road", "cabin"], 6);
+    let total = machine.disk.space().unwrap().total;
+    for (asked, holds) in [(total / 10 * 9, true), (total / 10 * 9 + 1, false), (u64::MAX, false)] {
+        assert_eq!(min_free(asked, total) == asked, holds, "{asked}");
+    }
+    let limits = Limits { min_free_bytes: 2 << 40, ..Limits::default() };
+    let retention = Retention::new(archive.clone(), machine.clock.clone(), limits, None);
+    while retention.step(&BTreeSet::new) == Pace::GoOn {}
+    let report = retention.report();
+    assert!(!report.short && report.removed == 0 && report.budget > total / 2, "{report:?}");
+    assert_eq!(ids(&archive).len(), there.len());
+    let alarms = retention.alarms().list();
+    assert!(matches!(&alarms[..], [alarm] if alarm.kind == AlarmKind::StorageConfig), "{alarms:?}");
+    assert!(alarms[0].message.contains("min_free_bytes is 2199023255552"), "{}", alarms[0].message);
+}

@@ -373,7 +373,8 @@ impl Life {
 
     fn over(&self, report: &Report, limits: &Limits) -> bool {
         let space = self.archive.space().unwrap();
-        let least = limits.min_free_bytes.max((16 << 20).min(space.total / 16));
+        let least =
+            crate::retention::min_free(limits.min_free_bytes, space.total).max((16 << 20).min(space.total / 16));
         limits.max_bytes.is_some_and(|max| report.used > max) || report.free < least
     }
 

@@ -184,3 +184,20 @@ fn what_was_called_off_leaves_nothing_and_lets_the_file_go() {
     assert!(matches!(job.state, JobState::Done { .. }), "{job:?}");
     assert_eq!(names(&rig.inbox), ["b.mp4"]);
 }
+
+#[test]
+fn what_was_called_off_while_it_waited_leaves_nothing_either() {
+    let rig = Rig::new();
+    let server = SftpServer::with_fault(&rig.inbox, Fault::HangsUpOnceAfter(SIZE as u64 / 2)).unwrap();
+    let (path, _) = rig.clip("a.mp4", SIZE);
+    let id = rig.uploads.submit(&call(&server, &path)).unwrap().uploads[0].id.clone();
+    let dropped = rig.wait(&id, |job| kind(job).is_some());
+    assert!(matches!(dropped.state, JobState::Failed { next_try_ts: Some(_), .. }), "{dropped:?}");
+    assert_eq!(names(&rig.inbox).len(), 1, "half of it lies there");
+    assert_eq!(rig.uploads.cancel(&id).unwrap().state, JobState::Cancelled);
+    let until = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !names(&rig.inbox).is_empty() {
+        assert!(std::time::Instant::now() < until, "{:?} is left", names(&rig.inbox));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
