@@ -1,11 +1,12 @@
 //! Reducing what the daemon recorded: by the command, and while it is sent.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mos_tests::camera::Camera;
-use mos_tests::cli::tool;
+use mos_tests::cli::{Mos, tool};
 use mos_tests::daemon::{Setup, id};
 use mos_tests::sshd::Sshd;
 use mos_tests::streams::{Kind, Stream};
@@ -66,4 +67,34 @@ fn a_segment_is_reduced_by_the_command_and_on_its_way_to_the_same_bytes() {
     let said = refused.error();
     assert!(said.contains("no sound MP4 file: at byte"), "{said}");
     assert!(!none.exists());
+}
+
+/// A killed `mos reduce` leaves neither an output nor a part of one.
+#[test]
+fn a_reduction_that_is_killed_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.mov"), folder.path().join("out.mov"));
+    let mut ffmpeg = Command::new("ffmpeg");
+    let scene = ["-v", "error", "-f", "lavfi", "-i", "color=gray:size=1920x1080:rate=25", "-frames:v", "60"];
+    tool(ffmpeg.args(scene).args(["-c:v", "rawvideo", "-pix_fmt", "yuv420p"]).arg(&input));
+    let written = |pid: u32| {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let sizes =
+            fds.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(folder.path()) && to != input));
+        sizes.filter_map(|fd| Some(std::fs::metadata(fd.path()).ok()?.len())).max().unwrap_or(0)
+    };
+    let killed = (0..50).any(|_| {
+        let _ = std::fs::remove_file(&output);
+        let mut mos = Mos::default().command(&["reduce", input.to_str().unwrap(), output.to_str().unwrap()]);
+        let mut child = mos.stdout(Stdio::null()).spawn().unwrap();
+        let mut ended = None;
+        while ended.is_none() && written(child.id()) == 0 {
+            ended = child.try_wait().unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap().signal() == Some(9)
+    });
+    assert!(killed, "every reduction was over before it was killed");
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["in.mov"]);
 }

@@ -16,6 +16,7 @@ pub mod client;
 pub mod daemon;
 pub mod disk;
 pub mod judge;
+pub mod kernel;
 pub mod onvif;
 pub mod picture;
 pub mod proc;

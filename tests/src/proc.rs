@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A process by number.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,16 @@ impl Process {
         let text = self.read("io");
         let line = text.lines().find(|l| l.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Lets it have no more than `most` descriptors (RLIMIT_NOFILE); gives how many it could have before.
+    #[must_use]
+    pub fn limit_descriptors(self, most: u64) -> u64 {
+        let limits = self.read("limits");
+        let line = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap();
+        let before = line.split_whitespace().next().unwrap().parse().unwrap();
+        crate::cli::tool(Command::new("prlimit").arg(format!("--pid={}", self.0)).arg(format!("--nofile={most}:")));
+        before
     }
 
     /// Sends a signal.
