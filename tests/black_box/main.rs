@@ -38,6 +38,7 @@ mod srt;
 mod stopping;
 mod strangers;
 mod streams;
+mod tokens;
 mod transports;
 mod trees;
 mod uploads;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, Outcome};
-use crate::config::{self, Config};
+use crate::config::{self, Config, TokenSource};
 use crate::daemon;
 
 #[derive(Debug, Args)]
@@ -16,12 +16,16 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn execute(args: &RunArgs) -> Outcome {
-    daemon::run(settings(&args.config)?).map_err(|e| Failure::Failed(e.to_string()))
+    let tokens = TokenSource::new(&args.config, variables());
+    daemon::run(settings(&args.config)?, tokens).map_err(|e| Failure::Failed(e.to_string()))
 }
 
 /// The settings in a file and the environment.
 pub(super) fn settings(file: &Path) -> Result<Config, Failure> {
-    // Names and values that are no text cannot be settings of MOS.
-    let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    config::load(file, variables).map_err(|e| Failure::Failed(e.to_string()))
+    config::load(file, variables()).map_err(|e| Failure::Failed(e.to_string()))
+}
+
+/// Names and values that are no text cannot be settings of MOS.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }

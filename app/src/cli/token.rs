@@ -40,6 +40,6 @@ pub(super) fn execute(args: &TokenArgs) -> Outcome {
     }
     print::line("# For the client, as MOS_TOKEN; it is not shown again:")?;
     print::line(&format!("# {token}"))?;
-    print::line("# For the recorder's configuration; taken out again, the token is revoked by a restart:")?;
+    print::line("# For the recorder's configuration; taken out again, the token is revoked within two seconds:")?;
     print::line(&format!("[[token]]\nname = \"{}\"\nrole = \"{}\"\nhash = \"{hash}\"", args.name, args.role))
 }

@@ -1,16 +1,16 @@
-//! `[http]` and `[[token]]`: where the API is served, and who may do what there.
+//! `[http]`: where the API is served, and what users of this machine may do there. For tokens see `tokens.rs`.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use nix::unistd::{Group, User};
 
 use super::entries::Document;
-use super::error::{ConfigError, Place};
+use super::error::ConfigError;
 use super::schema::Section;
+use super::tokens;
 use super::values::Fields;
-use crate::access::{LocalUsers, Members, Role, Token, TokenHash};
+use crate::access::{LocalUsers, Members, Token};
 
 /// `[http]`: where the API is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(super) fn read(document: &Document) -> Result<Http, ConfigError> {
             }
         },
     };
-    let tokens = tokens(document, fields)?;
+    let tokens = tokens::read(document, fields)?.all()?;
     let tcp = tcp(fields, tokens)?;
     Ok(Http { unix_socket, users, tcp })
 }
@@ -110,48 +110,4 @@ fn members(fields: &Fields<'_>, key: &str) -> Result<Members, ConfigError> {
         kind.push(known.ok_or_else(|| fields.bad(key, accepted))?);
     }
     Ok(members)
-}
-
-fn tokens(document: &Document, fields: &Fields<'_>) -> Result<Vec<Token>, ConfigError> {
-    let mut tokens = Vec::new();
-    if let Some(plain) = plain_token(fields)? {
-        tokens.push(Token { name: "http.token".into(), role: Role::Admin, hash: TokenHash::of(&plain) });
-    }
-    let mut places: HashMap<String, Place> = HashMap::new();
-    for fields in document.all(Section::Token) {
-        let text = |key: &str, accepted: &str| fields.text(key)?.ok_or_else(|| fields.missing(key, accepted));
-        let accepted = "1 to 32 of a-z, 0-9, _ and -";
-        let name = text("name", accepted)?;
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
-        if !(1..=32).contains(&name.len()) || !name.bytes().all(plain) {
-            return Err(fields.bad("name", accepted));
-        }
-        if let Some(first) = places.insert(name.to_owned(), fields.place("name")) {
-            return Err(fields.bad("name", &format!("a name that no other token has; {first} has this one too")));
-        }
-        let accepted = "viewer, operator or admin";
-        let role = text("role", accepted)?.parse().map_err(|_| fields.bad("role", accepted))?;
-        let accepted = "sha256: and 64 hexadecimal digits, as `mos token` prints it";
-        let hash = text("hash", accepted)?.parse().map_err(|_| fields.bad("hash", accepted))?;
-        tokens.push(Token { name: name.into(), role, hash });
-    }
-    Ok(tokens)
-}
-
-fn plain_token(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
-    let (key, token) = match (fields.text("token")?, fields.absolute_path("token_file")?) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => return Err(fields.bad("token_file", "either token or token_file")),
-        (Some(token), None) => ("token", token.to_owned()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| fields.bad("token_file", &format!("a readable file, but {}: {e}", path.display())))?;
-            ("token_file", text.trim_end().to_owned())
-        }
-    };
-    if token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic()) {
-        Ok(Some(token))
-    } else {
-        Err(fields.bad(key, "a token of 16 or more visible ASCII characters"))
-    }
 }

@@ -18,6 +18,7 @@ mod frames;
 mod http;
 mod power;
 mod schema;
+mod tokens;
 mod values;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ pub use error::{ConfigError, Place};
 pub use frames::Frames;
 pub use http::{Http, Tcp};
 pub use schema::{KEYS, Section};
+pub use tokens::{Given, TokenSource};
 
 use crate::capture::{DegradationPlan, Isolation};
 use crate::power::PowerPlan;

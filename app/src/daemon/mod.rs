@@ -11,6 +11,7 @@ mod lean;
 mod lines;
 pub(crate) mod signals;
 mod supervise;
+mod tokens;
 mod watchdog;
 
 use std::io;
@@ -34,11 +35,11 @@ use crate::archive::{Archive, ArchiveError, ArchiveOptions, Beside, Quota};
 use crate::capture::worker::Workers;
 use crate::capture::{CaptureControlService, Degradation, DropMode, Isolation, LensConfig, LensHost};
 use crate::clip::Clips;
-use crate::config::{Config, Frames, Log, Protection, Storage, Tcp};
+use crate::config::{Config, Frames, Log, Protection, Storage, Tcp, TokenSource};
 use crate::evidence::Evidence;
 use crate::http::serve::{self, ServeError};
 use crate::http::tls::{self, TlsError};
-use crate::http::{self, Door, Loading, Services};
+use crate::http::{self, Door, Loading, Services, Tokens};
 use crate::pins::{BoxPins, Shown};
 use crate::power::{Levels, Power};
 use crate::record::{Intake, Recorder, RecorderOptions};
@@ -96,8 +97,9 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |reason| DaemonError::System { what, reason }
 }
 
-/// Runs until it is told to stop. Must be called before the process has other threads.
-pub fn run(config: Config) -> Result<(), DaemonError> {
+/// Runs until it is told to stop; `tokens` is where the configuration came from. Must be called before the process has other
+/// threads.
+pub fn run(config: Config, tokens: TokenSource) -> Result<(), DaemonError> {
     lean::bound_the_allocator();
     start_log(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -108,7 +110,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         .thread_name("mos-api")
         .build()
         .map_err(system("make the runtime"))?;
-    runtime.block_on(live(config))
+    runtime.block_on(live(config, tokens))
 }
 
 /// Logs of MOS at the configured level. Libraries may only warn: what they tell of a connection at finer levels is not under
@@ -124,7 +126,7 @@ fn start_log(log: &Log) {
     }
 }
 
-async fn live(config: Config) -> Result<(), DaemonError> {
+async fn live(config: Config, tokens: TokenSource) -> Result<(), DaemonError> {
     let mut stop = StopSignals::listen().map_err(system("listen for signals"))?;
     let power = SigPwr::listen().and_then(|events| signals::power_fails(Box::new(events)));
     let power = power.map_err(system("listen for SIGPWR"))?;
@@ -204,7 +206,14 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let local = serve::unix(&unix, &config.http.users, http::local(&services));
     let remote = async {
         match tcp {
-            Some((listener, door, tls)) => serve::tcp(&listener, tls.as_ref(), http::remote(&services, door)).await,
+            Some((listener, door, tls)) => {
+                let followed = tokens::follow(tokens, door.tokens.clone());
+                let api = http::remote(&services, door);
+                tokio::select! {
+                    () = serve::tcp(&listener, tls.as_ref(), api) => {}
+                    () = followed => {}
+                }
+            }
             None => std::future::pending().await,
         }
     };
@@ -263,7 +272,7 @@ async fn vanished(archive: &Archive) -> PathBuf {
 
 /// What the TCP listener asks for.
 fn door(tcp: &Tcp) -> Door {
-    let (tokens, host_names) = (tcp.tokens.clone(), tcp.host_names.clone());
+    let (tokens, host_names) = (Tokens::new(tcp.tokens.clone()), tcp.host_names.clone());
     Door { tokens, host_names, addresses: !tcp.listen.ip().is_loopback(), tls: tcp.tls.is_some() }
 }
 

@@ -3,36 +3,43 @@
 //!
 //! Promises, once all places are taken:
 //! - C1: over TCP a connection that has not shown a token gives its place to the next: the oldest one of the address with the
-//!   most of them. Who has shown one stays.
+//!   most of them. Who has shown one stays as long as there are such.
 //! - C2: over the Unix socket the user with the most connections gives one up, the oldest that no request is served on, and if
 //!   there is none, to somebody else any. Users without a role come first. Who would have to give way to itself is turned away.
+//! - C3: where all have shown a token, the token with the most connections gives one up, the oldest that no request is served
+//!   on, else the oldest. Where each has one, the next waits.
 //!
 //! Whoever opens connections and says nothing costs descriptors for a moment, never the service.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-/// Whether a connection has shown who it belongs to. Handed to the guard as an extension of the request.
+/// How often it is looked who has a place, while the next one waits for it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whose a connection has shown itself to be, by its last request: the name of a token. Handed to the guard as an extension of
+/// the request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known(Arc<AtomicBool>);
+pub(super) struct Known(Arc<Mutex<Option<Arc<str>>>>);
 
 impl Known {
-    /// Notes that it has.
-    pub(super) fn yes(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Notes whose it is; `None`: nobody's.
+    pub(super) fn is(&self, token: Option<Arc<str>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn get(&self) -> Option<Arc<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -134,38 +141,71 @@ impl Crowd {
         Self { places: Arc::new(Semaphore::new(places)), present: VecDeque::new() }
     }
 
-    /// Resolves when there is a place for somebody from there, made if it can be (C1, C2); `None`: turned away.
+    /// Resolves when there is a place for somebody from there, made if it can be (C1, C2, C3); `None`: turned away.
     pub(super) async fn place(&mut self, from: From) -> Option<OwnedSemaphorePermit> {
-        self.present.retain(|present| !present.task.is_finished());
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            return Some(place);
+        loop {
+            self.present.retain(|present| !present.task.is_finished());
+            if let Ok(place) = self.places.clone().try_acquire_owned() {
+                return Some(place);
+            }
+            let victim = self.victim(from);
+            if victim.is_none() && matches!(from, From::User(..)) {
+                return None;
+            }
+            let free = self.places.clone().acquire_owned();
+            if let Some(victim) = victim.and_then(|at| self.present.remove(at)) {
+                victim.task.abort();
+                return free.await.ok();
+            }
+            // Nobody has more than one: somebody leaves, or shows that it is nobody.
+            if let Ok(place) = tokio::time::timeout(LOOK, free).await {
+                return place.ok();
+            }
         }
-        let victim = self.victim(from);
-        if victim.is_none() && matches!(from, From::User(..)) {
-            return None;
-        }
-        if let Some(victim) = victim.and_then(|at| self.present.remove(at)) {
-            victim.task.abort();
-        }
-        self.places.clone().acquire_owned().await.ok()
     }
 
     /// Whose place somebody from there gets.
     fn victim(&self, from: From) -> Option<usize> {
-        let local = matches!(from, From::User(..));
-        let may = |present: &Present| local || !present.known.get();
-        let mut counts: BTreeMap<From, usize> = BTreeMap::new();
-        for present in self.present.iter().filter(|present| may(present)) {
-            *counts.entry(present.from).or_default() += 1;
+        if let From::User(..) = from {
+            let (most, _) = self.most(|present| Some(present.from), From::is_stranger)?;
+            if from.is_stranger() && !most.is_stranger() {
+                return None;
+            }
+            let (idle, oldest) = self.of(|present| present.from == most);
+            return if most == from { idle } else { idle.or(oldest) };
         }
-        let (most, _) = counts.into_iter().max_by_key(|(of, count)| (of.is_stranger(), *count))?;
-        if from.is_stranger() && !most.is_stranger() {
-            return None;
+        let unknown = |present: &Present| present.known.get().is_none().then_some(present.from);
+        if let Some((most, _)) = self.most(unknown, |_| false) {
+            let (idle, oldest) = self.of(|present| unknown(present) == Some(most));
+            return idle.or(oldest);
         }
-        let mut theirs = self.present.iter().enumerate().filter(|(_, present)| present.from == most && may(present));
+        let (most, count) = self.most(|present| present.known.get(), |_| false)?;
+        let (idle, oldest) = self.of(|present| present.known.get().as_ref() == Some(&most));
+        idle.or(oldest).filter(|_| count > 1)
+    }
+
+    /// Who has most connections, and how many; of several the one that was there first. `first` come before all others.
+    fn most<T: Ord + Clone>(
+        &self,
+        whose: impl Fn(&Present) -> Option<T>,
+        first: impl Fn(T) -> bool,
+    ) -> Option<(T, usize)> {
+        let owners: Vec<T> = self.present.iter().filter_map(whose).collect();
+        let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+        for owner in &owners {
+            *counts.entry(owner.clone()).or_default() += 1;
+        }
+        let weight = |owner: &T| (first(owner.clone()), counts.get(owner).copied().unwrap_or_default());
+        // Reversed, for the last of several greatest is taken.
+        let most = owners.iter().rev().max_by_key(|owner| weight(owner))?;
+        Some((most.clone(), weight(most).1))
+    }
+
+    /// Their oldest connection that rests, and the oldest of all.
+    fn of(&self, theirs: impl Fn(&Present) -> bool) -> (Option<usize>, Option<usize>) {
+        let mut theirs = self.present.iter().enumerate().filter(|(_, present)| theirs(present));
         let oldest = theirs.clone().next().map(|(at, _)| at);
-        let idle = theirs.find(|(_, present)| !present.busy.get()).map(|(at, _)| at);
-        if local && most == from { idle } else { idle.or(oldest) }
+        (theirs.find(|(_, present)| !present.busy.get()).map(|(at, _)| at), oldest)
     }
 
     /// Notes a connection that has a place.
@@ -224,7 +264,7 @@ mod tests {
             let here = From::address(Ipv4Addr::LOCALHOST.into());
             let mut rig = Rig::new(2);
             assert!(rig.comes(here).await && rig.comes(here).await);
-            rig.marks[0].0.yes();
+            rig.marks[0].0.is(Some("depot".into()));
             assert!(rig.comes(here).await);
             assert_eq!(rig.gone().await, [1]);
         });
@@ -245,6 +285,65 @@ mod tests {
             assert!(!rig.gone().await.contains(&8), "still agreeing on keys, and sent away");
             let v6 = |last| From::address(format!("2001:db8:0:1::{last}").parse().unwrap());
             assert_eq!(v6(1), v6(2), "one network is one machine's");
+        });
+    }
+
+    #[test]
+    fn c1_of_addresses_with_as_many_connections_the_first_one_makes_way() {
+        run(async {
+            let [low, high] = [1, 9].map(|last| From::address(Ipv4Addr::new(192, 0, 2, last).into()));
+            for (first, second) in [(low, high), (high, low)] {
+                let mut rig = Rig::new(2);
+                assert!(rig.comes(first).await && rig.comes(second).await && rig.comes(second).await);
+                assert_eq!(rig.gone().await, [0]);
+            }
+        });
+    }
+
+    #[test]
+    fn c3_no_token_keeps_another_out() {
+        run(async {
+            let here = From::address(Ipv4Addr::LOCALHOST.into());
+            let mut rig = Rig::new(4);
+            for name in ["viewer", "viewer", "viewer", "admin"] {
+                assert!(rig.comes(here).await);
+                let (known, busy) = rig.marks.last().unwrap();
+                known.is(Some(name.into()));
+                let serving = busy.serve();
+                rig.serving.push(serving);
+            }
+            drop(rig.serving.remove(1));
+            assert!(rig.comes(here).await);
+            assert_eq!(rig.gone().await, [1], "one that rests, of who has most");
+            rig.marks[4].0.is(Some("operator".into()));
+            assert!(rig.comes(here).await);
+            assert_eq!(rig.gone().await, [0, 1], "or the oldest");
+            // A crowd that shows no token takes one place of it and not another.
+            assert!(rig.comes(here).await && rig.comes(here).await);
+            assert_eq!(rig.gone().await, [0, 1, 5, 6]);
+            // Whose token was revoked is nobody again.
+            rig.marks[7].0.is(Some("depot".into()));
+            rig.marks[3].0.is(None);
+            assert!(rig.comes(here).await);
+            assert_eq!(rig.gone().await, [0, 1, 3, 5, 6]);
+        });
+    }
+
+    #[test]
+    fn c3_where_everybody_has_one_place_the_next_waits_for_who_leaves() {
+        run(async {
+            let here = From::address(Ipv4Addr::LOCALHOST.into());
+            let mut rig = Rig::new(2);
+            for name in ["a", "b"] {
+                assert!(rig.comes(here).await);
+                rig.marks.last().unwrap().0.is(Some(name.into()));
+            }
+            let (leaving, known) = (rig.tasks[0].abort_handle(), rig.marks[1].0.clone());
+            tokio::join!(async { assert!(rig.comes(here).await) }, async { leaving.abort() });
+            rig.marks[2].0.is(Some("c".into()));
+            // Or for who is found to be nobody, without leaving.
+            tokio::join!(async { assert!(rig.comes(here).await) }, async { known.is(None) });
+            assert_eq!(rig.gone().await, [0, 1]);
         });
     }
 

@@ -11,14 +11,15 @@ use axum::response::{IntoResponse, Response};
 
 use super::crowd::Known;
 use super::fault::Fault;
-use crate::access::{self, Caller, Token, Who};
+use super::tokens::Tokens;
+use crate::access::{Caller, Token, Who};
 use crate::error::Kind;
 
 /// What a TCP listener asks for.
 #[derive(Clone, Debug)]
 pub struct Door {
-    /// The tokens that are accepted.
-    pub tokens: Vec<Token>,
+    /// The tokens that are accepted, now and whenever they change.
+    pub tokens: Tokens,
     /// Names by which the recorder is asked for, besides those of loopback.
     pub host_names: Vec<String>,
     /// Whether it is asked for by any address as well. An address in a Host header is safe: it is no name that somebody
@@ -45,21 +46,25 @@ impl Door {
     }
 }
 
-/// Lets a request over TCP pass, or answers it.
+/// Lets a request over TCP pass, or answers it. An answer lasts as long as the token that asked for it.
 pub(super) async fn tcp(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
-    match admitted(&door, request.headers()) {
-        Ok(caller) => {
-            if let Some(known) = request.extensions().get::<Known>() {
-                known.yes();
-            }
+    let admitted = admitted(&door, request.headers());
+    if let Some(known) = request.extensions().get::<Known>() {
+        // Who is refused is nobody, also if its token held until now.
+        known.is(admitted.as_ref().ok().map(|token| token.name.clone()));
+    }
+    match admitted {
+        Ok(token) => {
+            let caller = Caller { who: Who::Token(token.name.clone()), role: Some(token.role) };
             request.extensions_mut().insert(Arc::new(caller));
-            next.run(request).await
+            next.run(request).await.map(|body| door.tokens.bound(token, body))
         }
         Err(fault) => fault.into_response(),
     }
 }
 
-fn admitted(door: &Door, headers: &HeaderMap) -> Result<Caller, Fault> {
+/// The token that lets it in.
+fn admitted(door: &Door, headers: &HeaderMap) -> Result<Token, Fault> {
     // A foreign Host is a browser that was led here by DNS rebinding; a foreign Origin is a page of another site.
     let host = one(headers, &header::HOST)?.unwrap_or_default();
     if !door.serves(host) {
@@ -76,9 +81,8 @@ fn admitted(door: &Door, headers: &HeaderMap) -> Result<Caller, Fault> {
     let Some(offered) = offered else {
         return Err(Fault::new(Kind::Unauthorized, "TCP asks for a token: send `Authorization: Bearer TOKEN`"));
     };
-    let token = access::owner(&door.tokens, offered);
-    let token = token.ok_or_else(|| Fault::new(Kind::Unauthorized, "no such token is known; was it revoked?"))?;
-    Ok(Caller { who: Who::Token(token.name.clone()), role: Some(token.role) })
+    let token = door.tokens.owner(offered);
+    token.ok_or_else(|| Fault::new(Kind::Unauthorized, "no such token is known; was it revoked?"))
 }
 
 /// The one value of a header that must not be repeated.
@@ -104,7 +108,7 @@ mod tests {
     }
 
     fn door() -> Door {
-        Door { tokens: vec![token()], host_names: Vec::new(), addresses: false, tls: false }
+        Door { tokens: Tokens::new(vec![token()]), host_names: Vec::new(), addresses: false, tls: false }
     }
 
     fn verdict(headers: &[(&'static str, &str)]) -> Option<Kind> {

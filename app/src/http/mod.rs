@@ -34,6 +34,7 @@ mod storage_metrics;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod tls;
+mod tokens;
 mod uploads;
 
 use std::path::PathBuf;
@@ -69,6 +70,7 @@ pub use power::{PowerView, WakeView};
 pub use segments::{GapView, ProtectionView, SegmentPage, SegmentView};
 pub use snapshots::SnapshotView;
 pub use storage::{DeviceStateView, ForecastView, StorageView};
+pub use tokens::Tokens;
 pub use uploads::UploadList;
 
 /// Bytes that a request's body may have.

@@ -142,7 +142,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn door(tokens: &[Token]) -> Door {
-    Door { tokens: tokens.to_vec(), host_names: Vec::new(), addresses: false, tls: false }
+    Door { tokens: Tokens::new(tokens.to_vec()), host_names: Vec::new(), addresses: false, tls: false }
 }
 
 fn format() -> Arc<TrackFormat> {

@@ -236,3 +236,102 @@ fn who_takes_too_long_to_say_anything_is_sent_away() {
         }
     });
 }
+
+#[test]
+fn a_token_that_is_taken_out_is_refused_and_its_streams_end_at_once() {
+    const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
+    let secret = |role: Role| format!("the-token-of-{role}");
+    let rig = Rig::recorded(5);
+    let held = |roles: &[Role]| -> Vec<Token> {
+        let token = |role: &Role| Token { name: role.name().into(), role: *role, hash: TokenHash::of(&secret(*role)) };
+        roles.iter().map(token).collect()
+    };
+    for gone in ROLES {
+        runtime().block_on(async {
+            let listener = serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let door = door(&held(&ROLES));
+            let tokens = door.tokens.clone();
+            let client = |role| Client::new(Address::Tcp(address.clone()), Some(secret(role)));
+            let work = async {
+                let mut streams = Vec::new();
+                for role in ROLES {
+                    streams.push((role, client(role).events("/v1/events").await.unwrap()));
+                }
+                // A connection that is kept, in the middle of its life.
+                let mut kept = TcpStream::connect(&address).await.unwrap();
+                let ask = format!(
+                    "GET /v1/uploads HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n",
+                    secret(gone)
+                );
+                kept.write_all(format!("{ask}\r\n").as_bytes()).await.unwrap();
+                let mut some = [0; 4096];
+                let n = kept.read(&mut some).await.unwrap();
+                assert!(some[..n].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&some[..n]));
+                let rest: Vec<Role> = ROLES.into_iter().filter(|role| *role != gone).collect();
+                tokens.set(held(&rest));
+                assert_eq!(kind(client(gone).get::<Value>("/v1/segments").await), Kind::Unauthorized);
+                let refused = raw(kept, &format!("{ask}connection: close\r\n\r\n")).await;
+                assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+                for (role, mut stream) in streams {
+                    let ended = loop {
+                        let next = tokio::time::timeout(
+                            Duration::from_millis(if role == gone { 60_000 } else { 10 }),
+                            stream.next::<Value>(),
+                        );
+                        match next.await {
+                            Ok(Ok(Some(_))) => {}
+                            Ok(Ok(None)) => panic!("{role}: the stream ended as if it were complete"),
+                            Ok(Err(_)) => break true,
+                            Err(_) => break false,
+                        }
+                    };
+                    assert_eq!(ended, role == gone, "{role}, {gone} is gone");
+                }
+                for role in rest {
+                    let _: SegmentPage = client(role).get("/v1/segments").await.unwrap();
+                }
+                // Back again, with less than it had.
+                tokens.set(vec![Token { role: Role::Viewer, ..held(&[gone]).remove(0) }]);
+                let page: SegmentPage = client(gone).get("/v1/segments").await.unwrap();
+                let path = format!("/v1/segments/{}/protection", page.segments[0].id);
+                assert_eq!(kind(client(gone).put::<_, Value>(&path, &json!({})).await), Kind::Forbidden);
+            };
+            tokio::select! {
+                () = serve::tcp(&listener, None, remote(&rig.services, door)) => unreachable!("serves until dropped"),
+                () = work => {}
+            }
+        });
+    }
+}
+
+#[test]
+fn streams_of_one_token_keep_no_other_out() {
+    let rig = Rig::recorded(3);
+    let token = |role: Role, secret: &str| Token { name: role.name().into(), role, hash: TokenHash::of(secret) };
+    let tokens = [token(Role::Viewer, "the token of many"), token(Role::Admin, TOKEN)];
+    runtime().block_on(async {
+        let listener = serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let work = async {
+            let client = |secret: &str| Client::new(Address::Tcp(address.clone()), Some(secret.to_owned()));
+            let mut admins = client(TOKEN).events("/v1/events").await.unwrap();
+            let mut streams = Vec::new();
+            for _ in 0..200 {
+                streams.push(client("the token of many").events("/v1/events").await.unwrap());
+            }
+            for _ in 0..20 {
+                let page: SegmentPage = client(TOKEN).get("/v1/segments").await.unwrap();
+                assert_eq!(page.segments.len(), 2);
+            }
+            let first = streams[0].next::<Value>().await;
+            assert!(matches!(first, Ok(None) | Err(_)), "the oldest one has made way: {first:?}");
+            let still = tokio::time::timeout(Duration::from_millis(10), admins.next::<Value>()).await;
+            assert!(!matches!(still, Ok(Ok(None) | Err(_))), "{still:?}");
+        };
+        tokio::select! {
+            () = serve::tcp(&listener, None, remote(&rig.services, door(&tokens))) => unreachable!("serves until dropped"),
+            () = work => {}
+        }
+    });
+}
