@@ -14,7 +14,7 @@ MINUTES ?= 10
 CAMERAS ?=
 RIG ?=
 MOS ?=
-SECONDS_PER_TARGET ?= 60
+SECONDS ?= 60
 # Everything but `libcamera`, which Debian 12 has too old a library for.
 FEATURES ?= demo
 
@@ -106,11 +106,8 @@ api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetche
 	EXAMPLES=$(EXAMPLES) tests/api/check $(CURDIR)/target/debug/mos $(CURDIR)/target/api-venv
 
 .PHONY: fuzz
-fuzz: deps ## Fuzz the MP4 reader, what builds on it, configuration, names, evidence, SFTP, device trees and the frame bus (needs cargo-fuzz and a nightly toolchain), SECONDS_PER_TARGET=60
-	@cd app/mp4/fuzz && $(CARGO) fuzz --version >/dev/null 2>&1 || \
-	  { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz; rustup toolchain install nightly" >&2; exit 1; }
-	for crate in app/mp4 app hal hal/frame; do cd $(CURDIR)/$$crate; for t in $$($(CARGO) +nightly fuzz list); do \
-	  $(CARGO) +nightly fuzz run "$$t" -- -max_total_time=$(SECONDS_PER_TARGET); done; done
+fuzz: deps ## Fuzz everything that parses what comes from outside, SECONDS=60 for each target or ONLY=one; installs cargo-fuzz and a nightly toolchain if missing
+	.ci/fuzz '$(SECONDS)' '$(ONLY)'
 
 .PHONY: advisories
 advisories: ## Ask the registries for yanked crates and for faults of pinned Python packages; what could not be asked is told as NOT RUN

@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+#[cfg(feature = "whep")]
+pub use mos_hal::fuzzing::whep;
+pub use mos_hal::fuzzing::{discovery, nal, onvif, timeline};
+
 use crate::config;
 use crate::evidence::chain::Chain;
 use crate::evidence::manifest::Signed;
@@ -228,5 +232,39 @@ pub(crate) mod tests {
             packet(201, &[0, 0, 0, 6, 1, 2, 3]),
         ];
         mutate(&seeds, sftp);
+    }
+
+    /// Good input of a target, where the fuzzer begins as well.
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
+    }
+
+    #[test]
+    fn no_answer_of_a_camera_does_harm() {
+        mutate(&seeds("onvif"), onvif);
+    }
+
+    #[test]
+    fn no_datagram_does_harm() {
+        mutate(&seeds("discovery"), discovery);
+    }
+
+    #[test]
+    fn no_access_unit_and_no_parameter_set_does_harm() {
+        mutate(&seeds("nal"), nal);
+    }
+
+    #[test]
+    fn no_media_times_do_harm() {
+        mutate(&seeds("timeline"), timeline);
+    }
+
+    #[cfg(feature = "whep")]
+    #[test]
+    fn no_answer_of_a_whep_server_does_harm() {
+        mutate(&seeds("whep"), whep);
     }
 }

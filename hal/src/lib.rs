@@ -11,6 +11,8 @@ pub mod codecs;
 pub mod demo;
 pub mod device_tree;
 pub mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generic;
 pub mod gmsl;
 mod gst;

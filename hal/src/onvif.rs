@@ -16,6 +16,7 @@
 mod client;
 mod discovery;
 mod events;
+pub(crate) mod hear;
 mod http;
 mod runtime;
 mod security;

@@ -23,7 +23,7 @@ mod srt;
 pub(crate) mod test_pattern;
 mod thin;
 #[cfg(feature = "whep")]
-mod whep;
+pub(crate) mod whep;
 
 /// Opens any source; see [`crate::platform::Platform::open`].
 pub(crate) fn open(

@@ -88,7 +88,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    fn read(node: Node<'_, '_>) -> Option<Self> {
+    pub(super) fn read(node: Node<'_, '_>) -> Option<Self> {
         // Media: tt:VideoEncoderConfiguration; Media2: tr2:Configurations/tr2:VideoEncoder.
         let encoder =
             child(node, "VideoEncoderConfiguration").or_else(|| soap::at(node, &["Configurations", "VideoEncoder"]));
@@ -130,12 +130,26 @@ impl Camera {
             Some(uuid) => discovery::find(&uuid, url.scheme() == SECURE).await?,
             None => entry(url)?,
         };
-        let (credentials, trust) = (credentials.cloned(), trust.clone());
-        let (login, offset) = (Login::default(), ClockOffset::default());
-        let mut camera = Self { device, media: None, media2: None, events: None, trust, credentials, login, offset };
+        let mut camera = Self::at(device, credentials, trust);
         camera.read_clock().await?;
         camera.read_services().await?;
         Ok(camera)
+    }
+
+    /// The camera of a host that nobody has asked anything yet.
+    pub(super) fn unmet(url: &Url, credentials: Option<&Credentials>, trust: &Trust) -> Result<Self, OnvifError> {
+        Ok(Self::at(entry(url)?, credentials, trust))
+    }
+
+    fn at(device: Endpoint, credentials: Option<&Credentials>, trust: &Trust) -> Self {
+        let (credentials, trust) = (credentials.cloned(), trust.clone());
+        let (login, offset) = (Login::default(), ClockOffset::default());
+        Self { device, media: None, media2: None, events: None, trust, credentials, login, offset }
+    }
+
+    /// Whether it is asked over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.device.secure
     }
 
     /// Where it was met.
@@ -260,7 +274,7 @@ impl Camera {
     }
 
     /// A camera may repeat what it was sent.
-    fn clean(&self, e: OnvifError) -> OnvifError {
+    pub(super) fn clean(&self, e: OnvifError) -> OnvifError {
         let text = e.to_string();
         let secrets = self.credentials.iter().flat_map(|c| [&c.user, &c.password]);
         let tells = secrets.filter(|s| s.len() > 3).any(|s| text.contains(s.as_str()));
@@ -360,7 +374,7 @@ impl Camera {
     }
 
     /// An address of the camera's with the host that we talk to and without a login (N1, N2).
-    fn own(&self, operation: &'static str, uri: Option<&str>, schemes: &[&str]) -> Result<Url, OnvifError> {
+    pub(super) fn own(&self, operation: &'static str, uri: Option<&str>, schemes: &[&str]) -> Result<Url, OnvifError> {
         let nonsense = |reason: &str| OnvifError::Nonsense { operation, reason: reason.into() };
         let mut url = uri.and_then(|uri| Url::parse(uri).ok()).ok_or_else(|| nonsense("no address"))?;
         if !schemes.contains(&url.scheme()) {
@@ -388,7 +402,7 @@ pub(crate) async fn resolve(
     Ok((profile, uri))
 }
 
-fn choose<'a>(profiles: &'a [Profile], asked: &str) -> Result<&'a Profile, OnvifError> {
+pub(super) fn choose<'a>(profiles: &'a [Profile], asked: &str) -> Result<&'a Profile, OnvifError> {
     let offered = || {
         let shown: Vec<String> = profiles.iter().take(16).map(describe).collect();
         if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
@@ -410,7 +424,7 @@ fn choose<'a>(profiles: &'a [Profile], asked: &str) -> Result<&'a Profile, Onvif
     }
 }
 
-fn describe(profile: &Profile) -> String {
+pub(super) fn describe(profile: &Profile) -> String {
     let codec = profile.encoding.as_ref().map_or("no video", Encoding::name);
     format!("{} ({codec} {}x{})", shown(&profile.token), profile.size.0, profile.size.1)
 }
@@ -493,11 +507,7 @@ mod tests {
     #[test]
     fn a_cameras_hosts_are_not_believed() {
         let url = Url::parse("onvif://192.0.2.7:8000/x").unwrap();
-        let (login, offset) = (Login::default(), ClockOffset::default());
-        let device = entry(&url).unwrap();
-        let trust = Trust::default();
-        let camera =
-            Camera { device, media: None, media2: None, events: None, trust, credentials: None, login, offset };
+        let camera = Camera::unmet(&url, None, &Trust::default()).unwrap();
         let uri = camera.own("x", Some("rtsp://a:b@10.0.0.1:8554/s?c=1"), &["rtsp"]).unwrap();
         assert_eq!(uri.as_str(), "rtsp://192.0.2.7:8554/s?c=1");
         assert_eq!(camera.reached("http://10.0.0.1:81/m?x").unwrap().port, 8000);

@@ -145,7 +145,7 @@ fn probe(id: &str) -> String {
 }
 
 /// The cameras in an answer to the probe of that id.
-fn read(datagram: &[u8], from: SocketAddr, id: &str) -> Vec<Found> {
+pub(super) fn read(datagram: &[u8], from: SocketAddr, id: &str) -> Vec<Found> {
     let text = String::from_utf8_lossy(datagram);
     let Ok(document) = soap::read("Probe", &text) else { return Vec::new() };
     let related = soap::text(document.root_element(), &["Header", "RelatesTo"]);

@@ -270,7 +270,7 @@ fn addressing(action: &str, to: Option<&str>, parameters: &str) -> Result<String
 }
 
 /// Reference parameters as headers: texts in elements of their names; nested ones are not in use.
-fn echoed(parameters: Node<'_, '_>) -> String {
+pub(super) fn echoed(parameters: Node<'_, '_>) -> String {
     let mut out = String::new();
     for parameter in parameters.children().filter(Node::is_element).take(8) {
         let (name, namespace) = (parameter.tag_name().name(), parameter.tag_name().namespace().unwrap_or_default());
@@ -281,7 +281,7 @@ fn echoed(parameters: Node<'_, '_>) -> String {
 }
 
 /// What a notification tells; `None` for what is of no interest.
-fn event(message: Node<'_, '_>) -> Option<(EventKind, bool)> {
+pub(super) fn event(message: Node<'_, '_>) -> Option<(EventKind, bool)> {
     let topic = text(message, &["Topic"])?;
     let kind = EventKind::of(topic)?;
     let told = soap::at(message, &["Message", "Message"])?;

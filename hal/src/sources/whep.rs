@@ -18,6 +18,7 @@ use super::live::{self, Live};
 use super::outlet::Outlet;
 use crate::source::{Credentials, LensSource, SourceError, Trust};
 
+pub(crate) mod hear;
 mod http;
 mod ice;
 mod peer;

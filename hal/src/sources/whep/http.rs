@@ -82,7 +82,7 @@ impl Endpoint {
     }
 
     /// Another place that this one names, with the credentials if it is the same host (H2); `None` if it makes no sense.
-    fn at(&self, place: &HeaderValue) -> Option<Self> {
+    pub(super) fn at(&self, place: &HeaderValue) -> Option<Self> {
         let url = self.url.join(place.to_str().ok()?).ok()?;
         let downgraded = self.url.scheme() == "https" && url.scheme() != "https";
         if !matches!(url.scheme(), "http" | "https") || downgraded || !url.has_host() {
@@ -91,6 +91,13 @@ impl Endpoint {
         let same = url.host_str() == self.url.host_str();
         let authorization = self.authorization.clone().filter(|_| same);
         Some(Self { url, authorization, by_token: self.by_token, trust: self.trust.clone() })
+    }
+
+    /// Panics if it is not where what was asked at `asked` may lead (H2).
+    pub(super) fn is_allowed(&self, asked: &Url) {
+        let url = &self.url;
+        assert!(url.scheme() == "https" || asked.scheme() == "http" && url.scheme() == "http", "{url}");
+        assert!(self.authorization.is_none() || url.host_str() == asked.host_str(), "{url}");
     }
 
     /// The servers for ICE that it names beforehand. Whoever does not know the question names none; whoever cannot be reached

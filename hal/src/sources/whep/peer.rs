@@ -178,7 +178,7 @@ fn offered() -> gst::Caps {
 }
 
 /// Whether an answer has what is recorded.
-fn judge(answer: &SDPMessageRef) -> Result<(), String> {
+pub(super) fn judge(answer: &SDPMessageRef) -> Result<(), String> {
     let video = answer.medias().find(|media| media.media() == Some("video"));
     let video = video.ok_or_else(|| "its answer has no video".to_owned())?;
     let codecs = codecs(video);
@@ -245,7 +245,7 @@ impl RtpClock {
         let ticks =
             self.0.map_or(3600 * RATE, |(last, ticks)| ticks + i64::from(stamp.wrapping_sub(last).cast_signed()));
         self.0 = Some((stamp, ticks));
-        u64::try_from(ticks * (1_000_000_000 / 10_000) / (RATE / 10_000)).unwrap_or(0)
+        u64::try_from(ticks.saturating_mul(1_000_000_000 / 10_000) / (RATE / 10_000)).unwrap_or(0)
     }
 }
 
