@@ -101,8 +101,10 @@ soak: test-deps ## Long runs of MINUTES=n (10): 16 network cameras in random tro
 .PHONY: api-check
 api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetched into target/api-venv); EXAMPLES=n for each operation (40)
 	$(CARGO) build -p mos --features demo
-	@test -x target/api-venv/bin/schemathesis || { echo "installing with pip, in target/api-venv: schemathesis"; \
-	  python3 -m venv target/api-venv && target/api-venv/bin/pip install --quiet --disable-pip-version-check 'schemathesis==4.32.*'; }
+	@wanted=tests/api/requirements.txt; cmp -s $$wanted target/api-venv/requirements.txt || { \
+	  echo "installing with pip, in target/api-venv: the tools of $$wanted"; rm -rf target/api-venv; \
+	  python3 -m venv target/api-venv && target/api-venv/bin/pip install --quiet --disable-pip-version-check -r $$wanted && \
+	  cp $$wanted target/api-venv/requirements.txt; }
 	EXAMPLES=$(EXAMPLES) tests/api/check $(CURDIR)/target/debug/mos $(CURDIR)/target/api-venv
 
 .PHONY: fuzz
