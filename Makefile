@@ -15,6 +15,7 @@ CAMERAS ?=
 RIG ?=
 MOS ?=
 SECONDS ?= 60
+RENEW ?=
 # Everything but `libcamera`, which Debian 12 has too old a library for.
 FEATURES ?= demo
 
@@ -110,6 +111,14 @@ api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetche
 .PHONY: fuzz
 fuzz: deps ## Fuzz everything that parses what comes from outside, SECONDS=60 for each target or ONLY=one; installs cargo-fuzz and a nightly toolchain if missing
 	.ci/fuzz '$(SECONDS)' '$(ONLY)'
+
+# Optimised as far as it is counted; everything else as the tests have built it.
+COUNTED := $(foreach crate,mos mos-hal mos-mp4 mos-frame,--config profile.dev.package.$(crate).opt-level=2)
+
+.PHONY: counts
+counts: deps ## Count the instructions of the hot paths (callgrind), and compare; RENEW=1 writes app/benches/counts/baseline.toml anew
+	$(call install_missing,valgrind)
+	$(if $(RENEW),RENEW=1) $(CARGO) bench -p mos --features $(FEATURES) --profile dev $(COUNTED) --bench counts
 
 .PHONY: advisories
 advisories: ## Ask the registries for yanked crates and for faults of pinned Python packages; what could not be asked is told as NOT RUN
