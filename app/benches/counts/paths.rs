@@ -98,7 +98,7 @@ fn movie() -> Movie {
 
 /// One fragment is made and entered into the movie's tables.
 fn enter(movie: &mut Movie, number: u64, at: u64, payload: &[u8]) -> u64 {
-    let sample = |n| FragmentSample { size: 4096, duration: 3600, cts: 0, sync: n == 0 && number % 2 == 0 };
+    let sample = |n| FragmentSample { size: 4096, duration: 3600, cts: 0, sync: n == 0 && number.is_multiple_of(2) };
     let samples: Vec<FragmentSample> = (0..PER_FRAGMENT).map(sample).collect();
     let dts = (number * PER_FRAGMENT * 3600) as i64;
     let tracks = [FragmentTrack { id: 1, description: 1, dts, samples: &samples }];
@@ -124,7 +124,7 @@ fn clip(fragments: u64, twice: bool) {
         at = enter(&mut movie, n, at, &[]);
     }
     let to = (fragments * PER_FRAGMENT) as i64 * FRAME - FRAME / 2;
-    for _ in 0..1 + usize::from(twice) {
+    for _ in 0..=usize::from(twice) {
         let source = ClipSource { start: 0, movie: &movie };
         let plan = clip::plan(&[source], Span { from: FRAME / 2, to }, Edges::Exact).unwrap();
         assert!(plan.head(b"counted").len() > 512);

@@ -35,8 +35,9 @@ fn meant(operation: &str) -> (&'static str, &'static str, Option<&'static str>) 
             let body = r#"{"width":640,"height":480,"frame_rate":15,"codec":"h264","bitrate":1000000,"gop":15,"rotation":90,"audio":false}"#;
             ("?from_file=false", body, Some("not_found"))
         }
-        "StartCapture" | "StopCapture" | "ResetCapture" | "RemoveLens" => ("", "", Some("not_found")),
-        "GetSnapshotFile" | "GetClipManifest" => ("", "", Some("not_found")),
+        "StartCapture" | "StopCapture" | "ResetCapture" | "RemoveLens" | "GetSnapshotFile" | "GetClipManifest" => {
+            ("", "", Some("not_found"))
+        }
         "WakeCapture" | "ParkCapture" => ("", "{}", None),
         _ => ("", "", None),
     }
