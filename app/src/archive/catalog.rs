@@ -316,6 +316,19 @@ impl Catalog {
         (cold.index.totals().protected_allocated + of_open, more)
     }
 
+    /// The protected segments, and the bytes that each of them counts; open ones as what they are likely to become.
+    pub(crate) fn protected(&self) -> Result<Vec<(Row, u64)>, ArchiveError> {
+        let (cold, open) = self.both(None);
+        let likely = |row: Row| {
+            let bytes = cold.likely_size(&row.id.lens).max(row.bytes);
+            (row, bytes)
+        };
+        let mut rows: Vec<(Row, u64)> = open.into_iter().filter(|row| row.protected).map(likely).collect();
+        let stored = cold.index.protected().map_err(index_failed)?;
+        rows.extend(stored.into_iter().map(|row| (row.allocated, row)).map(|(bytes, row)| (row, bytes)));
+        Ok(rows)
+    }
+
     /// The runs in which anything is stored, by number.
     pub(crate) fn runs(&self) -> Vec<RunSpan> {
         let (cold, open) = self.both(None);

@@ -247,7 +247,7 @@ fn mend_state(disk: &dyn Disk, dir: &RunDir, listing: &Listing, repairs: &mut Ve
     for id in unreadable_keeps(disk, dir) {
         // Replaced at one stroke: at no moment is it not protected.
         let why = "the text was damaged; written anew by a repair".to_owned();
-        let kept = Kept { who: "unknown".to_owned(), when_ts: 0, why };
+        let kept = Kept { who: "unknown".to_owned(), when_ts: 0, why, gives_way: false };
         let tmp = id.keep_path().with_extension("keep.tmp");
         write_whole(disk, &tmp, &id.keep_path(), (line::seal(&kept) + "\n").as_bytes())?;
         repairs.push(format!("wrote the protection of {id} anew"));

@@ -5,7 +5,7 @@
 //! - E2: both are idempotent; repeating a Protect changes nothing.
 //! - E3: the mere presence of the file protects: damage to its text never lifts a protection.
 //! - E4: Protect never answers yes when the protected segments would take more than their quota; it fails loudly and
-//!   changes nothing. A quota that was lowered lifts no protection.
+//!   changes nothing. A quota that was lowered lifts no protection. (What events protected gives way first: `yielding.rs`.)
 //! - E5: Protect works on a full disk, from the blocks that are held in reserve.
 
 use std::path::PathBuf;
@@ -36,23 +36,37 @@ pub struct Kept {
     pub when_ts: i64,
     /// Why.
     pub why: String,
+    /// An event's, which gives way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gives_way: bool,
 }
 
 impl Archive {
-    /// Protects a segment, open ones too. An existing protection stays as it is and is returned.
+    /// Protects a segment, open ones too. An existing protection stays as it is and is returned, unless it gives way: then
+    /// this one takes its place, with its reason if it has none of its own.
     pub fn keep(&self, id: &SegmentId, note: &KeepNote) -> Result<Kept, ArchiveError> {
         let _changes = lock(&self.inner.changes);
         let row = self.lookup(id)?;
         if row.row.protected {
-            return Ok(self.read_keep(id));
+            let mut known = self.yielding()?;
+            let kept = self.read_keep(id);
+            if !kept.gives_way {
+                return Ok(kept);
+            }
+            let why = if note.why.is_empty() { kept.why } else { note.why.clone() };
+            let kept = self.write_keep(id, &KeepNote { who: note.who.clone(), why }, false)?;
+            if let Some(known) = known.as_mut() {
+                known.forget(&row.row);
+            }
+            return Ok(kept);
         }
-        let quota = self.inner.protected_max_bytes;
-        let (used, more) = self.inner.catalog.protected_with(id);
-        if used.saturating_add(more) > quota {
-            return Err(ArchiveError::ProtectedQuota { id: id.clone(), used, more, quota });
-        }
+        self.make_way(id)?;
+        self.write_keep(id, note, false)
+    }
+
+    pub(super) fn write_keep(&self, id: &SegmentId, note: &KeepNote, gives_way: bool) -> Result<Kept, ArchiveError> {
         let UtcMicros(when_ts) = self.inner.clock.utc();
-        let kept = Kept { who: note.who.clone(), when_ts, why: note.why.clone() };
+        let kept = Kept { who: note.who.clone(), when_ts, why: note.why.clone(), gives_way };
         let mut text = line::seal(&kept);
         text.push('\n');
         let disk = self.inner.disk.as_ref();
@@ -64,6 +78,15 @@ impl Archive {
     /// Lifts a protection; one that is not there is no error.
     pub fn unkeep(&self, id: &SegmentId) -> Result<(), ArchiveError> {
         let _changes = lock(&self.inner.changes);
+        let row = self.lookup(id)?;
+        self.lift(id)?;
+        if let Some(known) = lock(&self.inner.yielding).as_mut() {
+            known.forget(&row.row);
+        }
+        Ok(())
+    }
+
+    pub(super) fn lift(&self, id: &SegmentId) -> Result<(), ArchiveError> {
         let row = self.lookup(id)?;
         let path = id.keep_path();
         match self.inner.disk.remove_file(&path) {
@@ -81,12 +104,13 @@ impl Archive {
         Ok(self.lookup(id)?.row.protected.then(|| self.read_keep(id)))
     }
 
-    fn read_keep(&self, id: &SegmentId) -> Kept {
+    pub(super) fn read_keep(&self, id: &SegmentId) -> Kept {
         let stored = read_whole(self.inner.disk.as_ref(), &id.keep_path()).ok();
         stored.and_then(|text| line::unseal(&text)).unwrap_or_else(|| Kept {
             who: String::from("unknown"),
             when_ts: 0,
             why: String::from("the protection's text cannot be read"),
+            gives_way: false,
         })
     }
 }

@@ -32,6 +32,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod way;
+mod yielding;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ use self::gaps::{GapLog, GapRecord};
 use self::ids::{RunId, SegmentId};
 use self::run::{LensRun, folders_above};
 use self::sync::{Dirty, SyncPool};
+use self::yielding::Yielding;
 
 /// Folders under the archive's root.
 pub(crate) const FOLDERS: [&str; 5] = ["segments", "clips", "snapshots", "quarantine", "index"];
@@ -108,6 +110,7 @@ pub(crate) struct Inner {
     /// Serialises keep, unkeep, remove and retention.
     pub(crate) changes: Mutex<()>,
     protected_max_bytes: u64,
+    yielding: Mutex<Option<Yielding>>,
     health: Mutex<Health>,
     health_changed: Condvar,
     /// A folder of this run that somebody took away.
@@ -179,6 +182,7 @@ impl Archive {
             pins: Pins::default(),
             changes: Mutex::default(),
             protected_max_bytes: options.protected_max_bytes,
+            yielding: Mutex::default(),
             health: Mutex::default(),
             health_changed: Condvar::new(),
             vanished: OnceLock::new(),

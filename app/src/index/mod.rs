@@ -332,6 +332,21 @@ impl Index {
         Ok(holes)
     }
 
+    /// The protected rows. Looks at all of them.
+    pub(crate) fn protected(&self) -> Result<Vec<Row>> {
+        let sql =
+            format!("SELECT {COLUMNS}, run FROM segments WHERE lens=?1 AND flags & {PROTECTED} ORDER BY run, start");
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut found = Vec::new();
+        for (lens, no) in &self.lenses {
+            let rows = statement.query_map(params![no], |r| row_of(r, lens, RunId(r.get(8)?)))?;
+            for row in rows {
+                found.push(row?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Every row, by lens and run and start.
     pub fn all(&self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();

@@ -356,7 +356,9 @@ impl Retention {
         let (used, alarm) = (report.protected, limits.protected_alarm_bytes);
         let segments = archive.catalog().counts().stored;
         let typical = segments.allocated.checked_div(segments.segments).unwrap_or(0);
-        let full = used > 0 && used.saturating_add(typical) > quota;
+        let beyond = |used: u64| used > 0 && used.saturating_add(typical) > quota;
+        // What events of cameras protected gives way.
+        let full = beyond(used) && beyond(used.saturating_sub(archive.yielding_bytes()));
         let near = used >= alarm && used > 0;
         alarms.set(
             AlarmKind::ProtectedAlarm,

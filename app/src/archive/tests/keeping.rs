@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::{causes, ids, note};
 use crate::archive::disk::{Disk, OpenMode};
+use crate::archive::ids::SegmentId;
 use crate::archive::testing::{FRAGMENT, Machine, Take, assert_sound, lens, now, record};
-use crate::archive::{ArchiveError, GapCause, KeepNote};
+use crate::archive::{Archive, ArchiveError, GapCause, KeepNote};
 
 #[test]
 fn e1_e2_protection_is_durable_and_idempotent() {
@@ -127,4 +128,49 @@ fn removing_what_never_was_is_an_error() {
         assert!(matches!(archive.remove(&id.parse().unwrap()), Err(ArchiveError::NotFound(_))), "{id}");
         assert!(matches!(archive.keep(&id.parse().unwrap(), &note()), Err(ArchiveError::NotFound(_))), "{id}");
     }
+}
+
+#[test]
+fn e6_e7_e8_what_events_protect_gives_way_and_what_people_protect_does_not() {
+    let mut machine = Machine::new();
+    let archive = machine.start();
+    let first = record(&archive, &lens("road"), now(&machine), 2);
+    let one = archive.lookup(&first).unwrap().row.allocated;
+    machine.kill();
+    let archive = machine.open_with(4 * one).unwrap();
+    archive.load().unwrap();
+    let begin = now(&machine);
+    let later = [0, 2, 4, 6, 8, 10].map(|n| record(&archive, &lens("road"), begin + FRAGMENT * n, 2));
+    let event = KeepNote { who: "camera".into(), why: "event: motion".into() };
+    let is_kept = |archive: &Archive, id: &SegmentId| archive.protection(id).unwrap().is_some();
+    // E6: half of four, and the newest.
+    for id in [&later[1], &later[2], &later[3]] {
+        assert!(archive.keep_for_event(id, &event).unwrap());
+    }
+    assert!(!is_kept(&archive, &later[1]) && is_kept(&archive, &later[2]) && is_kept(&archive, &later[3]));
+    assert!(!archive.keep_for_event(&later[1], &event).unwrap());
+    assert!(is_kept(&archive, &later[2]) && is_kept(&archive, &later[3]));
+    // E7: the oldest first, and only as many as needed.
+    archive.keep(&later[0], &note()).unwrap();
+    archive.keep(&later[4], &note()).unwrap();
+    assert!(is_kept(&archive, &later[2]));
+    archive.keep(&later[5], &note()).unwrap();
+    assert!(!is_kept(&archive, &later[2]) && is_kept(&archive, &later[3]));
+    // E8.
+    let by_hand = archive.keep(&later[3], &KeepNote { who: "operator".into(), why: String::new() }).unwrap();
+    assert_eq!((&*by_hand.who, &*by_hand.why), ("operator", "event: motion"));
+    assert!(matches!(archive.keep(&first, &note()), Err(ArchiveError::ProtectedQuota { .. })));
+    assert!(matches!(archive.keep_for_event(&later[2], &event), Err(ArchiveError::ProtectedQuota { .. })));
+    for id in [&later[0], &later[3], &later[4], &later[5]] {
+        assert!(is_kept(&archive, id));
+    }
+    // What gives way is known after a restart as well.
+    archive.unkeep(&later[0]).unwrap();
+    assert!(archive.keep_for_event(&later[2], &event).unwrap());
+    machine.power_cut(3);
+    let archive = machine.open_with(4 * one).unwrap();
+    archive.load().unwrap();
+    archive.keep(&first, &note()).unwrap();
+    assert!(!is_kept(&archive, &later[2]));
+    assert!(matches!(archive.keep(&later[1], &note()), Err(ArchiveError::ProtectedQuota { .. })));
 }
