@@ -18,6 +18,8 @@ pub enum AlarmKind {
     ProtectedAlarm,
     /// Protected segments take all that they may: Protect is refused.
     ProtectedQuota,
+    /// What events of cameras should protect is not protected.
+    EventsUnprotected,
     /// More room is taken than allowed, and nothing may go.
     StorageShort,
     /// The file system cannot have what the configuration asks for.
@@ -37,6 +39,7 @@ impl AlarmKind {
     pub const ALL: [Self; 8] = [
         Self::ProtectedAlarm,
         Self::ProtectedQuota,
+        Self::EventsUnprotected,
         Self::StorageShort,
         Self::StorageConfig,
         Self::StorageWorn,
@@ -51,6 +54,7 @@ impl AlarmKind {
         match self {
             Self::ProtectedAlarm => "protected_alarm",
             Self::ProtectedQuota => "protected_quota",
+            Self::EventsUnprotected => "events_unprotected",
             Self::StorageShort => "storage_short",
             Self::StorageConfig => "storage_config",
             Self::StorageWorn => "storage_worn",

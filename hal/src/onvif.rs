@@ -7,7 +7,8 @@
 //!   behind a translated address name the wrong one, and nobody shall lead a password elsewhere.
 //! - N3: an answer is bounded in size, depth of trust and time; what makes no sense is an error and never a panic.
 //! - N4: a camera's clock may be wrong by any amount; tokens carry the camera's own time.
-//! - N5: what is asked over TLS (`onvifs://`) is asked of a camera whose certificate is believed, and nothing of it in clear.
+//! - N5: what is asked over TLS (`onvifs://`) is asked of a camera whose certificate is believed, and nothing of it in clear;
+//!   nor is its stream fetched in clear, unless that is permitted by name.
 //!
 //! Facts: ONVIF Core, Media, Media2 and Event service specifications (onvif.org/profiles/specifications), WS-Discovery 1.0
 //! (schemas.xmlsoap.org/ws/2005/04/discovery), WS-UsernameToken profile 1.1 (OASIS). Used by the source
@@ -25,7 +26,7 @@ mod survey;
 
 pub use client::{Encoding, Information, Profile};
 pub use discovery::Found;
-pub use events::{EventKind, EventNews, EventWatch, watch};
+pub use events::{EventKey, EventKind, EventNews, EventWatch, watch};
 pub use survey::survey;
 
 pub(crate) use client::resolve;

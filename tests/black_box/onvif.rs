@@ -12,15 +12,16 @@ use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 use serde_json::Value;
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 /// What judges our camera and stands for cameras of others.
 const PACKAGES: &str = "onvif-zeep==0.2.12 WSDiscovery==2.1.2";
 
-fn status_error(daemon: &Daemon, lens: &str) -> Option<String> {
+/// The last error of a lens, once it holds `words`: on a busy machine an attempt may just have been too slow.
+fn status_error(daemon: &Daemon, lens: &str, words: &str) -> Option<String> {
     let status = daemon.client.get("/v1/capture/status").json();
     let lenses = status["lenses"].as_array().unwrap();
     let view = lenses.iter().find(|view| view["lens"] == lens).unwrap();
-    view["last_error"].as_str().map(str::to_owned)
+    view["last_error"].as_str().filter(|error| error.contains(words)).map(str::to_owned)
 }
 
 fn assert_no_leak(camera: &OnvifCamera) {
@@ -56,10 +57,10 @@ fn cameras_say_where_they_stream() {
         }
         assert_tiled(&segments, &daemon.gaps(lens), 0.05);
     }
-    let wrong = wait_for("the refusal", LONG, || status_error(&daemon, "wrong"));
-    assert!(wrong.contains("refused") && wrong.contains("does not permit"), "{wrong}");
-    let nameless = wait_for("the profile's absence", LONG, || status_error(&daemon, "nameless"));
-    assert!(nameless.contains("no such profile") && nameless.contains("sub (h264 320x180)"), "{nameless}");
+    let wrong = wait_for("the refusal", LONG, || status_error(&daemon, "wrong", "does not permit"));
+    assert!(wrong.contains("refused"), "{wrong}");
+    let nameless = wait_for("the profile's absence", LONG, || status_error(&daemon, "nameless", "no such profile"));
+    assert!(nameless.contains("sub (h264 320x180)"), "{nameless}");
     // A list of devices tells what the configured ones offer, and no login.
     let listed = daemon.mos.run(&["devices", "--network"]);
     assert_eq!(listed.code, 0, "{}", listed.err);

@@ -96,7 +96,8 @@ fn what_a_camera_reports_is_protected() {
     assert_protected(&daemon, begun - 2_000_000, ended + 3_000_000);
     let segment = daemon.segments("road").into_iter().find(is_protected).unwrap();
     let again = daemon.client.request("PUT", &format!("/v1/segments/{}/protection", id(&segment)), None).json();
-    assert_eq!((&again["who"], &again["why"]), (&"camera".into(), &"event: motion".into()));
+    // Who protects what an event did takes over.
+    assert!(again["who"] != "camera" && again["why"] == "event: motion", "{again}");
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
     for request in camera.requests() {
         assert_eq!(request["leaks"], false, "the password went over the network: {request}");
@@ -118,11 +119,17 @@ fn a_lost_subscription_is_made_again_and_a_living_one_renewed() {
         wait_for("a question for events", LONG, || (camera.answered("PullMessages") > before).then_some(()));
     };
     wait_for("a question for events", LONG, || (camera.answered("PullMessages") > 0).then_some(()));
+    let heard = || daemon.client.get("/v1/capture/status").json()["lenses"][0]["events"].clone();
+    let before = heard();
+    assert!(before["subscribed_ts"].is_i64(), "{before}");
     camera.tell("end");
     // It hears of the end with its next question only; an event ends the present one.
     camera.tell(&format!("event {INPUT} true"));
     pulled(&camera, 2);
     let begun = told(&events, "digital_input", true);
+    let after = heard();
+    assert!(after["subscribed_ts"].as_i64() > before["subscribed_ts"].as_i64(), "{after}");
+    assert!(after["last_error"].as_str().unwrap().contains("PullMessages"), "{after}");
     camera.tell(&format!("event {INPUT} false"));
     let ended = told(&events, "digital_input", false);
     assert_protected(&daemon, begun - 1_000_000, ended + 1_000_000);

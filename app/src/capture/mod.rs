@@ -35,6 +35,7 @@ mod status;
 mod store;
 pub mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -60,7 +61,7 @@ pub use self::machine::CaptureState;
 pub use self::operations::CaptureError;
 pub use self::roster::LensHost;
 pub use self::settings::{StreamSettings, Target};
-pub use self::status::{Degraded, LensChange, LensStatus, News};
+pub use self::status::{Degraded, EventsStatus, LensChange, LensStatus, News};
 use self::store::Store;
 use self::worker::Workers;
 
@@ -154,6 +155,8 @@ struct Shared {
     devices_untold: AtomicBool,
     /// How often they did.
     device_changes: AtomicU64,
+    /// Of lenses whose cameras are asked for events.
+    events: Mutex<BTreeMap<LensId, EventsStatus>>,
 }
 
 /// What every lens is made of.
@@ -200,6 +203,7 @@ impl CaptureControlService {
                 host: OnceLock::new(),
                 devices_untold: AtomicBool::new(false),
                 device_changes: AtomicU64::new(0),
+                events: Mutex::default(),
             }),
         }
     }
@@ -312,6 +316,17 @@ impl CaptureControlService {
         let mut lenses: Vec<LensStatus> = self.lenses().iter().map(|l| lock(l).status()).collect();
         skew::note(&mut lenses);
         lenses
+    }
+
+    /// Whether the events of its camera are heard of; `None` if it is not asked for any.
+    #[must_use]
+    pub fn events_of(&self, id: &LensId) -> Option<EventsStatus> {
+        lock(&self.shared.events).get(id).cloned()
+    }
+
+    /// Notes that. Waits for nobody.
+    pub fn note_events(&self, id: &LensId, note: impl FnOnce(&mut EventsStatus)) {
+        note(lock(&self.shared.events).entry(id.clone()).or_default());
     }
 
     /// The lenses at this moment.

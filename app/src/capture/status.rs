@@ -87,6 +87,15 @@ pub struct Degraded {
     pub since: Mono,
 }
 
+/// Whether the events of a lens's camera are heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventsStatus {
+    /// Since when the camera tells them; `None` while it does not.
+    pub since: Option<Mono>,
+    /// Why it did not, last, and when; kept after it does again.
+    pub last_error: Option<(String, Mono)>,
+}
+
 /// What those hear who follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {

@@ -40,7 +40,7 @@ use crate::capture::{DegradationPlan, Isolation};
 use crate::power::PowerPlan;
 use crate::retention::DEFAULT_MIN_FREE;
 use crate::retention::plan::Share;
-use crate::triggers::TriggerPlan;
+use crate::triggers::{LONGEST_AROUND, TriggerPlan};
 use crate::upload::named::NamedDestination;
 use crate::upload::template::Values;
 use entries::Document;
@@ -280,10 +280,14 @@ fn triggers(fields: &Fields<'_>, source: &SourceSpec) -> Result<TriggerPlan, Con
     let events: Option<_> = words.split_whitespace().map(EventKind::named).collect();
     let asks = matches!(source, SourceSpec::Onvif { .. });
     let events = events.filter(|_| asks || words.is_empty()).ok_or_else(|| fields.bad("events", accepted))?;
+    let around = |key, usual| {
+        let around = fields.duration(key, usual)?;
+        if around > LONGEST_AROUND { Err(fields.bad(key, "1 s to 1 h")) } else { Ok(around) }
+    };
     Ok(TriggerPlan {
         events,
-        before: fields.duration("protect_before", usual.before)?,
-        after: fields.duration("protect_after", usual.after)?,
+        before: around("protect_before", usual.before)?,
+        after: around("protect_after", usual.after)?,
     })
 }
 
@@ -296,14 +300,20 @@ fn trusting(fields: &Fields<'_>, source: SourceSpec) -> Result<SourceSpec, Confi
         Some(text) => Some(text.parse().map_err(|()| fields.bad("tls_fingerprint", accepted))?),
         None => None,
     };
+    let plain_stream = fields.boolean("plain_stream", false)?;
+    let onvif = matches!(&source, SourceSpec::Onvif { url, .. } if url.scheme() == "onvifs");
+    if plain_stream && !onvif {
+        return Err(fields.bad("plain_stream", "true of an onvifs:// camera only: of others it is said by the source"));
+    }
     let key = match (&ca, &fingerprint) {
-        (None, None) => return Ok(source),
+        (None, None) if !plain_stream => return Ok(source),
+        (None, None) => "plain_stream",
         (Some(_), Some(_)) => return Err(fields.bad("tls_fingerprint", "none beside tls_ca: one of them decides")),
         (Some(_), None) => "tls_ca",
         (None, Some(_)) => "tls_fingerprint",
     };
-    let trusting = source.trusting(Trust { ca, fingerprint });
-    trusting.ok_or_else(|| fields.bad(key, "none, except of an rtsps://, onvifs://, onvif:// or whep+https:// camera"))
+    let trusting = source.trusting(Trust { ca, fingerprint, plain_stream });
+    trusting.ok_or_else(|| fields.bad(key, "none, except of an rtsps://, onvifs:// or whep+https:// camera"))
 }
 
 /// `shared` adds up what the shares take, in millionths.

@@ -104,6 +104,7 @@ pub const KEYS: &[(Section, &[&str])] = &[
             "transport",
             "tls_ca",
             "tls_fingerprint",
+            "plain_stream",
             "audio",
             "events",
             "protect_before",

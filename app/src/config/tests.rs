@@ -68,9 +68,16 @@ fn whose_certificate_is_believed_is_said_once_and_of_what_is_encrypted() {
     assert_eq!(config.cameras[0].source.trust().unwrap().fingerprint.unwrap().0, [10; 32]);
     let config = read(&camera("onvifs://h", "tls_ca = \"/ca.pem\""), &[]).unwrap();
     assert_eq!(config.cameras[0].source.trust().unwrap().ca.as_deref(), Some(Path::new("/ca.pem")));
+    assert!(!config.cameras[0].source.trust().unwrap().plain_stream);
+    let config = read(&camera("onvifs://h", "plain_stream = true"), &[]).unwrap();
+    assert!(config.cameras[0].source.trust().unwrap().plain_stream);
     for (source, more, word) in [
         ("rtsp://u:hunter2@h/s", pin.as_str(), "rtsps://"),
         ("test:", "tls_ca = \"/ca.pem\"", "rtsps://"),
+        // It would protect nothing: who is asked in clear says anything.
+        ("onvif://u:hunter2@h", pin.as_str(), "onvifs://"),
+        ("rtsps://u:hunter2@h/s", "plain_stream = true", "onvifs://"),
+        ("onvif://u:hunter2@h", "plain_stream = true", "onvifs://"),
         ("rtsps://u:hunter2@h/s", "tls_ca = \"ca.pem\"", "absolute"),
         ("rtsps://u:hunter2@h/s", "tls_fingerprint = \"0A:0B\"", "64 hexadecimal"),
         ("rtsps://u:hunter2@h/s", &format!("{pin}\ntls_ca = \"/ca.pem\""), "one of them"),
@@ -92,6 +99,8 @@ fn events_of_onvif_cameras_protect_what_is_around_them() {
     let names: Vec<&str> = plan.events.iter().map(|kind| kind.name()).collect();
     assert_eq!(names, ["motion", "digital_input"]);
     assert_eq!((plan.before, plan.after), (Duration::from_mins(1), Duration::from_secs(20)));
+    let text = refusal(&camera("onvif://h", "events = \"motion\"\nprotect_before = \"61min\""), &[]);
+    assert!(text.contains("protect_before") && text.contains("1 h"), "{text}");
     for (source, more) in [("rtsp://h/s", "events = \"motion\""), ("onvif://h", "events = \"doorbell\"")] {
         let text = refusal(&camera(source, more), &[]);
         assert!(text.contains("events") && text.contains("tamper"), "{text}");

@@ -189,7 +189,7 @@ async fn live(config: Config, tokens: TokenSource) -> Result<(), DaemonError> {
     let beside = keep_house(services.clone())?;
     let planned =
         config.cameras.iter().map(|camera| (camera.id.clone(), camera.source.clone(), camera.triggers.clone()));
-    let triggers = Triggers::start(&services.archive, &services.capture, planned);
+    let triggers = Triggers::start(&services.archive, &services.capture, services.retention.alarms(), planned);
     // Beside the start, which must not wait for a bus: errors are counted from now on.
     tokio::spawn(watch_links(services.clone()));
     tell(&[NotifyState::Ready]);

@@ -16,7 +16,9 @@ use super::fault::Fault;
 use super::routes::Routes;
 use super::segments::blocking;
 use crate::archive::Mapping;
-use crate::capture::{CaptureControlService, CaptureError, Degraded, Judged, LensStatus, StreamSettings, Target};
+use crate::capture::{
+    CaptureControlService, CaptureError, Degraded, EventsStatus, Judged, LensStatus, StreamSettings, Target,
+};
 use crate::error::{ErrorBody, Kind};
 use crate::record::LensRecording;
 
@@ -62,6 +64,20 @@ pub struct DegradedView {
     pub since_ts: i64,
 }
 
+/// Whether events of a camera are heard of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventsView {
+    /// Since when the camera tells them, UTC microseconds; absent while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribed_ts: Option<i64>,
+    /// Why it did not, last; kept after it does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was, UTC microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_ts: Option<i64>,
+}
+
 /// A lens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CaptureView {
@@ -95,6 +111,9 @@ pub struct CaptureView {
     /// When the next attempt is due, UTC microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_ts: Option<i64>,
+    /// Whether events of its camera are heard of; absent if it is not asked for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventsView>,
     /// How often the source was opened again.
     pub reconnects: u64,
     /// The circuit breaker.
@@ -280,7 +299,9 @@ async fn ask(
 impl Services {
     fn view(&self, lens: &LensStatus) -> CaptureView {
         let recorder = self.recorder.status();
-        CaptureView::of(lens, recorder.lenses.get(&lens.lens), &self.archive.mapping())
+        let mapping = self.archive.mapping();
+        let events = self.capture.events_of(&lens.lens).map(|events| EventsView::of(events, &mapping));
+        CaptureView { events, ..CaptureView::of(lens, recorder.lenses.get(&lens.lens), &mapping) }
     }
 }
 
@@ -302,6 +323,7 @@ impl CaptureView {
             last_error: capture.last_error.as_ref().map(|(text, _)| text.clone()),
             last_error_ts: capture.last_error.as_ref().map(|(_, at)| utc(*at)),
             next_attempt_ts: capture.next_attempt.map(utc),
+            events: None,
             reconnects: capture.reconnects,
             breaker: BreakerView {
                 state: capture.breaker.state.name().to_owned(),
@@ -323,6 +345,14 @@ impl CaptureView {
             target: TargetView::from(capture.target),
             configured: capture.settings.clone(),
         }
+    }
+}
+
+impl EventsView {
+    fn of(events: EventsStatus, mapping: &Mapping) -> Self {
+        let utc = |at: Mono| mapping.utc_of(at).0;
+        let (last_error, at) = events.last_error.unzip();
+        Self { subscribed_ts: events.since.map(utc), last_error, last_error_ts: at.map(utc) }
     }
 }
 

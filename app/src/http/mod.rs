@@ -56,7 +56,9 @@ use crate::upload::queue::Uploads;
 use routes::Routes;
 
 pub use capture::{ControlView, DeviceList, DeviceView, ModeView};
-pub use capture_control::{BreakerView, CaptureStatusView, CaptureView, DegradedView, TargetView, ThermalZoneView};
+pub use capture_control::{
+    BreakerView, CaptureStatusView, CaptureView, DegradedView, EventsView, TargetView, ThermalZoneView,
+};
 pub use capture_events::{CameraEvent, CaptureChange, DevicesChange, LensRemoved, LensWoken, PowerChange};
 pub use clips::{ClipView, SpanView};
 pub use evidence::EvidenceView;

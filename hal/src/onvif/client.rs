@@ -2,6 +2,7 @@
 //!
 //! Media2 is asked where the camera has it (H.265 has no place in Media), else Media.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -85,6 +86,17 @@ pub struct Profile {
     pub size: (u32, u32),
     /// Most frames per second; 0 where it does not say.
     pub fps: f32,
+    /// The camera's names of what it shows, which its events repeat.
+    pub(super) channel: Channel,
+}
+
+/// What tells the channels of a recorder or a camera with several sensors apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Channel {
+    /// The token of its video source configuration.
+    pub(super) configuration: Option<String>,
+    /// The token of its video source.
+    pub(super) source: Option<String>,
 }
 
 impl Profile {
@@ -97,12 +109,19 @@ impl Profile {
             read.filter(|number| number.is_finite() && *number >= 0.0).unwrap_or(0.0)
         };
         let pixels = |name| number(["Resolution", name]) as u32;
+        let video =
+            child(node, "VideoSourceConfiguration").or_else(|| soap::at(node, &["Configurations", "VideoSource"]));
+        let channel = Channel {
+            configuration: video.and_then(|video| video.attribute("token")).map(str::to_owned),
+            source: video.and_then(|video| text(video, &["SourceToken"])).map(str::to_owned),
+        };
         Some(Self {
             token: node.attribute("token").filter(|t| !t.is_empty())?.to_owned(),
             name: text(node, &["Name"]).map(shown).unwrap_or_default(),
             encoding: encoder.and_then(|e| text(e, &["Encoding"])).map(Encoding::read),
             size: (pixels("Width"), pixels("Height")),
             fps: number(["RateControl", "FrameRateLimit"]),
+            channel,
         })
     }
 
@@ -121,6 +140,8 @@ pub(super) struct Camera {
     credentials: Option<Credentials>,
     login: Login,
     offset: ClockOffset,
+    /// The address that its name led to.
+    address: Option<IpAddr>,
 }
 
 impl Camera {
@@ -144,7 +165,7 @@ impl Camera {
     fn at(device: Endpoint, credentials: Option<&Credentials>, trust: &Trust) -> Self {
         let (credentials, trust) = (credentials.cloned(), trust.clone());
         let (login, offset) = (Login::default(), ClockOffset::default());
-        Self { device, media: None, media2: None, events: None, trust, credentials, login, offset }
+        Self { device, media: None, media2: None, events: None, trust, credentials, login, offset, address: None }
     }
 
     /// Whether it is asked over TLS.
@@ -212,12 +233,16 @@ impl Camera {
     }
 
     /// A service at the host that we talk to, whatever host the camera names (N2). Its port counts only together with a
-    /// host that is ours: behind a translated address it is another one. Nor does it count with another scheme than ours:
+    /// host that is ours, by its name or by the address that this led to: behind a translated address it is another one. Nor does it count with another scheme than ours:
     /// who is asked over TLS is never asked in clear.
     pub(super) fn reached(&self, xaddr: &str) -> Option<Endpoint> {
         let url = Url::parse(xaddr).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
         let device = &self.device;
-        let same = url.host_str().is_some_and(|host| host.trim_matches(['[', ']']).eq_ignore_ascii_case(&device.host));
+        let same = url.host_str().is_some_and(|host| {
+            let host = host.trim_matches(['[', ']']);
+            let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+            host.eq_ignore_ascii_case(&device.host) || (address.is_some() && address == self.address)
+        });
         let alike = (url.scheme() == "https") == device.secure;
         let port = if same && alike { url.port_or_known_default()? } else { device.port };
         Some(Endpoint { host: device.host.clone(), port, path: path_and_query(&url), secure: device.secure })
@@ -257,6 +282,7 @@ impl Camera {
         let limit = REQUEST + held.unwrap_or_default();
         let answer = http::post(at, &self.trust, &request, self.credentials.as_ref(), &mut self.login, limit).await;
         let answer = answer.map_err(|e| self.clean(e))?;
+        self.address = answer.from;
         let read_answer = || {
             let document = soap::read(operation, &answer.text)?;
             read(soap::body(operation, &document)?)
@@ -311,7 +337,9 @@ impl Camera {
             Ok(children(body, "Profiles").take(MAX_PROFILES).filter_map(Profile::read).collect::<Vec<_>>())
         };
         if let Some(at) = self.media2.clone() {
-            let body = format!("<GetProfiles xmlns=\"{MEDIA2}\"><Type>VideoEncoder</Type></GetProfiles>");
+            let body = format!(
+                "<GetProfiles xmlns=\"{MEDIA2}\"><Type>VideoSource</Type><Type>VideoEncoder</Type></GetProfiles>"
+            );
             match self.ask(&at, "GetProfiles", &body, read).await {
                 Ok(profiles) if profiles.iter().any(Profile::is_recordable) => return Ok(profiles),
                 Err(e @ (OnvifError::Refused(_) | OnvifError::Unreachable(_))) => return Err(e),
@@ -335,8 +363,12 @@ impl Camera {
             };
             let read = |body: Node<'_, '_>| Ok(text(body, &["Uri"]).map(str::to_owned));
             let secure = if self.device.secure {
-                // Media2 service specification, table of transport protocols; who has none answers with a fault.
-                self.ask(&at, operation, &by("RtspsUnicast"), read).await.ok().flatten()
+                // Media2 service specification, table of transport protocols. Who has none says so; whatever else goes
+                // wrong, as somebody in between can make it, does not mean that there is none.
+                match self.ask(&at, operation, &by("RtspsUnicast"), read).await {
+                    Err(OnvifError::Fault { .. } | OnvifError::Nonsense { .. }) => None,
+                    answer => answer?,
+                }
             } else {
                 None
             };
@@ -389,7 +421,7 @@ impl Camera {
 }
 
 /// The stream that an `onvif://` source means: the named profile, else the one with the largest picture. Gives its profile and
-/// address.
+/// address; one in clear of an `onvifs://` source is refused unless it is permitted (N5).
 pub(crate) async fn resolve(
     url: &Url,
     credentials: Option<&Credentials>,
@@ -399,7 +431,68 @@ pub(crate) async fn resolve(
     let profiles = camera.profiles().await?;
     let profile = choose(&profiles, &asked_profile(url))?.clone();
     let uri = camera.stream_uri(&profile.token).await?;
+    in_confidence(url, &uri, trust)?;
     Ok((profile, uri))
+}
+
+/// Whether a camera that is asked at `source` may be recorded at `stream` (N5).
+fn in_confidence(source: &Url, stream: &Url, trust: &Trust) -> Result<(), OnvifError> {
+    if source.scheme() != SECURE || stream.scheme() == "rtsps" || trust.plain_stream {
+        return Ok(());
+    }
+    Err(OnvifError::Refused(
+        "it offers no stream over TLS; switch that on in the camera, or permit login and pictures in clear by plain_stream = true"
+            .into(),
+    ))
+}
+
+/// The channel that a source's profile shows and those that the camera has besides; empty if it does not say.
+pub(super) async fn channels(camera: &mut Camera, url: &Url) -> Result<(Channel, Vec<Channel>), OnvifError> {
+    let profiles = match camera.profiles().await {
+        Ok(profiles) => profiles,
+        Err(e @ (OnvifError::Refused(_) | OnvifError::Unreachable(_))) => return Err(e),
+        Err(e) => {
+            log::debug!("onvif: a camera does not say what its events are of: {e}");
+            return Ok(<_>::default());
+        }
+    };
+    let Ok(own) = choose(&profiles, &asked_profile(url)).map(|own| own.channel.clone()) else {
+        return Ok(<_>::default());
+    };
+    // Several configurations may cut their pictures out of one source.
+    let is_other = |channel: &Channel| match (&channel.source, &own.source) {
+        (Some(theirs), Some(ours)) => theirs != ours,
+        _ => *channel != own,
+    };
+    let others = profiles.into_iter().map(|profile| profile.channel).filter(is_other).collect();
+    Ok((own, others))
+}
+
+impl Channel {
+    /// Whether an item of an event's source says that it is of another channel. Makers disagree on which of the two tokens
+    /// they put there and some put neither: only what surely is another channel's counts.
+    pub(super) fn is_foreign(&self, others: &[Self], item: &str, value: &str) -> bool {
+        // First the token that the item is named after, then the other.
+        for kind in 0..2 {
+            if self.tokens(item)[kind] == Some(value) {
+                return false;
+            }
+            if others.iter().any(|other| other.tokens(item)[kind] == Some(value)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What an item of that name may mean, the likeliest first.
+    fn tokens(&self, item: &str) -> [Option<&str>; 2] {
+        let (configuration, source) = (self.configuration.as_deref(), self.source.as_deref());
+        match item {
+            "VideoSourceConfigurationToken" => [configuration, source],
+            "VideoSourceToken" | "VideoSource" | "Source" => [source, configuration],
+            _ => [None, None],
+        }
+    }
 }
 
 pub(super) fn choose<'a>(profiles: &'a [Profile], asked: &str) -> Result<&'a Profile, OnvifError> {
@@ -464,69 +557,4 @@ fn path_and_query(url: &Url) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn profile(token: &str, name: &str, encoding: Encoding, size: (u32, u32)) -> Profile {
-        Profile { token: token.into(), name: name.into(), encoding: Some(encoding), size, fps: 25.0 }
-    }
-
-    #[test]
-    fn the_largest_recordable_profile_is_taken_unless_one_is_named() {
-        let profiles = [
-            profile("p0", "Foto", Encoding::Other("jpeg".into()), (3840, 2160)),
-            profile("p1", "Main", Encoding::H265, (1920, 1080)),
-            profile("p2", "Sub", Encoding::H264, (640, 360)),
-            profile("p3", "p2", Encoding::H264, (1920, 1080)),
-        ];
-        let token = |asked| choose(&profiles, asked).map(|p| p.token.as_str());
-        assert_eq!(token(""), Ok("p1"));
-        assert_eq!((token("p2"), token("Main")), (Ok("p2"), Ok("p1")), "a token goes before a name");
-        assert!(token("Foto").unwrap_err().to_string().contains("neither"));
-        assert!(token("x").unwrap_err().to_string().contains("p2 (h264 640x360)"));
-        assert!(choose(&profiles[..1], "").is_err());
-    }
-
-    #[test]
-    fn profiles_of_both_services_are_read() {
-        let old = "<r xmlns:t='u'><t:Profiles token='a'><t:Name>M</t:Name><t:VideoEncoderConfiguration><t:Encoding>H264</t:Encoding>\
-            <t:Resolution><t:Width>1280</t:Width><t:Height>720</t:Height></t:Resolution><t:RateControl><t:FrameRateLimit>15</t:FrameRateLimit>\
-            </t:RateControl></t:VideoEncoderConfiguration></t:Profiles></r>";
-        let new = "<r><Profiles token='a'><Name>M</Name><Configurations><VideoEncoder><Encoding>H264</Encoding><Resolution>\
-            <Width>1280</Width><Height>720</Height></Resolution><RateControl><FrameRateLimit>15.0</FrameRateLimit></RateControl>\
-            </VideoEncoder></Configurations></Profiles></r>";
-        let read = |text: &str| {
-            let document = soap::read("x", text).unwrap();
-            Profile::read(child(document.root_element(), "Profiles").unwrap()).unwrap()
-        };
-        assert_eq!(read(old), read(new));
-        assert_eq!((read(old).size, read(old).fps), ((1280, 720), 15.0));
-    }
-
-    #[test]
-    fn a_cameras_hosts_are_not_believed() {
-        let url = Url::parse("onvif://192.0.2.7:8000/x").unwrap();
-        let camera = Camera::unmet(&url, None, &Trust::default()).unwrap();
-        let uri = camera.own("x", Some("rtsp://a:b@10.0.0.1:8554/s?c=1"), &["rtsp"]).unwrap();
-        assert_eq!(uri.as_str(), "rtsp://192.0.2.7:8554/s?c=1");
-        assert_eq!(camera.reached("http://10.0.0.1:81/m?x").unwrap().port, 8000);
-        let same = camera.reached("http://192.0.2.7:81/m?x").unwrap();
-        assert_eq!((same.port, &*same.path), (81, "/m?x"));
-        assert!(camera.own("x", Some("http://h/"), &["rtsp"]).is_err() && camera.own("x", None, &["rtsp"]).is_err());
-        assert_eq!(entry(&Url::parse("onvif://[::1]/").unwrap()).unwrap().host, "::1");
-        let secure = Camera { device: entry(&Url::parse("onvifs://192.0.2.7/").unwrap()).unwrap(), ..camera };
-        let media = secure.reached("http://192.0.2.7:80/m").unwrap();
-        assert_eq!((media.port, media.secure), (443, true), "who is asked over TLS is not asked in clear");
-        assert_eq!(secure.reached("https://192.0.2.7:8443/m").unwrap().port, 8443);
-    }
-
-    #[test]
-    fn a_uuid_instead_of_a_host_is_looked_for() {
-        let of = |text: &str| endpoint_reference(&Url::parse(text).unwrap());
-        let uuid = "2419d68a-2dd2-21b2-a205-4c3e5a1b0c7d";
-        assert_eq!(of(&format!("onvif://{uuid}/main")).as_deref(), Some(uuid));
-        assert_eq!(of("onvif://2419d68a-2dd2-21b2-a205-4c3e5a1b0c7x/"), None);
-        assert_eq!(of("onvif://camera.local/"), None);
-    }
-}
+mod tests;

@@ -1,25 +1,27 @@
 //! Events of a camera by a PullPoint subscription: motion, digital inputs, tampering.
 //!
 //! Promises that a camera which is gone, refuses or talks nonsense is subscribed to again with growing delay, for as long as the
-//! watch lives; that a dropped watch lifts its subscription if the camera can still be asked; and that nothing here has to do with the
-//! recording: another connection, another thread. An event is told when it arrives, for a camera's clock may be wrong by any
-//! amount (N4).
+//! watch lives; that a subscription which is dropped or failed is lifted if the camera can still be asked; that a camera which
+//! answers at once whatever it is asked is not asked without pause; that events of other channels of the same device are not
+//! told; and that nothing here has to do with the recording: another connection, another thread. An event is told when it
+//! arrives, for a camera's clock may be wrong by any amount (N4).
 //!
 //! Facts: ONVIF Core specification, section 9 (event handling: CreatePullPointSubscription, PullMessages, Renew, Unsubscribe,
 //! message format), WS-BaseNotification 1.3, WS-Addressing 1.0 SOAP binding section 3.1 (reference parameters); topics of the
 //! Imaging, Device IO and Analytics service specifications.
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use roxmltree::Node;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use super::client::Camera;
+use super::client::{self, Camera, Channel};
 use super::http::Endpoint;
 use super::soap::{self, children, escaped, text};
 use super::{OnvifError, runtime, security, shown};
@@ -31,8 +33,12 @@ const PULL: Duration = Duration::from_secs(20);
 const LIFE: Duration = Duration::from_mins(1);
 /// When it is renewed.
 const RENEW: Duration = Duration::from_secs(25);
-/// An answer without an event that comes sooner is one of a camera that does not hold questions open.
+/// An answer that comes sooner may be one of a camera that does not hold questions open; the next question waits as long.
 const HASTY: Duration = Duration::from_millis(500);
+/// Answers with events in a row that may come sooner: a door and the light behind it.
+const HASTY_IN_A_ROW: u32 = 4;
+/// How long a camera that failed may take to lift the subscription that it failed with.
+const LIFTING: Duration = Duration::from_secs(4);
 /// Until the next attempt, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Most events of one answer that are looked at.
@@ -49,7 +55,7 @@ pub enum EventKind {
     Motion,
     /// An input of the camera, as a door contact.
     DigitalInput,
-    /// The camera was covered, turned away or defocused.
+    /// The camera was covered, turned away or defocused. That it is dark does not count: it is so every night.
     Tamper,
 }
 
@@ -81,10 +87,29 @@ impl EventKind {
             | ["VideoSource", "MotionAlarm", ..]
             | ["VideoAnalytics", "MotionDetection" | "Motion", ..] => Some(Self::Motion),
             ["Device", "Trigger", "DigitalInput", ..] => Some(Self::DigitalInput),
-            ["VideoSource", "GlobalSceneChange" | "ImageTooBlurry" | "ImageTooDark", ..]
-            | ["RuleEngine", "TamperDetector", ..] => Some(Self::Tamper),
+            ["VideoSource", "GlobalSceneChange" | "ImageTooBlurry", ..] | ["RuleEngine", "TamperDetector", ..] => {
+                Some(Self::Tamper)
+            }
             _ => None,
         }
+    }
+}
+
+/// Which of a camera's sources of a kind an event is of: its topic and what it names, as an input or a rule. Those of one
+/// are told apart from those of another, whose end is not its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventKey(pub u64);
+
+impl EventKey {
+    /// Of a topic without prefixes and pairs of names and values, in any order.
+    fn of(topic: &str, items: &mut [(&str, &str)]) -> Self {
+        items.sort_unstable();
+        let mut hash = DefaultHasher::new();
+        for part in topic.split('/') {
+            part.rsplit(':').next().unwrap_or(part).trim().hash(&mut hash);
+        }
+        items.hash(&mut hash);
+        Self(hash.finish())
     }
 }
 
@@ -96,7 +121,14 @@ pub enum EventNews {
     /// It does not any more, or not yet. Told once for each stretch of time without a subscription.
     Lost(String),
     /// Something began, goes on (cameras repeat themselves) or is over.
-    Event(EventKind, bool),
+    Event {
+        /// What it is about.
+        kind: EventKind,
+        /// Of which source of that.
+        key: EventKey,
+        /// Not over.
+        active: bool,
+    },
 }
 
 /// A watch; its end is that of the subscription.
@@ -141,6 +173,10 @@ async fn follow(asked: Asked, told: Told, mut ended: oneshot::Receiver<()>) {
             return;
         };
         let had_one = subscribed.is_some();
+        // It counts against what the camera can hold until its end, and some hold four.
+        if let Some(subscription) = subscribed.filter(|_| !matches!(why, OnvifError::Unreachable(_))) {
+            let _ = timeout(LIFTING, subscription.lift()).await;
+        }
         if had_one || !lost {
             told(EventNews::Lost(why.to_string()));
         }
@@ -162,19 +198,18 @@ async fn follow_once(asked: &Asked, told: &Told, place: &mut Option<Subscription
     };
     told(EventNews::Subscribed);
     let mut renewed = Instant::now();
+    let mut haste = Haste::default();
     loop {
         let begun = Instant::now();
         let events = match subscription.pull().await {
             Ok(events) => events,
             Err(e) => return e,
         };
-        let hasty = events.is_empty() && begun.elapsed() < HASTY;
-        for (kind, active) in events {
-            told(EventNews::Event(kind, active));
+        let rest = haste.rest(begun.elapsed(), events.is_empty());
+        for Event { kind, key, active } in events {
+            told(EventNews::Event { kind, key, active });
         }
-        if hasty {
-            sleep(HASTY).await;
-        }
+        sleep(rest).await;
         if renewed.elapsed() > RENEW {
             match subscription.renew().await {
                 // Those without Renew keep a subscription for as long as it is pulled from.
@@ -185,6 +220,22 @@ async fn follow_once(asked: &Asked, told: &Told, place: &mut Option<Subscription
     }
 }
 
+/// Answers in a row that came too soon.
+#[derive(Default)]
+struct Haste(u32);
+
+impl Haste {
+    /// How long the next question waits behind an answer that took so long.
+    fn rest(&mut self, took: Duration, empty: bool) -> Duration {
+        if took >= HASTY {
+            self.0 = 0;
+            return Duration::ZERO;
+        }
+        self.0 = self.0.saturating_add(1);
+        if empty || self.0 > HASTY_IN_A_ROW { HASTY } else { Duration::ZERO }
+    }
+}
+
 /// A subscription at the camera.
 struct Subscription {
     camera: Camera,
@@ -192,6 +243,9 @@ struct Subscription {
     /// Its address as the camera wrote it, and what it wants to see in each request.
     to: String,
     parameters: String,
+    /// Whose events are told, and whose are not.
+    channel: Channel,
+    others: Vec<Channel>,
 }
 
 impl Subscription {
@@ -199,6 +253,7 @@ impl Subscription {
         let operation = "CreatePullPointSubscription";
         let mut camera = Camera::meet(&asked.url, asked.credentials.as_ref(), &asked.trust).await?;
         let at = camera.events().ok_or_else(|| OnvifError::NoStream("it has no event service".into()))?;
+        let (channel, others) = client::channels(&mut camera, &asked.url).await?;
         let action = format!("{EVENTS}/EventPortType/{operation}Request");
         let header = addressing(&action, None, "")?;
         let body = format!(
@@ -215,18 +270,20 @@ impl Subscription {
         let (to, parameters) = camera.ask_with(&at, operation, &header, &body, None, read).await?;
         // Some name no address that can be read; then it is that of the service.
         let at = camera.reached(&to).unwrap_or(at);
-        Ok(Self { camera, at, to, parameters })
+        Ok(Self { camera, at, to, parameters, channel, others })
     }
 
     /// What happened; waits until something does.
-    async fn pull(&mut self) -> Result<Vec<(EventKind, bool)>, OnvifError> {
+    async fn pull(&mut self) -> Result<Vec<Event>, OnvifError> {
         let seconds = PULL.as_secs();
         let body = format!(
             "<PullMessages xmlns=\"{EVENTS}\"><Timeout>PT{seconds}S</Timeout><MessageLimit>64</MessageLimit></PullMessages>"
         );
         let action = format!("{EVENTS}/PullPointSubscription/PullMessagesRequest");
+        let (channel, others) = (self.channel.clone(), self.others.clone());
         self.ask("PullMessages", &action, &body, Some(PULL), |body| {
-            Ok(children(body, "NotificationMessage").take(MOST).filter_map(event).collect())
+            let messages = children(body, "NotificationMessage").take(MOST);
+            Ok(messages.filter_map(|message| event(message, &channel, &others)).collect())
         })
         .await
     }
@@ -280,13 +337,29 @@ pub(super) fn echoed(parameters: Node<'_, '_>) -> String {
     out
 }
 
-/// What a notification tells; `None` for what is of no interest.
-pub(super) fn event(message: Node<'_, '_>) -> Option<(EventKind, bool)> {
+/// What a notification tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) kind: EventKind,
+    key: EventKey,
+    active: bool,
+}
+
+/// What a notification tells; `None` for what is of no interest, or of another channel than `channel`.
+pub(super) fn event(message: Node<'_, '_>, channel: &Channel, others: &[Channel]) -> Option<Event> {
     let topic = text(message, &["Topic"])?;
     let kind = EventKind::of(topic)?;
     let told = soap::at(message, &["Message", "Message"])?;
+    let parts = ["Source", "Key"].into_iter().filter_map(|part| soap::child(told, part));
+    let named = parts.flat_map(|part| children(part, "SimpleItem")).take(MOST);
+    let mut named: Vec<_> =
+        named.filter_map(|item| Some((item.attribute("Name")?, item.attribute("Value")?))).collect();
+    if named.iter().any(|(name, value)| channel.is_foreign(others, name, value)) {
+        return None;
+    }
+    let key = EventKey::of(topic, &mut named);
     if told.attribute("PropertyOperation") == Some("Deleted") {
-        return Some((kind, false));
+        return Some(Event { kind, key, active: false });
     }
     let mut items = soap::child(told, "Data").into_iter().flat_map(|data| children(data, "SimpleItem"));
     // IsMotion, State or LogicalState, by topic and maker: the first that is a truth value.
@@ -294,7 +367,7 @@ pub(super) fn event(message: Node<'_, '_>) -> Option<(EventKind, bool)> {
     if active.is_none() {
         log::debug!("onvif: an event of {} without a state", shown(topic));
     }
-    Some((kind, active?))
+    Some(Event { kind, key, active: active? })
 }
 
 fn truth(text: &str) -> Option<bool> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use roxmltree::Node;
 use url::Url;
 
-use super::client::{Camera, Profile, choose, describe};
+use super::client::{Camera, Channel, Profile, choose, describe};
 use super::security::ClockOffset;
 use super::soap::{self, children, text};
 use super::{discovery, events};
@@ -65,8 +65,8 @@ fn asked(camera: &Camera, body: Node<'_, '_>) {
                 assert_eq!((url.host_str(), url.username(), url.password()), (Some(HOST), "", None), "N1, N2: {url}");
             }
         }
-        if let Some((kind, _)) = events::event(node) {
-            is_fit(kind.name());
+        if let Some(event) = events::event(node, &Channel::default(), &[]) {
+            is_fit(event.kind.name());
         }
         // What is echoed is one header for each parameter, and nothing of it breaks out.
         let echoed = soap::envelope(&events::echoed(node), "");

@@ -1,8 +1,10 @@
 //! HTTP/1.1 to a camera, over TLS where it is asked so: one request for each connection, Digest where it is asked for.
 //!
 //! Promises that an answer has at most [`MAX_ANSWER`] bytes, that a request ends in the time it is given, and that the
-//! password leaves only in a digest: a camera that wants Basic over a plain connection is refused (N1).
+//! password leaves only in a digest: a camera that wants Basic over a plain connection is refused (N1). Who does not answer is
+//! told with the port that was tried.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,6 +53,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) text: String,
+    /// The address that the host's name led to.
+    pub(super) from: Option<IpAddr>,
 }
 
 /// The login over several requests, so that one challenge serves for many.
@@ -84,23 +88,26 @@ pub(super) async fn post(
 ) -> Result<Answer, OnvifError> {
     let work = async {
         let authorization = credentials.and_then(|c| login.answer(c, &to.path, body)).transpose()?;
-        let (status, headers, text) = exchange(to, trust, body, authorization).await?;
-        if status != StatusCode::UNAUTHORIZED {
-            return Ok(Answer { status, text });
+        let (answer, headers) = exchange(to, trust, body, authorization).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
         }
         let Some(credentials) = credentials else {
             return Err(OnvifError::Refused("it wants a user name and password".into()));
         };
         login.0 = Some(challenge(&headers)?);
         let authorization = login.answer(credentials, &to.path, body).transpose()?;
-        let (status, _, text) = exchange(to, trust, body, authorization).await?;
-        if status == StatusCode::UNAUTHORIZED {
+        let (answer, _) = exchange(to, trust, body, authorization).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
             return Err(OnvifError::Refused("it does not accept this user name and password".into()));
         }
-        Ok(Answer { status, text })
+        Ok(answer)
     };
     let late = |_| OnvifError::Unreachable(format!("nothing within {} s", limit.as_secs()));
-    tokio::time::timeout(limit, work).await.map_err(late)?
+    tokio::time::timeout(limit, work).await.map_err(late).flatten().map_err(|e| match e {
+        OnvifError::Unreachable(why) => OnvifError::Unreachable(format!("{why} (port {})", to.port)),
+        e => e,
+    })
 }
 
 /// The best challenge that keeps the password.
@@ -128,18 +135,20 @@ async fn exchange(
     trust: &Trust,
     body: &str,
     authorization: Option<String>,
-) -> Result<(StatusCode, HeaderMap, String), OnvifError> {
+) -> Result<(Answer, HeaderMap), OnvifError> {
     let broken =
         |e: hyper::Error| OnvifError::Unreachable(format!("the connection broke off: {}", shown(&e.to_string())));
-    let stream: Box<dyn Stream> = if to.secure {
-        let stream = tls::connect(&to.host, to.port, trust).await;
-        Box::new(stream.map_err(|e| match e {
-            TlsError::Absent(why) => OnvifError::Unreachable(why),
+    let address = |stream: &TcpStream| stream.peer_addr().ok().map(|at| at.ip().to_canonical());
+    let (from, stream): (_, Box<dyn Stream>) = if to.secure {
+        let stream = tls::connect(&to.host, to.port, trust).await.map_err(|e| match e {
+            TlsError::Absent(why) | TlsError::Broken(why) => OnvifError::Unreachable(why),
             TlsError::Refused(why) => OnvifError::Refused(why),
-        })?)
+        })?;
+        (address(stream.get_ref().0), Box::new(stream))
     } else {
         let stream = TcpStream::connect((to.host.as_str(), to.port));
-        Box::new(stream.await.map_err(|e| OnvifError::Unreachable(e.to_string()))?)
+        let stream = stream.await.map_err(|e| OnvifError::Unreachable(e.to_string()))?;
+        (address(&stream), Box::new(stream))
     };
     // What follows are liberties that cameras take with HTTP.
     let mut client = hyper::client::conn::http1::Builder::new();
@@ -167,7 +176,7 @@ async fn exchange(
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|e| OnvifError::Unreachable(format!("no whole answer: {}", shown(&e.to_string()))))?;
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-        Ok((head.status, head.headers, text))
+        Ok((Answer { status: head.status, text, from }, head.headers))
     };
     // The connection is driven until the answer is there; its own end comes before only if the answer does not.
     let mut connection = std::pin::pin!(connection);

@@ -60,6 +60,8 @@ pub struct Trust {
     pub ca: Option<PathBuf>,
     /// The only certificate that is believed, whatever it says of names, dates and authorities.
     pub fingerprint: Option<Fingerprint>,
+    /// An `onvifs://` camera that offers no stream over TLS is recorded in clear, login included.
+    pub plain_stream: bool,
 }
 
 /// SHA-256 of a certificate in DER, as `openssl x509 -fingerprint -sha256` shows it.
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_encrypted_comes_over_tcp_and_only_that_has_a_trust() {
         let source = |text: &str| SourceSpec::parse(text).unwrap();
-        let pin = Trust { fingerprint: Some(Fingerprint([7; 32])), ca: None };
+        let pin = Trust { fingerprint: Some(Fingerprint([7; 32])), ..Trust::default() };
         let secure = source("rtsps://a:b@h/s");
         assert_eq!(secure.to_string(), "rtsps://h/s");
         assert!(secure.clone().over(Transport::Udp).is_none() && secure.clone().over(Transport::Tcp).is_some());
@@ -127,6 +129,8 @@ mod tests {
         assert!(
             source("rtsp://h/s").trusting(pin.clone()).is_none() && source("test:").trusting(pin.clone()).is_none()
         );
+        // Who asks in clear is told where the stream is by whoever stands in between.
+        assert!(source("onvif://h/s").trusting(pin.clone()).is_none() && source("onvif://h/s").trust().is_none());
         assert_eq!(source("ONVIFS://h/s").trusting(pin.clone()).unwrap().trust(), Some(&pin));
     }
 }

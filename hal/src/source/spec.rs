@@ -222,25 +222,26 @@ impl SourceSpec {
         }
     }
 
-    /// The same source with that trust; `None` if nothing of it can be encrypted.
+    /// The same source with that trust; `None` if nothing of it is encrypted.
     #[must_use]
     pub fn trusting(mut self, believed: Trust) -> Option<Self> {
         match &mut self {
             Self::Rtsp { url, .. } if url.scheme() != "rtsps" => return None,
             Self::Whep { url, .. } if url.scheme() != "https" => return None,
+            Self::Onvif { url, .. } if url.scheme() != "onvifs" => return None,
             Self::Rtsp { trust, .. } | Self::Onvif { trust, .. } | Self::Whep { trust, .. } => *trust = believed,
             _ => return None,
         }
         Some(self)
     }
 
-    /// Whose certificate is believed; `None` if nothing of it can be encrypted.
+    /// Whose certificate is believed; `None` if nothing of it is encrypted.
     #[must_use]
     pub fn trust(&self) -> Option<&Trust> {
         match self {
             Self::Rtsp { url, trust, .. } => (url.scheme() == "rtsps").then_some(trust),
             Self::Whep { url, trust, .. } => (url.scheme() == "https").then_some(trust),
-            Self::Onvif { trust, .. } => Some(trust),
+            Self::Onvif { url, trust, .. } => (url.scheme() == "onvifs").then_some(trust),
             _ => None,
         }
     }

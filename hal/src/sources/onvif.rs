@@ -1,7 +1,8 @@
 //! `onvif://` and `onvifs://`, a network camera that says itself where it streams.
 //!
 //! Promises to ask at each start, so that another path, port, profile or (if it is named by its UUID) address heals by the
-//! next attempt, and to be the camera's `rtsp://` source from then on, with the same login.
+//! next attempt, and to be the camera's `rtsp://` source from then on, with the same login. What is asked over TLS is streamed
+//! over TLS (`rtsps://`), unless the configuration permits otherwise: else the attempt ends, and no login leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::source::{Credentials, LensSource, SourceError, Transport, Trust};
 
 /// How long a camera may take to say where it streams.
 const ASKING: Duration = Duration::from_secs(6);
+/// The same over TLS, with a handshake for each question. A source that delivers nothing is given up after 10 s.
+const ASKING_SECURELY: Duration = Duration::from_secs(9);
 
 /// Starts asking. `url` holds no credentials.
 pub(super) fn open(
@@ -26,16 +29,17 @@ pub(super) fn open(
     outlet: &Arc<Outlet>,
 ) -> Result<Box<dyn LensSource>, SourceError> {
     let (url, credentials, trust, out) = (url.clone(), credentials.cloned(), trust.clone(), Arc::clone(outlet));
+    let limit = if url.scheme() == "onvifs" { ASKING_SECURELY } else { ASKING };
     let source = later::begin(outlet, |place| {
         onvif::spawn(async move {
-            let opened = match tokio::time::timeout(ASKING, onvif::resolve(&url, credentials.as_ref(), &trust)).await {
+            let opened = match tokio::time::timeout(limit, onvif::resolve(&url, credentials.as_ref(), &trust)).await {
                 Ok(Ok((profile, uri))) => {
                     log::debug!("{}: profile {} at port {:?}", out.what, profile.token, uri.port());
                     rtsp::open(&url, &uri, credentials.as_ref(), transport, &trust, audio, &out)
                 }
                 Ok(Err(e)) => Err(failure(&out, e)),
                 Err(_) => {
-                    let detail = format!("it does not say within {} s where it streams", ASKING.as_secs());
+                    let detail = format!("it does not say within {} s where it streams", limit.as_secs());
                     Err(SourceError::Absent { what: out.what.clone(), detail })
                 }
             };

@@ -359,6 +359,7 @@ impl Camera {
     fn not_in_confidence(&self, e: TlsError) -> SourceError {
         match e {
             TlsError::Absent(detail) => self.absent(detail),
+            TlsError::Broken(detail) => self.outlet.broken(detail),
             TlsError::Refused(detail) => SourceError::Refused { what: self.outlet.what.clone(), detail },
         }
     }

@@ -39,8 +39,22 @@ const FORMATS_SPAN: i64 = 1_000_000_000;
 const STACK: usize = 256 << 10;
 
 /// Variables that a worker gets, by the beginning of their names. All others stay here: some hold credentials.
-const ENVIRONMENT: [&str; 12] =
-    ["PATH", "HOME", "TMPDIR", "LANG", "LC_", "LD_", "XDG_", "GST_", "GIO_", "LIBCAMERA_", "RUST_", "MOS_DOUBLES"];
+const ENVIRONMENT: [&str; 13] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "LC_",
+    "LD_",
+    "XDG_",
+    "GST_",
+    "GIO_",
+    "LIBCAMERA_",
+    "RUST_",
+    "MOS_DOUBLES",
+    // Whose certificates are believed of cameras over TLS.
+    "SSL_CERT_FILE",
+];
 
 fn may_know(name: &str) -> bool {
     ENVIRONMENT.iter().any(|known| name.starts_with(known))
@@ -333,5 +347,16 @@ impl Drop for Starting {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_know;
+
+    #[test]
+    fn a_worker_believes_whom_the_recorder_believes_and_knows_no_credentials() {
+        assert!(may_know("SSL_CERT_FILE") && may_know("GST_PLUGIN_PATH"));
+        assert!(!may_know("MOS_CAMERA__ROAD__SOURCE") && !may_know("MOS_HTTP__TOKEN"));
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct Work {
     /// Of one over TLS.
     tls_ca: Option<PathBuf>,
     tls_fingerprint: Option<String>,
+    plain_stream: bool,
     pub(super) audio: bool,
     device_tree: PathBuf,
     sysfs: PathBuf,
@@ -84,6 +85,7 @@ impl Work {
             transport,
             tls_ca: source.trust().and_then(|trust| trust.ca.clone()),
             tls_fingerprint: source.trust().and_then(|trust| Some(trust.fingerprint?.to_string())),
+            plain_stream: source.trust().is_some_and(|trust| trust.plain_stream),
             audio,
             device_tree: board.device_tree.clone(),
             sysfs: board.sysfs.clone(),
@@ -109,7 +111,7 @@ impl Work {
             Some(text) => Some(text.parse().map_err(|()| unfit())?),
             None => None,
         };
-        let trust = Trust { ca: self.tls_ca.clone(), fingerprint };
+        let trust = Trust { ca: self.tls_ca.clone(), fingerprint, plain_stream: self.plain_stream };
         if trust == Trust::default() { Ok(source) } else { source.trusting(trust).ok_or_else(unfit) }
     }
 
@@ -232,7 +234,8 @@ mod tests {
         ] {
             let spec = SourceSpec::parse(source).unwrap();
             let spec = spec.clone().over(Transport::Udp).unwrap_or(spec);
-            let trust = Trust { ca: Some("/ca.pem".into()), fingerprint: "5a".repeat(32).parse().ok() };
+            let fingerprint = "5a".repeat(32).parse().ok();
+            let trust = Trust { ca: Some("/ca.pem".into()), fingerprint, plain_stream: true };
             let spec = spec.clone().trusting(trust).unwrap_or(spec);
             let lenses = vec![LensOverride {
                 name: LensId::new("road").unwrap(),

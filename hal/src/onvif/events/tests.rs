@@ -8,11 +8,51 @@ use std::sync::mpsc;
 use super::*;
 
 fn read(topic: &str, operation: &str, item: &str) -> Option<(EventKind, bool)> {
+    of_source(topic, operation, "", item).map(|event| (event.kind, event.active))
+}
+
+fn of_source(topic: &str, operation: &str, source: &str, item: &str) -> Option<Event> {
     let text = format!(
-        "<m><Topic>\n {topic} </Topic><Message><t:Message xmlns:t='x' PropertyOperation='{operation}'><t:Source/>\
+        "<m><Topic>\n {topic} </Topic><Message><t:Message xmlns:t='x' PropertyOperation='{operation}'><t:Source>{source}</t:Source>\
          <t:Data><t:SimpleItem Name='Count' Value='many'/>{item}</t:Data></t:Message></Message></m>"
     );
-    event(soap::read("x", &text).unwrap().root_element())
+    let channel = |n| Channel { configuration: Some(format!("v{n}")), source: Some(format!("s{n}")) };
+    event(soap::read("x", &text).unwrap().root_element(), &channel(1), &[channel(2)])
+}
+
+#[test]
+fn inputs_and_channels_are_told_apart() {
+    let on = "<t:SimpleItem Name='LogicalState' Value='true'/>";
+    let item = |name: &str, value: &str| format!("<t:SimpleItem Name='{name}' Value='{value}'/>");
+    let of = |topic, source: &str| of_source(topic, "Changed", source, on).map(|event| event.key);
+    let (input, motion) = ("tns1:Device/Trigger/DigitalInput", "tns1:RuleEngine/CellMotionDetector/Motion");
+    let first = of(input, &item("InputToken", "1"));
+    assert!(first.is_some() && first != of(input, &item("InputToken", "2")));
+    assert_eq!(first, of("tns1:Device/tns1:Trigger/tns1:DigitalInput", &item("InputToken", "1")));
+    let end = of_source(input, "Deleted", &item("InputToken", "1"), "").unwrap();
+    assert_eq!((Some(end.key), end.active), (first, false));
+    let (channel, rule) = (item("VideoSourceConfigurationToken", "v1"), item("Rule", "door"));
+    let ours = of(motion, &format!("{channel}{rule}"));
+    assert!(ours.is_some() && ours != of(motion, &channel));
+    assert_eq!(ours, of(motion, &format!("{rule}{channel}")), "in any order");
+    assert_ne!(of(motion, &channel), of("tns1:VideoSource/MotionAlarm", &channel));
+    assert_eq!(of(motion, &item("VideoSourceConfigurationToken", "v2")), None, "of another channel");
+    assert!(of("tns1:VideoSource/MotionAlarm", &item("Source", "s2")).is_none());
+}
+
+#[test]
+fn who_answers_at_once_is_not_asked_without_pause() {
+    let (soon, late) = (Duration::from_millis(3), HASTY);
+    let mut haste = Haste::default();
+    assert_eq!(haste.rest(soon, true), HASTY);
+    let mut haste = Haste::default();
+    for _ in 0..HASTY_IN_A_ROW {
+        assert_eq!(haste.rest(soon, false), Duration::ZERO, "events that follow each other are heard of at once");
+    }
+    for _ in 0..1000 {
+        assert_eq!(haste.rest(soon, false), HASTY);
+    }
+    assert_eq!((haste.rest(late, false), haste.rest(soon, false)), (Duration::ZERO, Duration::ZERO));
 }
 
 #[test]
@@ -35,7 +75,9 @@ fn topics_of_several_makers_are_understood() {
         Some((EventKind::Motion, false))
     );
     assert_eq!(read(motion, "Changed", ""), None);
-    assert_eq!(read("tns1:Monitoring/ProcessorUsage", "Changed", on), None);
+    for topic in ["tns1:Monitoring/ProcessorUsage", "tns1:VideoSource/ImageTooDark/ImagingService"] {
+        assert_eq!(read(topic, "Changed", on), None, "{topic}");
+    }
 }
 
 #[test]
@@ -134,7 +176,8 @@ fn a_dropped_watch_lifts_its_subscription() {
     let watch = watch(&source, move |news| drop(tell.send(news))).unwrap().unwrap();
     let patience = Duration::from_mins(1);
     assert_eq!(told.recv_timeout(patience), Ok(EventNews::Subscribed));
-    assert_eq!(told.recv_timeout(patience), Ok(EventNews::Event(EventKind::Motion, true)));
+    let heard = told.recv_timeout(patience).unwrap();
+    assert!(matches!(heard, EventNews::Event { kind: EventKind::Motion, active: true, .. }), "{heard:?}");
     let next = |operation: &str| {
         let request = requests.recv_timeout(patience).unwrap();
         assert!(request.contains(&format!("<{operation} ")), "{operation}: {request}");
@@ -151,4 +194,40 @@ fn a_dropped_watch_lifts_its_subscription() {
         last.contains(">http://192.0.2.1/s</a:To>") && last.contains("a:IsReferenceParameter=\"true\">7<"),
         "{last}"
     );
+}
+
+#[test]
+fn a_subscription_that_failed_is_lifted_before_the_next() {
+    const SUBSCRIBED: (&str, &str) = (
+        "CreatePullPointSubscription",
+        "<r><SubscriptionReference><a:Address>http://192.0.2.1/s</a:Address></SubscriptionReference></r>",
+    );
+    let (url, requests) = camera(&[
+        ("GetSystemDateAndTime", "<r/>"),
+        (
+            "GetServices",
+            "<r><Service><Namespace>http://www.onvif.org/ver10/events/wsdl</Namespace><XAddr>http://192.0.2.1/ev</XAddr></Service></r>",
+        ),
+        SUBSCRIBED,
+        ("PullMessages", "<s:Fault><s:Reason><s:Text>busy</s:Text></s:Reason></s:Fault>"),
+        ("Unsubscribe", "<r/>"),
+        ("GetSystemDateAndTime", "<r/>"),
+    ]);
+    let source = SourceSpec::parse(url.as_str()).unwrap();
+    let (tell, told) = mpsc::channel();
+    let _watch = watch(&source, move |news| drop(tell.send(news))).unwrap().unwrap();
+    let patience = Duration::from_mins(1);
+    assert_eq!(told.recv_timeout(patience), Ok(EventNews::Subscribed));
+    assert!(matches!(told.recv_timeout(patience), Ok(EventNews::Lost(why)) if why.contains("busy")));
+    let asked: Vec<String> = std::iter::repeat_with(|| requests.recv_timeout(patience).unwrap()).take(6).collect();
+    for (request, operation) in asked.iter().zip([
+        "GetSystemDateAndTime",
+        "GetServices",
+        "CreatePullPointSubscription",
+        "PullMessages",
+        "Unsubscribe",
+        "GetSystemDateAndTime",
+    ]) {
+        assert!(request.contains(&format!("<{operation} ")), "{operation}: {request}");
+    }
 }

@@ -163,7 +163,7 @@ async fn exchange(
     let host = to.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     if to.url.scheme() == "https" {
         let stream = tls::connect(host, port, &to.trust).await.map_err(|e| match e {
-            TlsError::Absent(why) => Failure::Absent(why),
+            TlsError::Absent(why) | TlsError::Broken(why) => Failure::Absent(why),
             TlsError::Refused(why) => Failure::Refused(why),
         })?;
         speak(to, method, body, stream).await
