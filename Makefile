@@ -17,14 +17,14 @@ MOS ?=
 SECONDS ?= 60
 RENEW ?=
 # Everything but `libcamera`, which Debian 12 has too old a library for.
-FEATURES ?= demo
+FEATURES ?= demo,whep
 
 # What a fresh Debian 12 lacks. BUILD_DEPS build and run MOS; TEST_DEPS are the peers that the tests start.
 # openssh-server starts its service on installation, as Debian does; the tests run their own copy on a free port.
 BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-	gstreamer1.0-libav
+	gstreamer1.0-libav gstreamer1.0-nice
 TEST_DEPS := ffmpeg glib-networking gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler python3 python3-venv
 YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler gstreamer1.0-tools \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad

@@ -1,5 +1,5 @@
-//! All transports at once: one recorder with a MIPI lens and a GMSL lens of a board, a V4L2 camera, RTSP and SRT. Each is recorded and
-//! read over the frame bus, and neither the recorder's rows nor its files nor the bus tell which is which.
+//! All transports at once: one recorder with a MIPI lens and a GMSL lens of a board, a V4L2 camera, RTSP, SRT and, where it is built in,
+//! WHEP. Each is recorded and read over the frame bus, and neither the recorder's rows nor its files nor the bus tell which is which.
 //!
 //! The board and the V4L2 camera are doubles; the network cameras are real servers.
 
@@ -14,6 +14,7 @@ use mos_tests::judge::archive::assert_tiled;
 use mos_tests::judge::ffmpeg;
 use mos_tests::srt::{SrtCamera, free_port};
 use mos_tests::streams::{Kind as Coding, Stream};
+use mos_tests::whep::{self, Aiortc, TOKEN};
 use serde_json::{Map, Value, json};
 
 use crate::boards::{CAMX, Kind, Rig};
@@ -100,10 +101,16 @@ fn the_recorder_and_the_bus_cannot_tell_which_lens_is_which() {
         .camera("usb", &format!("v4l2:/dev/video82?{OPTIONS}"))
         .camera("rtsp", &camera.url(0))
         .camera("srt", &format!("srt://127.0.0.1:{port}"));
+    let webrtc = cfg!(feature = "whep").then(|| Aiortc::start(&stream, whep::free_port(), None)).flatten();
+    let setup = match &webrtc {
+        Some(server) => setup.camera("webrtc", &server.source(&format!("{TOKEN}@"), "whep")),
+        None => setup,
+    };
     // It begins when it is called, and sends once.
     let _sender = SrtCamera::start(&stream, &format!("srt://:{port}?mode=listener"));
     let daemon = setup.start();
-    let lenses = ["srt", "driver", "left", "usb", "rtsp"];
+    let mut lenses = vec!["srt", "driver", "left", "usb", "rtsp"];
+    lenses.extend(webrtc.as_ref().map(|_| "webrtc"));
     let sockets: Vec<_> = lenses
         .iter()
         .map(|lens| {
@@ -113,9 +120,9 @@ fn the_recorder_and_the_bus_cannot_tell_which_lens_is_which() {
         })
         .collect();
     let seen: BTreeMap<&str, String> =
-        lenses.into_iter().zip(sockets.into_iter().map(|reader| reader.join().unwrap())).collect();
-    let known: BTreeMap<&str, Value> = lenses.into_iter().map(|lens| (lens, recorded(&daemon, lens))).collect();
-    for lens in lenses {
+        lenses.iter().copied().zip(sockets.into_iter().map(|reader| reader.join().unwrap())).collect();
+    let known: BTreeMap<&str, Value> = lenses.iter().map(|lens| (*lens, recorded(&daemon, lens))).collect();
+    for lens in &lenses {
         assert_eq!(seen[lens], seen["driver"], "{lens} on the bus");
         assert_eq!(known[lens], known["driver"], "{lens} in the archive");
     }
@@ -123,7 +130,8 @@ fn the_recorder_and_the_bus_cannot_tell_which_lens_is_which() {
     let status = daemon.client.get("/v1/capture/status").json();
     let sources: Vec<&str> =
         status["lenses"].as_array().unwrap().iter().map(|lens| lens["source"].as_str().unwrap()).collect();
-    for scheme in ["board:driver", "board:left", "v4l2:", "rtsp:", "srt:"] {
+    let schemes = ["board:driver", "board:left", "v4l2:", "rtsp:", "srt:"];
+    for scheme in schemes.into_iter().chain(webrtc.as_ref().map(|_| "whep+http:")) {
         assert!(sources.iter().any(|source| source.starts_with(scheme)), "{scheme} is not in {sources:?}");
     }
     daemon.stop();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mos_tests::certificates::{Authority, Valid};
 use mos_tests::daemon::{Daemon, Setup};
-use mos_tests::judge::archive::{assert_pictures, assert_tiled};
+use mos_tests::judge::archive::{assert_each_picture, assert_tiled};
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 use mos_tests::whep::{Aiortc, TOKEN, free_port};
@@ -52,7 +52,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
     for lens in ["road", "moved"] {
         let segments = daemon.await_closed(lens, 2, LONG);
         for segment in segments.iter().filter(|s| s["state"] != "open") {
-            let _ = assert_pictures(&daemon.file(segment), &stream);
+            let _ = assert_each_picture(&daemon.file(segment), &stream);
         }
         assert_tiled(&segments, &daemon.gaps(lens), 0.05);
     }
@@ -65,7 +65,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
     let _ = error(&daemon, "elsewhere", "not for 127.0.0.1");
     let shown = format!("{}{}", daemon.client.get("/v1/capture/status").text(), daemon.log());
     assert!(!shown.contains(TOKEN), "the token shows up");
-    daemon.client.post("/v1/capture/lenses/road/stop", &serde_json::json!({})).json();
+    let _ = daemon.client.post("/v1/capture/lenses/road/stop", &serde_json::json!({})).json();
     let deleted = |line: &str| line.starts_with("DELETE localhost /whep/") && line.ends_with("with a token: 200");
     wait_for("the end of the session at the server", LONG, || server.log().lines().any(deleted).then_some(()));
 }

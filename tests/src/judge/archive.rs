@@ -42,6 +42,22 @@ pub fn assert_pictures(file: &Path, stream: &Stream) -> Vec<u16> {
     shown
 }
 
+/// [`assert_pictures`] of what came over UDP: a busy machine drops datagrams, so pictures may be missing up to a keyframe, of
+/// which the stream has one each second. Gives the numbers.
+#[must_use]
+pub fn assert_each_picture(file: &Path, stream: &Stream) -> Vec<u16> {
+    let (numbers, sums, source) = (ffmpeg::all_numbers(file), ffmpeg::frame_md5(file), source_md5(stream));
+    for (number, sum) in numbers.iter().zip(&sums) {
+        assert_eq!(*sum, source[usize::from(*number)], "{}: frame {number} is not the source's", file.display());
+    }
+    let goes_on = |pair: &[u16]| {
+        (u32::from(pair[0]) + 1) % stream.frames == u32::from(pair[1]) || u32::from(pair[1]) % stream.fps == 0
+    };
+    assert!(numbers.windows(2).all(goes_on), "{}: {numbers:?}", file.display());
+    assert!(!numbers.is_empty(), "{} shows nothing", file.display());
+    numbers
+}
+
 /// [`assert_pictures`] of a file that a kill cut off: behind its end, up to the three B-frames of one group may be missing
 /// before a last picture that was decoded before them. Gives the numbers before that hole.
 #[must_use]
