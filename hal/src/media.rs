@@ -131,6 +131,15 @@ pub struct VideoFormat {
     pub rotation: Rotation,
 }
 
+/// How G.711 bends its scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Law {
+    /// A-law, most of the world.
+    A,
+    /// µ-law, North America and Japan.
+    Mu,
+}
+
 /// The format of an audio track.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AudioFormat {
@@ -143,6 +152,15 @@ pub enum AudioFormat {
         /// The AudioSpecificConfig (ISO/IEC 14496-3).
         config: Bytes,
     },
+    /// ITU-T G.711: a byte for each sample of each channel, a unit is a packet of them.
+    G711 {
+        /// A-law or µ-law.
+        law: Law,
+        /// Samples per second.
+        sample_rate: u32,
+        /// Channels.
+        channels: u16,
+    },
 }
 
 impl AudioFormat {
@@ -150,7 +168,16 @@ impl AudioFormat {
     #[must_use]
     pub fn sample_rate(&self) -> u32 {
         match self {
-            Self::Aac { sample_rate, .. } => *sample_rate,
+            Self::Aac { sample_rate, .. } | Self::G711 { sample_rate, .. } => *sample_rate,
+        }
+    }
+
+    /// How long a unit lasts as a rule, in nanoseconds: 1024 samples of AAC, 20 ms of G.711 (RFC 3551, 4.2).
+    #[must_use]
+    pub fn unit_duration(&self) -> i64 {
+        match self {
+            Self::Aac { sample_rate, .. } => 1024 * 1_000_000_000 / i64::from((*sample_rate).max(1)),
+            Self::G711 { .. } => 20_000_000,
         }
     }
 }
@@ -198,6 +225,6 @@ pub struct AccessUnit {
     pub arrival: Mono,
     /// Something before this unit is known to be missing (RTP loss, a decoder discontinuity): not decodable until a keyframe.
     pub discontinuity: bool,
-    /// NAL units with 4-byte lengths, or a raw AAC frame.
+    /// NAL units with 4-byte lengths, or sound as its format says.
     pub data: Bytes,
 }

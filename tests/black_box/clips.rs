@@ -18,7 +18,7 @@ fn closed(daemon: &Daemon, lens: &str) -> Value {
     segments.into_iter().find(|s| s["state"] != "open").unwrap()
 }
 
-fn cut(daemon: &Daemon, segment: &Value, from: f64, to: f64, out: &Path) -> Value {
+pub(crate) fn cut(daemon: &Daemon, segment: &Value, from: f64, to: f64, out: &Path) -> Value {
     let (from, to) = (format!("{from:.6}"), format!("{to:.6}"));
     let args = ["clip", id(segment), "--from", &from, "--to", &to, "-o", out.to_str().unwrap(), "--json"];
     daemon.mos.run(&args).json()

@@ -34,6 +34,7 @@ mod secrets;
 mod settings;
 mod siege;
 mod snapshots;
+mod sound;
 mod srt;
 mod stopping;
 mod strangers;

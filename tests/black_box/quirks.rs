@@ -1,5 +1,5 @@
 //! Cameras with quirks that others have met (`tests/peers/quirks`, one file for each, with the places that tell of it), played
-//! over real TCP: every one is recorded.
+//! over real TCP and over UDP: every one is recorded.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mos_tests::cli;
-use mos_tests::daemon::{Setup, span};
-use mos_tests::judge::archive::{assert_pictures, assert_tiled};
+use mos_tests::daemon::{Daemon, Setup, span};
+use mos_tests::judge::archive::{assert_each_picture, assert_pictures, assert_tiled};
 use mos_tests::judge::ffmpeg;
 use mos_tests::onvif::peers;
 use mos_tests::streams::{Kind, Stream};
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_mins(3);
 
 /// A camera that behaves as a file says.
 struct Quirk {
@@ -19,22 +22,98 @@ struct Quirk {
     url: String,
     /// Recorded by the other of our readers, which comes with UDP.
     needs_udp: bool,
+    /// Cannot be met over UDP.
+    only_tcp: bool,
     child: Child,
 }
 
+/// A stream as it is sent: pictures and sound without their container.
+struct Elementary {
+    stream: Stream,
+    video: PathBuf,
+    aac: PathBuf,
+    /// A-law of 8 kHz, as long as the pictures: noise, of which no two pieces are alike.
+    law: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Elementary {
+    fn make() -> Self {
+        let (stream, folder) = (Stream::get(Kind::H264Aac), tempfile::tempdir().unwrap());
+        let [video, aac, law] = ["video.h264", "sound.aac", "sound.al"].map(|name| folder.path().join(name));
+        let ffmpeg = |from: &[&str], filter: &[&str], to: &Path| {
+            let mut command = Command::new("ffmpeg");
+            command.args(["-nostdin", "-v", "error", "-y"]).args(from).args(filter).arg(to);
+            cli::tool(&mut command);
+        };
+        let file = ["-i", stream.path.to_str().unwrap()];
+        let units = "h264_mp4toannexb,h264_metadata=aud=insert";
+        ffmpeg(&file, &["-map", "0:v", "-c", "copy", "-bsf:v", units, "-f", "h264"], &video);
+        ffmpeg(&file, &["-map", "0:a", "-c", "copy", "-f", "adts"], &aac);
+        let noise = format!("anoisesrc=seed=7:sample_rate=8000:duration={}", stream.seconds);
+        ffmpeg(&["-f", "lavfi", "-i", &noise], &["-f", "alaw"], &law);
+        Self { stream, video, aac, law, _folder: folder }
+    }
+
+    /// All cameras.
+    fn cameras(&self) -> Vec<Quirk> {
+        let files = std::fs::read_dir(peers().join("quirks")).unwrap();
+        let quirks: Vec<Quirk> = files.map(|file| Quirk::start(&file.unwrap().path(), self)).collect();
+        assert!(quirks.len() >= 10, "the quirks are gone");
+        quirks
+    }
+}
+
 impl Quirk {
-    fn start(file: &Path, video: &Path, sound: &Path) -> Self {
+    fn start(file: &Path, sent: &Elementary) -> Self {
         let mut command = Command::new("python3");
-        command.arg(peers().join("rtsp_quirks.py")).args([file, video, sound]).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python3 is installed");
+        command.arg(peers().join("rtsp_quirks.py")).args([file, &sent.video, &sent.aac, &sent.law]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("python3 is installed");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().strip_prefix("port ").unwrap_or_else(|| panic!("{}: {line:?}", file.display()));
         let text = std::fs::read_to_string(file).unwrap();
         let path = text.lines().find_map(|l| l.strip_prefix("path = \"")).unwrap().trim_end_matches('"');
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let needs_udp = text.contains("\nneeds_udp = true");
-        Self { name, url: format!("rtsp://127.0.0.1:{port}{path}"), needs_udp, child }
+        let (needs_udp, only_tcp) = (text.contains("\nneeds_udp = true"), text.contains("\nonly_tcp = "));
+        Self { name, url: format!("rtsp://127.0.0.1:{port}{path}"), needs_udp, only_tcp, child }
+    }
+
+    /// Its sound, as ffprobe calls it.
+    fn sound(&self) -> Option<&'static str> {
+        match &*self.name {
+            "hikvision" | "dahua_aac" => Some("aac"),
+            "dahua" | "dahua_back" => Some("pcm_alaw"),
+            _ => None,
+        }
+    }
+
+    /// It begins seconds after the pictures.
+    fn is_late(&self) -> bool {
+        ["dahua", "dahua_aac"].contains(&&*self.name)
+    }
+
+    /// Its closed segments, as many as are looked at. Sound may begin anywhere in those before the last.
+    fn segments(&self, daemon: &Daemon) -> Vec<Value> {
+        let count = if self.is_late() { 4 } else { 3 };
+        let segments = daemon.await_closed(&self.name, count, LONG);
+        assert_tiled(&segments, &daemon.gaps(&self.name), 0.05);
+        segments.into_iter().filter(|s| s["state"] != "open").take(count).collect()
+    }
+
+    /// Asserts that the last of its segments has the sound that it sends, and the others that or none.
+    fn assert_sound(&self, daemon: &Daemon, segments: &[Value], sent: &Elementary, every_byte: bool) {
+        for (i, segment) in segments.iter().enumerate() {
+            let file = daemon.file(segment);
+            let probed = ffmpeg::probe(&file);
+            let streams = probed["streams"].as_array().unwrap();
+            let found = streams.iter().find(|s| s["codec_type"] == "audio").map(|s| s["codec_name"].as_str().unwrap());
+            let settled = !self.is_late() || i + 1 == segments.len();
+            assert!(found == self.sound() || (!settled && found.is_none()), "{}: {found:?} in segment {i}", self.name);
+            if found == Some("pcm_alaw") && every_byte {
+                assert_g711(&file, &sent.law, "alaw", &self.name);
+            }
+        }
     }
 }
 
@@ -45,28 +124,22 @@ impl Drop for Quirk {
     }
 }
 
-/// The stream as it is sent: pictures and sound without their container.
-fn elementary(stream: &Stream, folder: &Path) -> (PathBuf, PathBuf) {
-    let (video, sound) = (folder.join("video.h264"), folder.join("sound.aac"));
-    let ffmpeg = |filter: &[&str], to: &Path| {
-        let mut command = Command::new("ffmpeg");
-        command.args(["-nostdin", "-v", "error", "-y", "-i"]).arg(&stream.path).args(filter).arg(to);
-        cli::tool(&mut command);
-    };
-    let units = "h264_mp4toannexb,h264_metadata=aud=insert";
-    ffmpeg(&["-map", "0:v", "-c", "copy", "-bsf:v", units, "-f", "h264"], &video);
-    ffmpeg(&["-map", "0:a", "-c", "copy", "-f", "adts"], &sound);
-    (video, sound)
+/// Asserts that the sound of a file is a piece of what was sent over and over.
+pub(crate) fn assert_g711(file: &Path, sent: &Path, law: &str, what: &str) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-v", "error", "-i"]).arg(file).args(["-map", "0:a", "-c", "copy", "-f", law, "-"]);
+    let kept = cli::tool(&mut command);
+    let sent = std::fs::read(sent).unwrap();
+    assert!(kept.len() > 800, "{what}: {} bytes of sound", kept.len());
+    let twice = [&sent[..], &sent[..]].concat();
+    let whole = (0..sent.len()).any(|at| twice[at..].starts_with(&kept));
+    assert!(whole, "{what}: its sound is not what was sent");
 }
 
 #[test]
 fn cameras_with_quirks_are_recorded() {
-    let stream = Stream::get(Kind::H264Aac);
-    let folder = tempfile::tempdir().unwrap();
-    let (video, sound) = elementary(&stream, folder.path());
-    let files = std::fs::read_dir(peers().join("quirks")).unwrap();
-    let quirks: Vec<Quirk> = files.map(|file| Quirk::start(&file.unwrap().path(), &video, &sound)).collect();
-    assert!(quirks.len() >= 10, "the quirks are gone");
+    let sent = Elementary::make();
+    let quirks = sent.cameras();
     let mut setup = Setup::new().storage("segment_seconds", "2");
     for quirk in &quirks {
         // What does not need UDP does without: a fault of ours over TCP shall not hide behind it.
@@ -75,26 +148,37 @@ fn cameras_with_quirks_are_recorded() {
     }
     let daemon = setup.start();
     for quirk in &quirks {
-        let is_late = quirk.name == "dahua_aac";
-        let count = if is_late { 4 } else { 3 };
-        let segments = daemon.await_closed(&quirk.name, count, Duration::from_mins(2));
-        for (i, segment) in segments.iter().filter(|s| s["state"] != "open").take(count).enumerate() {
+        let segments = quirk.segments(&daemon);
+        quirk.assert_sound(&daemon, &segments, &sent, !quirk.needs_udp);
+        for segment in &segments {
             let file = daemon.file(segment);
             if quirk.needs_udp {
-                // A busy machine drops datagrams; what is missing then is other tests' matter.
-                assert!(ffmpeg::all_numbers(&file).len() > 25, "{}", quirk.name);
+                let _ = assert_each_picture(&file, &sent.stream);
                 continue;
             }
-            let shown = assert_pictures(&file, &stream);
-            let seconds = shown.len() as f64 / f64::from(stream.fps);
+            let shown = assert_pictures(&file, &sent.stream);
+            let seconds = shown.len() as f64 / f64::from(sent.stream.fps);
             assert!((span(segment) - seconds).abs() < 0.5, "{}: {} s for {seconds} s", quirk.name, span(segment));
-            let tracks = ffmpeg::probe(&file)["streams"].as_array().unwrap().len();
-            let sound = quirk.name == "hikvision" || (is_late && i + 1 == count);
-            // Sound may begin anywhere in the segments before the last that is looked at.
-            if !is_late || sound {
-                assert_eq!(tracks, if sound { 2 } else { 1 }, "{}: only AAC is recorded", quirk.name);
-            }
         }
-        assert_tiled(&segments, &daemon.gaps(&quirk.name), 0.05);
+    }
+}
+
+/// The same cameras over UDP, by the other of our readers.
+#[test]
+fn cameras_with_quirks_are_recorded_over_udp() {
+    let sent = Elementary::make();
+    let mut quirks = sent.cameras();
+    quirks.retain(|quirk| !quirk.only_tcp);
+    let mut setup = Setup::new().storage("segment_seconds", "2");
+    for quirk in &quirks {
+        setup = setup.camera_with(&quirk.name, &quirk.url, "audio = true\ntransport = \"udp\"");
+    }
+    let daemon = setup.start();
+    for quirk in &quirks {
+        let segments = quirk.segments(&daemon);
+        quirk.assert_sound(&daemon, &segments, &sent, false);
+        for segment in &segments {
+            let _ = assert_each_picture(&daemon.file(segment), &sent.stream);
+        }
     }
 }

@@ -59,7 +59,8 @@ fn a_wrong_passphrase_is_refused_and_a_camera_that_comes_back_is_recorded_again(
     let setup = Setup::new()
         .camera("road", &format!("srt://127.0.0.1:{port}?passphrase={PASSPHRASE}"))
         .camera("absent", &format!("srt://127.0.0.1:{nobody}"))
-        .camera("uncalled", &format!("srt://127.0.0.1:{}?mode=listener", free_port()));
+        .camera("uncalled", &format!("srt://127.0.0.1:{}?mode=listener", free_port()))
+        .camera_with("apart", &format!("srt://127.0.0.1:{}?mode=listener", free_port()), "isolation = \"process\"");
     let mut camera = SrtCamera::start(&stream, &at);
     let daemon = setup.start();
     let _ = daemon.await_open("road", 1.0, LONG);
@@ -73,9 +74,11 @@ fn a_wrong_passphrase_is_refused_and_a_camera_that_comes_back_is_recorded_again(
     let absent = error(&daemon, "absent", "absent");
     assert!(absent.contains("Connection"), "{absent}");
     // Nobody called: it goes on listening, and says so.
-    let _ = error(&daemon, "uncalled", "nobody has called");
-    assert_eq!(view(&daemon, "uncalled")["state"], "connecting");
-    assert_eq!(view(&daemon, "uncalled")["reconnects"], 0);
+    for lens in ["uncalled", "apart"] {
+        let _ = error(&daemon, lens, "nobody has called");
+        assert_eq!(view(&daemon, lens)["state"], "connecting", "{lens}");
+        assert_eq!(view(&daemon, lens)["reconnects"], 0, "{lens}");
+    }
     drop((camera, daemon));
 
     let _locked = SrtCamera::start(&stream, &at);

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""An RTSP camera, over TCP and UDP, that behaves as a file of `quirks/` says: `rtsp_quirks.py QUIRK.toml VIDEO.h264 [AUDIO.aac]`.
+"""An RTSP camera, over TCP and UDP, that behaves as a file of `quirks/` says: `rtsp_quirks.py QUIRK.toml VIDEO.h264 AUDIO.aac AUDIO.al`.
 
 The video is H.264 in Annex B with an access unit delimiter before every picture, 25 pictures a second; the sound is AAC in
-ADTS. Both repeat for ever. Prints `port N` when it listens. With the standard library only.
+ADTS, or A-law of 8 kHz, a whole number of packets of 20 ms. All repeat for ever. Prints `port N` when it listens. With the standard library only.
 
 Keys of a file: `camera`, `facts` (where the quirk is described), `quirk` (in a sentence), `path`, `sdp`, and of what follows
 what differs from a good camera:
@@ -24,6 +24,8 @@ what differs from a good camera:
   drift              how fast its clock runs (1.0)
   sound              "aac", "pcma" or "" ("")
   sound_after        seconds until the first sound (0)
+
+The tests read two keys more: `needs_udp` (one of our readers, that over TCP, refuses it) and `only_tcp` (why it cannot be met over UDP).
 
 In texts {host} is HOST:PORT, {base} the address of the stream, {sprop} the parameter sets, {profile} the profile and level.
 """
@@ -195,8 +197,8 @@ class Connection(threading.Thread):
 
 
 class Camera:
-    def __init__(self, quirk, video, audio):
-        self.quirk, self.host = quirk, ""
+    def __init__(self, quirk, video, audio, law):
+        self.quirk, self.host, self.law = quirk, "", law
         self.pictures, self.frames = pictures(video), frames(audio)
         self.sps = next(u for p in self.pictures for u in p if u[0] & 31 == 7)
         self.pps = next(u for p in self.pictures for u in p if u[0] & 31 == 8)
@@ -255,7 +257,8 @@ class Camera:
                     frame = self.frames[played % len(self.frames)]
                     sound.send(struct.pack(">HH", 16, len(frame) << 3) + frame, played * 1024, True)
                 else:
-                    sound.send(b"\xd5" * 160, played * 160, played == 0)
+                    at = played * 160 % len(self.law)
+                    sound.send(self.law[at : at + 160], played * 160, played == 0)
                 played += 1
             n += 1
             time.sleep(max(0, start + n / RATE - time.monotonic()))
@@ -264,8 +267,7 @@ class Camera:
 def main():
     with open(sys.argv[1], "rb") as f:
         quirk = tomllib.load(f)
-    audio = open(sys.argv[3], "rb").read() if len(sys.argv) > 3 else b""
-    camera = Camera(quirk, open(sys.argv[2], "rb").read(), audio)
+    camera = Camera(quirk, *(open(name, "rb").read() for name in sys.argv[2:5]))
     listener = socket.create_server(("127.0.0.1", 0))
     camera.host = f"127.0.0.1:{listener.getsockname()[1]}"
     print(f"port {listener.getsockname()[1]}", flush=True)

@@ -27,6 +27,10 @@ pub enum Kind {
     H264Variable,
     /// H.264 with AAC stereo, 48 kHz.
     H264Aac,
+    /// H.264 with G.711 A-law, 8 kHz.
+    H264Pcma,
+    /// H.264 with G.711 µ-law, 8 kHz.
+    H264Pcmu,
     /// H.265 Main, closed GOP, B-frames.
     H265,
     /// H.265 Main, open GOP: CRA with RASL pictures, B-frames.
@@ -68,6 +72,8 @@ impl Kind {
             Self::H264Refresh => "h264_refresh",
             Self::H264Variable => "h264_variable",
             Self::H264Aac => "h264_aac",
+            Self::H264Pcma => "h264_pcma",
+            Self::H264Pcmu => "h264_pcmu",
             Self::H265 => "h265",
             Self::H265Open => "h265_open",
             Self::H265Ten => "h265_ten",
@@ -149,7 +155,19 @@ impl Stream {
             ffmpeg.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000,aformat=channel_layouts=stereo"]);
             ffmpeg.args(["-c:a", "aac", "-b:a", "96k", "-t", &self.seconds.to_string()]);
         }
-        ffmpeg.args(coding(self.kind, self.fps)).args(["-video_track_timescale", "90000", "-f", "mp4"]).arg(&part);
+        let law = match self.kind {
+            Kind::H264Pcma => Some("pcm_alaw"),
+            Kind::H264Pcmu => Some("pcm_mulaw"),
+            _ => None,
+        };
+        if let Some(law) = law {
+            // Noise, of which no two pieces are alike.
+            let noise = format!("anoisesrc=seed=7:sample_rate=8000:duration={}", self.seconds);
+            ffmpeg.args(["-f", "lavfi", "-i", &noise, "-c:a", law]);
+        }
+        // What is stored of MP4's own is the same in both; ffmpeg writes G.711 into MOV only.
+        let container = if law.is_some() { "mov" } else { "mp4" };
+        ffmpeg.args(coding(self.kind, self.fps)).args(["-video_track_timescale", "90000", "-f", container]).arg(&part);
         let mut child = ffmpeg.stdin(Stdio::piped()).spawn().expect("ffmpeg is installed (make test-deps)");
         let mut pipe = child.stdin.take().expect("stdin is piped");
         let mut picture = vec![0; self.width * self.height * 3 / 2];
@@ -184,7 +202,7 @@ fn coding(kind: Kind, fps: u32) -> Vec<String> {
     args.push(&gop);
     let is_265 = kind.codec() == "h265";
     match kind {
-        Kind::H264 | Kind::H264Large | Kind::H264Aac => x264.push_str(":bframes=0"),
+        Kind::H264 | Kind::H264Large | Kind::H264Aac | Kind::H264Pcma | Kind::H264Pcmu => x264.push_str(":bframes=0"),
         Kind::H264B3 => x264.push_str(":bframes=3:b-adapt=0:b-pyramid=normal"),
         Kind::H264Refresh => x264.push_str(":bframes=0:intra-refresh=1"),
         Kind::H264Variable => {

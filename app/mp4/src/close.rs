@@ -14,7 +14,7 @@
 //! word; who can afford one more sync writes it durably before the `moov` (recovery does).
 
 use crate::boxes::BoxWriter;
-use crate::entry::{SampleEntry, VideoCodec};
+use crate::entry::SampleEntry;
 use crate::layout::{FREE_OFFSET, MDAT_WORD, SIZE_OFFSET};
 use crate::movie::{Form, MVHD_LEN, Movie, Track, composition_shift, segment_edits, write_moov};
 
@@ -100,18 +100,16 @@ fn summary(movie: &Movie) -> Vec<u8> {
 }
 
 fn summary_track(w: &mut BoxWriter, t: &Track) {
-    let (codec, a, b): (&[u8; 4], u32, u32) = match t.entries.first() {
-        Some(SampleEntry::Video { codec: VideoCodec::H264, width, height, .. }) => {
-            (b"avc1", u32::from(*width), u32::from(*height))
+    let first = t.entries.first();
+    let (a, b) = match first {
+        Some(SampleEntry::Video { width, height, .. }) => (u32::from(*width), u32::from(*height)),
+        Some(SampleEntry::Aac { sample_rate, channels, .. } | SampleEntry::G711 { sample_rate, channels, .. }) => {
+            (*sample_rate, u32::from(*channels))
         }
-        Some(SampleEntry::Video { codec: VideoCodec::H265, width, height, .. }) => {
-            (b"hvc1", u32::from(*width), u32::from(*height))
-        }
-        Some(SampleEntry::Aac { sample_rate, channels, .. }) => (b"mp4a", *sample_rate, u32::from(*channels)),
-        None => (b"none", 0, 0),
+        None => (0, 0),
     };
     w.u32(t.id);
-    w.raw(codec);
+    w.raw(&first.map_or(*b"none", SampleEntry::fourcc));
     w.u32(a);
     w.u32(b);
     w.u32(t.table.len() as u32);

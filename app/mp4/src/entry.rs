@@ -1,7 +1,7 @@
 //! Sample entries: which codec, with which decoder configuration.
 //!
-//! Writes and reads `avc1`, `hvc1` (parameter sets only in the entry) and `mp4a`. Never looks into the configuration
-//! records beyond copying them.
+//! Writes and reads `avc1`, `hvc1` (parameter sets only in the entry), `mp4a`, `alaw` and `ulaw` (registered at mp4ra.org, from
+//! Apple's QuickTime File Format). Never looks into the configuration records beyond copying them.
 
 use crate::boxes::{BoxWriter, Children, Fields, FourCc, child};
 
@@ -45,6 +45,24 @@ pub struct Nclx {
     pub full_range: bool,
 }
 
+/// How G.711 bends its scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Law {
+    /// A-law, most of the world.
+    A,
+    /// µ-law, North America and Japan.
+    Mu,
+}
+
+impl Law {
+    fn fourcc(self) -> FourCc {
+        match self {
+            Self::A => *b"alaw",
+            Self::Mu => *b"ulaw",
+        }
+    }
+}
+
 /// How the samples of a track are coded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SampleEntry {
@@ -72,6 +90,15 @@ pub enum SampleEntry {
         /// AudioSpecificConfig.
         config: Vec<u8>,
     },
+    /// ITU-T G.711, a byte for each sample of each channel. A sample of the track is a packet of them.
+    G711 {
+        /// A-law or µ-law.
+        law: Law,
+        /// Samples per second.
+        sample_rate: u32,
+        /// Channels.
+        channels: u16,
+    },
 }
 
 impl SampleEntry {
@@ -86,6 +113,7 @@ impl SampleEntry {
             (Self::Aac { sample_rate: r1, channels: c1, .. }, Self::Aac { sample_rate: r2, channels: c2, .. }) => {
                 (r1, c1) == (r2, c2)
             }
+            (Self::G711 { .. }, Self::G711 { .. }) => self == other,
             _ => false,
         }
     }
@@ -98,7 +126,16 @@ impl SampleEntry {
                 let wide = u64::from(*width) * u64::from(*n) / u64::from((*d).max(1));
                 (u32::try_from(wide).unwrap_or(u32::MAX), u32::from(*height))
             }
-            Self::Aac { .. } => (0, 0),
+            Self::Aac { .. } | Self::G711 { .. } => (0, 0),
+        }
+    }
+
+    /// The code of the entry's box.
+    pub(crate) fn fourcc(&self) -> FourCc {
+        match self {
+            Self::Video { codec, .. } => codec.fourcc().0,
+            Self::Aac { .. } => *b"mp4a",
+            Self::G711 { law, .. } => law.fourcc(),
         }
     }
 
@@ -137,17 +174,13 @@ impl SampleEntry {
                     }
                 });
             }
-            Self::Aac { sample_rate, channels, config } => w.nested(*b"mp4a", |w| {
-                w.zeros(6);
-                w.u16(1);
-                w.zeros(8);
-                w.u16(*channels);
-                w.u16(16);
-                w.u32(0);
-                // 16.16; rates that do not fit are 0 here and stand in the AudioSpecificConfig.
-                w.u32(u16::try_from(*sample_rate).map_or(0, |r| u32::from(r) << 16));
+            Self::Aac { sample_rate, channels, config } => w.nested(self.fourcc(), |w| {
+                write_sound(w, *sample_rate, *channels);
                 w.full(*b"esds", 0, 0, |w| write_es_descriptor(w, config));
             }),
+            Self::G711 { sample_rate, channels, .. } => {
+                w.nested(self.fourcc(), |w| write_sound(w, *sample_rate, *channels));
+            }
         }
     }
 
@@ -158,6 +191,8 @@ impl SampleEntry {
             b"avc1" => Self::parse_video(VideoCodec::H264, body),
             b"hvc1" => Self::parse_video(VideoCodec::H265, body),
             b"mp4a" => Self::parse_aac(body, timescale),
+            b"alaw" => Self::parse_g711(Law::A, body, timescale),
+            b"ulaw" => Self::parse_g711(Law::Mu, body, timescale),
             _ => None,
         }
     }
@@ -184,13 +219,36 @@ impl SampleEntry {
 
     fn parse_aac(body: &[u8], timescale: u32) -> Option<Self> {
         let mut f = Fields::new(body);
-        f.take(16)?;
-        let channels = f.u16()?;
-        f.take(10)?;
+        let channels = sound_channels(&mut f)?;
         let (_, esds) = Children::new(f.rest()).find(|(k, _)| k == b"esds")?;
         let config = specific_info(esds.get(4..)?)?.to_vec();
         Some(Self::Aac { sample_rate: timescale, channels, config })
     }
+
+    fn parse_g711(law: Law, body: &[u8], timescale: u32) -> Option<Self> {
+        let channels = sound_channels(&mut Fields::new(body))?;
+        Some(Self::G711 { law, sample_rate: timescale, channels })
+    }
+}
+
+/// The fixed part of an `AudioSampleEntry` (ISO/IEC 14496-12, 12.2.3).
+fn write_sound(w: &mut BoxWriter, sample_rate: u32, channels: u16) {
+    w.zeros(6);
+    w.u16(1);
+    w.zeros(8);
+    w.u16(channels);
+    w.u16(16);
+    w.u32(0);
+    // 16.16; rates that do not fit are 0 here and stand in the timescale, and in the AudioSpecificConfig.
+    w.u32(u16::try_from(sample_rate).map_or(0, |r| u32::from(r) << 16));
+}
+
+/// Reads that part.
+fn sound_channels(f: &mut Fields<'_>) -> Option<u16> {
+    f.take(16)?;
+    let channels = f.u16()?;
+    f.take(10)?;
+    Some(channels)
 }
 
 /// ES_Descriptor (ISO/IEC 14496-1, 7.2.6.5) with the fixed SL configuration that MP4 asks for.
@@ -286,6 +344,12 @@ mod tests {
         for sample_rate in [48_000, 96_000] {
             let entry = SampleEntry::Aac { sample_rate, channels: 2, config: vec![0x11, 0x90] };
             assert_eq!(round_trip(&entry, sample_rate), Some(entry));
+        }
+        for law in [Law::A, Law::Mu] {
+            let entry = SampleEntry::G711 { law, sample_rate: 8_000, channels: 1 };
+            assert_eq!(round_trip(&entry, 8_000), Some(entry.clone()));
+            let other = SampleEntry::G711 { law, sample_rate: 16_000, channels: 1 };
+            assert!(entry.can_share_track(&entry) && !entry.can_share_track(&other));
         }
     }
 }

@@ -44,7 +44,7 @@ pub mod time;
 
 pub use clip::{ClipError, ClipPlan, ClipSource, CopyRange, Edges, Span};
 pub use close::Close;
-pub use entry::{SampleEntry, VideoCodec};
+pub use entry::{Law, SampleEntry, VideoCodec};
 pub use fragment::{Checksum, Fragment, FragmentSample, FragmentTrack};
 pub use identity::{Identity, Quality, UtcMapping};
 pub use layout::Header;

@@ -45,7 +45,7 @@ impl Track {
     pub fn new(id: u32, timescale: Timescale, entry: SampleEntry) -> Self {
         let kind = match entry {
             SampleEntry::Video { .. } => TrackKind::Video,
-            SampleEntry::Aac { .. } => TrackKind::Audio,
+            SampleEntry::Aac { .. } | SampleEntry::G711 { .. } => TrackKind::Audio,
         };
         Self { id, kind, timescale, rotation: Rotation::None, entries: vec![entry], table: SampleTable::new() }
     }

@@ -15,7 +15,7 @@ use crate::time::{MOVIE_TIMESCALE, Ticks, Timescale};
 pub struct TrackSummary {
     /// Track id.
     pub id: u32,
-    /// `avc1`, `hvc1` or `mp4a`.
+    /// `avc1`, `hvc1`, `mp4a`, `alaw` or `ulaw`.
     pub codec: FourCc,
     /// Width in pixels, or samples per second.
     pub width_or_rate: u32,

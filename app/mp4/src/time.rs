@@ -9,7 +9,7 @@ pub const VIDEO_TIMESCALE: Timescale = Timescale(90_000);
 pub const MOVIE_TIMESCALE: Timescale = VIDEO_TIMESCALE;
 
 /// Audio access units that a clip starts early, so that the decoder has settled when sound is heard
-/// (AAC's overlap is one frame, ISO/IEC 14496-3).
+/// (AAC's overlap is one frame, ISO/IEC 14496-3; G.711 needs none and is not hurt).
 pub const AUDIO_PRIMING_UNITS: usize = 1;
 
 const NANOS: i128 = 1_000_000_000;

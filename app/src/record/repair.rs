@@ -88,7 +88,7 @@ impl Repair {
     pub fn step(&self, format: &TrackFormat) -> i64 {
         let told = match format {
             TrackFormat::Video(v) => v.frame_duration.and_then(|d| i64::try_from(d).ok()),
-            TrackFormat::Audio(a) => Some(1024 * 1_000_000_000 / i64::from(a.sample_rate().max(1))),
+            TrackFormat::Audio(a) => Some(a.unit_duration()),
         };
         let mut apart: heapless::Vec<i64, RECENT> = self.recent.windows(2).map(|w| w[1] - w[0]).collect();
         apart.sort_unstable();

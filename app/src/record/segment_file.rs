@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use mos_hal::clock::{ClockQuality, Mono};
-use mos_hal::media::{AccessUnit, AudioFormat, LensId, TrackFormat, VideoCodec, VideoFormat};
+use mos_hal::media::{AccessUnit, AudioFormat, Law, LensId, TrackFormat, VideoCodec, VideoFormat};
 use mos_mp4::fragment::{Checksum, Fragment, FragmentSample};
 use mos_mp4::layout::FREE_OFFSET;
 use mos_mp4::movie::Movie;
@@ -128,7 +128,7 @@ impl SegmentFile {
             fragments: 0,
             start: plan.start,
             video: Lane::new(VIDEO_TRACK, VIDEO_TIMESCALE, video_times),
-            audio: audio_scale.map(|scale| Lane::new(AUDIO_TRACK, scale, DecodeTimes::new(0, 1024, 0))),
+            audio: audio_scale.map(|scale| Lane::new(AUDIO_TRACK, scale, DecodeTimes::new(0, 1, 0))),
             max_pts: plan.start,
             step: plan.step,
             written: Reach { end: plan.shown_from, open: Vec::new() },
@@ -213,7 +213,8 @@ impl SegmentFile {
         let after_max = next.map(|n| VIDEO_TIMESCALE.ticks(n.since(self.max_pts)).max(1));
         self.video.cut(after_max);
         if let Some(audio) = &mut self.audio {
-            audio.cut(Some(1024));
+            let last = audio.queued.last().and_then(|q| Some(samples(audio_of(&q.unit.format)?, q.unit.data.len())));
+            audio.cut(last);
         }
         let lanes = [Some(&self.video), self.audio.as_ref()];
         let queued = || lanes.iter().flatten().flat_map(|l| &l.queued);
@@ -379,10 +380,25 @@ fn video_entry(format: &VideoFormat) -> SampleEntry {
     }
 }
 
+/// Samples of each channel in a unit of so many bytes.
+fn samples(format: &AudioFormat, bytes: usize) -> Ticks {
+    match format {
+        AudioFormat::Aac { .. } => 1024,
+        AudioFormat::G711 { channels, .. } => i64::try_from(bytes).unwrap_or(i64::MAX) / i64::from((*channels).max(1)),
+    }
+}
+
 fn audio_entry(format: &AudioFormat) -> SampleEntry {
     match format {
         AudioFormat::Aac { sample_rate, channels, config } => {
             SampleEntry::Aac { sample_rate: *sample_rate, channels: *channels, config: config.to_vec() }
+        }
+        AudioFormat::G711 { law, sample_rate, channels } => {
+            let law = match law {
+                Law::A => mos_mp4::Law::A,
+                Law::Mu => mos_mp4::Law::Mu,
+            };
+            SampleEntry::G711 { law, sample_rate: *sample_rate, channels: *channels }
         }
     }
 }

@@ -239,7 +239,7 @@ fn format_of(entry: &SampleEntry, rotation: media::Rotation) -> media::VideoForm
             (media::VideoCodec::H265, *width, *height, *pixel_aspect, config.clone())
         }
         // No video track has such an entry: the reader refuses it.
-        SampleEntry::Aac { .. } => (media::VideoCodec::H264, 0, 0, (1, 1), Vec::new()),
+        SampleEntry::Aac { .. } | SampleEntry::G711 { .. } => (media::VideoCodec::H264, 0, 0, (1, 1), Vec::new()),
     };
     media::VideoFormat {
         codec,

@@ -96,6 +96,7 @@ fn branch(caps: &gst::Caps, audio: bool) -> Option<Branch> {
         "video/x-h264" => (true, format!("h264parse config-interval=0 ! {}", samples::H264)),
         "video/x-h265" => (true, format!("h265parse config-interval=0 ! {}", samples::H265)),
         "audio/mpeg" if audio => (false, format!("aacparse ! {}", samples::AAC)),
+        samples::A_LAW | samples::MU_LAW if audio => (false, name.to_owned()),
         _ => return None,
     };
     // The queue lets one track run ahead of the other as far as the file is interleaved.

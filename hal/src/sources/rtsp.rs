@@ -23,7 +23,7 @@ use self::routes::Routes;
 use self::udp::Udp;
 use super::outlet::Outlet;
 use crate::clock::Mono;
-use crate::media::{AccessUnit, AudioFormat, FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
+use crate::media::{AccessUnit, AudioFormat, FrameKind, Law, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
 use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen, Trust};
 use crate::tls::TlsError;
@@ -331,7 +331,9 @@ impl Camera {
             let fits = |s: &Stream| s.media() == media && encodings.contains(&s.encoding_name());
             session.streams().iter().position(fits)
         };
-        let audio = if self.audio { find("audio", &["mpeg4-generic"]) } else { None };
+        // AAC before G.711, if a camera has both.
+        let sound = || find("audio", &["mpeg4-generic"]).or_else(|| find("audio", &["pcma", "pcmu"]));
+        let audio = if self.audio { sound() } else { None };
         let Some(video) = find("video", &["h264", "h265"]) else {
             let offered: Vec<_> =
                 session.streams().iter().map(|s| format!("{}/{}", s.media(), s.encoding_name())).collect();
@@ -341,7 +343,7 @@ impl Camera {
                 .unsupported(format!("it offers {offered}; accepted are video/h264 and video/h265")));
         };
         if self.audio && audio.is_none() {
-            log::info!("{}: no AAC sound to record", self.outlet.what);
+            log::info!("{}: no AAC or G.711 sound to record", self.outlet.what);
         }
         for stream in std::iter::once(video).chain(audio) {
             let setup = SetupOptions::default()
@@ -450,13 +452,20 @@ impl Units<'_> {
         let arrival = self.outlet.clock.mono();
         let format = match &self.audio {
             Some(format) => Arc::clone(format),
-            None => match audio_format(stream.parameters().as_ref()) {
+            None => match audio_format(stream) {
                 Some(format) => Arc::clone(self.audio.insert(Arc::new(format))),
                 None => return,
             },
         };
         let rate = i64::from(frame.timestamp().clock_rate().get());
-        let duration = i64::from(frame.frame_length().get()) * 1_000_000_000 / rate;
+        let length = match &*format {
+            // The reader's own length is that of one channel.
+            TrackFormat::Audio(AudioFormat::G711 { channels, .. }) => {
+                i64::try_from(frame.data().len()).unwrap_or(i64::MAX) / i64::from(*channels)
+            }
+            _ => i64::from(frame.frame_length().get()),
+        };
+        let duration = length.saturating_mul(1_000_000_000) / rate;
         let unit = AccessUnit {
             format,
             kind: FrameKind::Audio,
@@ -503,12 +512,13 @@ fn frame_duration(p: &VideoParameters) -> Option<u64> {
     (1_000_000..=10_000_000_000).contains(&nanos).then_some(nanos)
 }
 
-fn audio_format(parameters: Option<&ParametersRef<'_>>) -> Option<TrackFormat> {
-    let Some(ParametersRef::Audio(p)) = parameters else { return None };
-    Some(TrackFormat::Audio(AudioFormat::Aac {
-        sample_rate: p.clock_rate(),
-        channels: p.channels().get(),
-        config: Bytes::copy_from_slice(p.extra_data()),
+fn audio_format(stream: &Stream) -> Option<TrackFormat> {
+    let Some(ParametersRef::Audio(p)) = stream.parameters() else { return None };
+    let (sample_rate, channels) = (p.clock_rate(), p.channels().get());
+    Some(TrackFormat::Audio(match stream.encoding_name() {
+        "pcma" => AudioFormat::G711 { law: Law::A, sample_rate, channels },
+        "pcmu" => AudioFormat::G711 { law: Law::Mu, sample_rate, channels },
+        _ => AudioFormat::Aac { sample_rate, channels, config: Bytes::copy_from_slice(p.extra_data()) },
     }))
 }
 

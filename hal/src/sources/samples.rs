@@ -9,13 +9,15 @@ use bytes::Bytes;
 use gstreamer as gst;
 
 use crate::clock::Mono;
-use crate::media::{AccessUnit, AudioFormat, FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
+use crate::media::{AccessUnit, AudioFormat, FrameKind, Law, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
 
 /// What the last element of a track must produce, as caps text.
 pub(super) const H264: &str = "video/x-h264,stream-format=avc,alignment=au";
 pub(super) const H265: &str = "video/x-h265,stream-format=hvc1,alignment=au";
 pub(super) const AAC: &str = "audio/mpeg,mpegversion=4,stream-format=raw,framed=true";
+pub(super) const A_LAW: &str = "audio/x-alaw";
+pub(super) const MU_LAW: &str = "audio/x-mulaw";
 
 /// Remembers the format of one track between its samples.
 #[derive(Default)]
@@ -85,18 +87,21 @@ fn signed_nanos(time: gst::Signed<gst::ClockTime>) -> i64 {
 /// The format that caps describe.
 fn read(caps: &gst::CapsRef) -> Result<TrackFormat, String> {
     let s = caps.structure(0).ok_or("a sample without format")?;
+    let positive = |name| s.get::<i32>(name).ok().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+    let rate = || positive("rate").ok_or("sound without a rate");
+    let channels = || positive("channels").and_then(|n| u16::try_from(n).ok()).ok_or("sound without channels");
+    if let A_LAW | MU_LAW = s.name().as_str() {
+        let law = if s.name() == A_LAW { Law::A } else { Law::Mu };
+        return Ok(TrackFormat::Audio(AudioFormat::G711 { law, sample_rate: rate()?, channels: channels()? }));
+    }
     let config = s.get::<gst::Buffer>("codec_data").map_err(|_| format!("{} without codec_data", s.name()))?;
     let config = Bytes::copy_from_slice(&config.map_readable().map_err(|_| "unreadable codec_data")?);
-    let positive = |name| s.get::<i32>(name).ok().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     let codec = match s.name().as_str() {
         "video/x-h264" => VideoCodec::H264,
         "video/x-h265" => VideoCodec::H265,
         "audio/mpeg" => {
-            return Ok(TrackFormat::Audio(AudioFormat::Aac {
-                sample_rate: positive("rate").ok_or("sound without a rate")?,
-                channels: positive("channels").and_then(|n| u16::try_from(n).ok()).ok_or("sound without channels")?,
-                config,
-            }));
+            let (sample_rate, channels) = (rate()?, channels()?);
+            return Ok(TrackFormat::Audio(AudioFormat::Aac { sample_rate, channels, config }));
         }
         other => return Err(format!("a stream of {other}")),
     };

@@ -24,7 +24,7 @@ use super::sharing::{Answer, Asking};
 use super::wire::{self, End, Message, Unit};
 use super::work::Work;
 
-/// How often the source is asked where its pictures are, until it knows.
+/// How often the source is asked where its pictures are, and whether it waits for its camera.
 const ASK: Duration = Duration::from_millis(500);
 
 /// Runs a worker on this process's standard input, until its source or the recorder is over.
@@ -136,6 +136,7 @@ fn listen(mut commands: BufReader<UnixStream>, answer: Sender<(u32, Answer)>) ->
 /// Does what the recorder wants until it closes the socket.
 fn follow(told: &Receiver<Message>, source: Option<&dyn LensSource>, queue: &Queue, one_in: &AtomicU32) {
     let mut known: Option<Memory> = None;
+    let mut awaited = false;
     loop {
         match told.recv_timeout(ASK) {
             Ok(Message::Keyframe) => {
@@ -149,6 +150,10 @@ fn follow(told: &Receiver<Message>, source: Option<&dyn LensSource>, queue: &Que
         if let Some(memory) = memory.filter(|_| memory != known) {
             known = Some(memory);
             queue.push(&Message::Memory(memory));
+        }
+        let awaits = source.is_some_and(LensSource::awaits_caller);
+        if std::mem::replace(&mut awaited, awaits) != awaits {
+            queue.push(&Message::Awaits(awaits));
         }
     }
 }

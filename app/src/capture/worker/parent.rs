@@ -78,6 +78,8 @@ struct Process {
     dropped: AtomicBool,
     /// 0 unknown, 1 system, 2 dmabuf.
     memory: AtomicU8,
+    /// Its camera is the one to connect, and has not yet.
+    awaits: AtomicBool,
     /// Given back when it is reaped.
     holding: Holding,
 }
@@ -114,6 +116,7 @@ impl WorkerSource {
             child: Mutex::new(child),
             dropped: AtomicBool::new(false),
             memory: AtomicU8::new(0),
+            awaits: AtomicBool::new(false),
             holding: Holding::new(Arc::clone(&workers.shared)),
         });
         let mut source = Self { process: Arc::clone(&process), commands, reader: None, _relay: relay };
@@ -141,6 +144,10 @@ impl LensSource for WorkerSource {
     fn thin(&self, one_in: u32) {
         // What does not reach a worker that reads nothing is said again when it is opened anew.
         tell(&self.commands, &Message::Thin(one_in));
+    }
+
+    fn awaits_caller(&self) -> bool {
+        self.process.awaits.load(Ordering::Relaxed)
     }
 
     fn memory(&self) -> Option<Memory> {
@@ -226,6 +233,7 @@ fn receive(socket: &UnixStream, process: &Process, clock: &dyn Clock, sink: &dyn
             Message::Memory(memory) => {
                 process.memory.store(if memory == Memory::Dmabuf { 2 } else { 1 }, Ordering::Relaxed);
             }
+            Message::Awaits(awaits) => process.awaits.store(awaits, Ordering::Relaxed),
             Message::Coded(share) => sink.coded(share),
             Message::Take(number, camera) if answer(socket, number, process.holding.take(camera.clone())) => {}
             Message::Encode(number, camera, pixels)

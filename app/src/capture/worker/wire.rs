@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mos_hal::clock::Mono;
 use mos_hal::codecs::families::Memory;
-use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
+use mos_hal::media::{AccessUnit, AudioFormat, FrameKind, Law, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use mos_hal::shared::{Fact, Lesson};
 use mos_hal::source::{LeftOutBy, Share, SourceError};
 
@@ -34,6 +34,7 @@ const TAKE: u8 = 6;
 const ENCODE: u8 = 7;
 const LEARNED: u8 = 8;
 const CODED: u8 = 9;
+const AWAITS: u8 = 10;
 const WORK: u8 = 64;
 const KEYFRAME: u8 = 65;
 const ANSWER: u8 = 66;
@@ -44,6 +45,11 @@ const FACTS: [Fact; 2] = [Fact::InSystemMemory, Fact::WithoutNv12];
 /// Picture tracks and sound tracks have a format each.
 pub(super) const VIDEO: u8 = 0;
 pub(super) const AUDIO: u8 = 1;
+
+/// How sound is coded.
+const AAC: u8 = 0;
+const A_LAW: u8 = 1;
+const MU_LAW: u8 = 2;
 
 /// A message.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +64,8 @@ pub(super) enum Message {
     Ended(End, String),
     /// Where raw pictures are.
     Memory(Memory),
+    /// Whether its camera is the one to connect, and has not yet.
+    Awaits(bool),
     /// How many pictures are coded, and what that takes.
     Coded(Share),
     /// Asks for a camera; see [`mos_hal::shared`]. Questions have a number each.
@@ -170,6 +178,7 @@ pub(super) fn write(message: &Message) -> (Vec<u8>, Bytes) {
             tail = short(text);
         }
         Message::Memory(memory) => head.extend([MEMORY, u8::from(*memory == Memory::Dmabuf)]),
+        Message::Awaits(awaits) => head.extend([AWAITS, u8::from(*awaits)]),
         Message::Work(work) => {
             head.push(WORK);
             tail = Bytes::copy_from_slice(work);
@@ -230,9 +239,16 @@ fn write_format(format: &TrackFormat, head: &mut Vec<u8>) -> Bytes {
             v.config.clone()
         }
         TrackFormat::Audio(AudioFormat::Aac { sample_rate, channels, config }) => {
+            head.push(AAC);
             head.extend(sample_rate.to_le_bytes());
             head.extend(channels.to_le_bytes());
             config.clone()
+        }
+        TrackFormat::Audio(AudioFormat::G711 { law, sample_rate, channels }) => {
+            head.push(if *law == Law::A { A_LAW } else { MU_LAW });
+            head.extend(sample_rate.to_le_bytes());
+            head.extend(channels.to_le_bytes());
+            Bytes::new()
         }
     }
 }
@@ -329,6 +345,10 @@ fn parse(body: Bytes) -> Option<Message> {
             (1, true) => Message::Memory(Memory::Dmabuf),
             _ => return None,
         },
+        AWAITS => {
+            let awaits = fields.flag()?;
+            if fields.0.is_empty() { Message::Awaits(awaits) } else { return None }
+        }
         WORK => Message::Work(fields.0.to_vec()),
         CODED => {
             let (one_in, wanted) = (fields.u32()?, fields.u32().filter(|n| *n > 0)?);
@@ -391,10 +411,17 @@ fn read_format(mut fields: Fields) -> Option<Message> {
             Some(Message::Format(VIDEO, TrackFormat::Video(format)))
         }
         AUDIO => {
+            let coding = fields.u8()?;
             let sample_rate = fields.u32().filter(|rate| (1..=768_000).contains(rate))?;
             let channels = fields.take().map(u16::from_le_bytes).filter(|n| (1..=64).contains(n))?;
             let config = fields.rest(LONGEST_CONFIG)?;
-            Some(Message::Format(AUDIO, TrackFormat::Audio(AudioFormat::Aac { sample_rate, channels, config })))
+            let format = match coding {
+                AAC => AudioFormat::Aac { sample_rate, channels, config },
+                A_LAW => AudioFormat::G711 { law: Law::A, sample_rate, channels },
+                MU_LAW => AudioFormat::G711 { law: Law::Mu, sample_rate, channels },
+                _ => return None,
+            };
+            Some(Message::Format(AUDIO, TrackFormat::Audio(format)))
         }
         _ => None,
     }
@@ -470,14 +497,19 @@ mod tests {
             rotation: Rotation::None,
         };
         let aac = AudioFormat::Aac { sample_rate: 48_000, channels: 2, config: Bytes::from_static(&[0x11, 0x90]) };
+        let g711 = |law| AudioFormat::G711 { law, sample_rate: 8_000, channels: 1 };
         let left_out = Message::LeftOut { from: Mono(-3), to: Mono(9), pictures: 4, by: LeftOutBy::Camera };
         for message in [
             Message::Format(VIDEO, TrackFormat::Video(VideoFormat { frame_duration: None, ..video.clone() })),
             Message::Format(VIDEO, TrackFormat::Video(video)),
             Message::Format(AUDIO, TrackFormat::Audio(aac)),
+            Message::Format(AUDIO, TrackFormat::Audio(g711(Law::A))),
+            Message::Format(AUDIO, TrackFormat::Audio(g711(Law::Mu))),
             left_out,
             Message::Memory(Memory::Dmabuf),
             Message::Memory(Memory::System),
+            Message::Awaits(true),
+            Message::Awaits(false),
             Message::Work(b"{}".to_vec()),
             Message::Keyframe,
             Message::Thin(2),

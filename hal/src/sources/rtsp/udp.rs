@@ -107,11 +107,12 @@ pub(super) fn start(camera: Camera, opened: Mono, way: Arc<OverUdp>) -> Result<U
     choose(&source, &session);
     connect(&source, &pipeline, &session);
     watch(&pipeline, &session);
-    let udp = Udp { pipeline: Some(pipeline.clone()), outlet: Arc::clone(&outlet) };
     if pipeline.set_state(gst::State::Playing).is_err() && !outlet.is_over() {
+        // Not by a drop of what is returned below, behind which the reason would not be told.
+        common::stop(pipeline);
         return Err(outlet.broken("the pipeline for UDP does not start"));
     }
-    Ok(udp)
+    Ok(Udp { pipeline: Some(pipeline), outlet })
 }
 
 fn configure(source: &gst::Element, camera: &Camera) -> Result<(), String> {
@@ -151,7 +152,9 @@ fn configure(source: &gst::Element, camera: &Camera) -> Result<(), String> {
 enum Track {
     H264,
     H265,
-    Sound,
+    Aac,
+    ALaw,
+    MuLaw,
 }
 
 impl Track {
@@ -160,16 +163,26 @@ impl Track {
         match (described.get::<&str>("media").ok()?, described.get::<&str>("encoding-name").ok()?) {
             ("video", "H264") => Some(Self::H264),
             ("video", "H265") => Some(Self::H265),
-            ("audio", "MPEG4-GENERIC") => Some(Self::Sound),
+            // The way to the camera's loudspeaker.
+            ("audio", _) if described.has_field("a-sendonly") => None,
+            ("audio", "MPEG4-GENERIC") => Some(Self::Aac),
+            ("audio", "PCMA") => Some(Self::ALaw),
+            ("audio", "PCMU") => Some(Self::MuLaw),
             _ => None,
         }
+    }
+
+    fn is_sound(self) -> bool {
+        matches!(self, Self::Aac | Self::ALaw | Self::MuLaw)
     }
 
     fn text(self) -> String {
         let (line, caps) = match self {
             Self::H264 => ("rtph264depay name=depay ! h264parse config-interval=0", samples::H264),
             Self::H265 => ("rtph265depay name=depay ! h265parse config-interval=0", samples::H265),
-            Self::Sound => ("rtpmp4gdepay name=depay ! aacparse", samples::AAC),
+            Self::Aac => ("rtpmp4gdepay name=depay ! aacparse", samples::AAC),
+            Self::ALaw => ("rtppcmadepay name=depay", samples::A_LAW),
+            Self::MuLaw => ("rtppcmudepay name=depay", samples::MU_LAW),
         };
         format!("{line} ! {caps} ! appsink name=units sync=false async=false qos=false enable-last-sample=false")
     }
@@ -184,7 +197,7 @@ fn choose(source: &gst::Element, session: &Arc<Session>) {
         let track = caps.as_ref().and_then(|caps| Track::of(caps));
         let (_, taken) = &mut *seen.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = match track {
-            Some(Track::Sound) => session.camera.audio && !std::mem::replace(&mut taken[1], true),
+            Some(track) if track.is_sound() => session.camera.audio && !std::mem::replace(&mut taken[1], true),
             Some(_) => !std::mem::replace(&mut taken[0], true),
             None => false,
         };
@@ -212,7 +225,7 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, track: Track, session: &Arc<
     let sink: AppSink = bin.by_name("units").and_then(|e| e.downcast().ok()).ok_or("no sink")?;
     media_time::keep(&depay).ok_or("a depayloader without pads")?;
     deliver(&sink, track, session);
-    if track != Track::Sound {
+    if !track.is_sound() {
         let session = Arc::clone(session);
         input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             let lost = |event: &gst::EventRef| event.structure().is_some_and(|s| s.name() == "GstRTPPacketLost");
@@ -234,7 +247,7 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, track: Track, session: &Arc<
 fn deliver(sink: &AppSink, track: Track, session: &Arc<Session>) {
     let session = Arc::clone(session);
     let mut samples = Samples::new(true);
-    let number = usize::from(track == Track::Sound);
+    let number = usize::from(track.is_sound());
     let callbacks = AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Flushing)?;
         let arrival = session.camera.outlet.clock.mono();

@@ -151,6 +151,8 @@ fn launch(footage: &Footage, wraps: bool) -> String {
             "video/x-h264" => "rtph264pay config-interval=-1",
             "video/x-h265" => "rtph265pay config-interval=-1",
             "audio/mpeg" => "rtpmp4gpay",
+            "audio/x-alaw" => "rtppcmapay min-ptime=20000000 max-ptime=20000000",
+            "audio/x-mulaw" => "rtppcmupay min-ptime=20000000 max-ptime=20000000",
             other => panic!("a track of {other} cannot be served"),
         };
         format!("appsrc name=src{t} is-live=true format=time max-bytes=0 ! {pay} name=pay{t} pt={} {wrap}", 96 + t)
