@@ -36,7 +36,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ProtectedAlarm,
         Self::ProtectedQuota,
         Self::EventsUnprotected,

@@ -57,7 +57,9 @@ fn what_cannot_be_written_or_synced_is_told_and_recording_goes_on_when_it_can() 
     ];
     for (calls, errno) in faults {
         let before = (daemon.segments("road"), errors());
-        calls.iter().for_each(|call| kernel.fail(*call, errno));
+        for call in calls {
+            kernel.fail(*call, errno);
+        }
         let health = wait_for("health to tell", LONG, || {
             let health = daemon.client.get("/v1/health").json();
             (health["status"] != "ok").then_some(health)
@@ -66,7 +68,9 @@ fn what_cannot_be_written_or_synced_is_told_and_recording_goes_on_when_it_can() 
         // Nothing can be promised now, and nothing is.
         let refused = daemon.mos.run(&["protect", &other]).error();
         assert!(refused.contains("os error"), "{calls:?}: {refused}");
-        calls.iter().for_each(|call| kernel.fail(*call, 0));
+        for call in calls {
+            kernel.fail(*call, 0);
+        }
         await_new_footage(&daemon, &before.0);
         wait_for("the gap of the error", LONG, || (errors() > before.1).then_some(()));
         wait_for("health to be well again", LONG, || {

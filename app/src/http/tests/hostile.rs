@@ -35,9 +35,11 @@ fn meant(operation: &str) -> (&'static str, &'static str, Option<&'static str>) 
             let body = r#"{"width":640,"height":480,"frame_rate":15,"codec":"h264","bitrate":1000000,"gop":15,"rotation":90,"audio":false}"#;
             ("?from_file=false", body, Some("not_found"))
         }
-        "StartCapture" | "StopCapture" | "ResetCapture" | "RemoveLens" | "GetSnapshotFile" | "GetClipManifest" => {
+        "StartCapture" | "StopCapture" | "ResetCapture" | "RemoveLens" | "GetSnapshotFile" => {
             ("", "", Some("not_found"))
         }
+        // It has no key to sign one with.
+        "GetClipManifest" => ("", "", Some("conflict")),
         "WakeCapture" | "ParkCapture" => ("", "{}", None),
         _ => ("", "", None),
     }
@@ -73,6 +75,8 @@ fn seeds(upload: &str) -> Vec<(&'static str, Vec<u8>)> {
                 Some("clips") => "clip-1-1",
                 Some("snapshots") => "snapshot-1-1",
                 Some("uploads") => upload,
+                // The upload may not have let go of the other yet.
+                _ if *name == "Remove" => "road-1-1",
                 _ => "road-1-0",
             };
             let path = path.replace("{id}", id).replace("{lens}", "road");
