@@ -14,7 +14,8 @@ use mos_hal::media::FrameKind;
 
 /// A keyframe this much before the wanted length ends the segment too: sources count frames, not nanoseconds.
 const EARLY: i64 = 20_000_000;
-/// How long over its length a segment is before the source is asked for a keyframe, and then how often.
+/// How long over its length a segment is before the source is asked for a keyframe, and then how often; of short segments, a
+/// quarter of what is left to the longest, so that it is asked in time.
 const ASK_EVERY: i64 = 2_000_000_000;
 
 /// Longest a segment may become: twice its wanted length, but at most a minute more.
@@ -111,8 +112,9 @@ impl Splitter {
 
     /// Whether to ask the source for a keyframe now.
     pub fn ask(&mut self, pts: Mono) -> bool {
-        let over = pts.since(self.start) >= self.wanted + ASK_EVERY;
-        let again = self.asked.is_none_or(|a| pts.since(a) >= ASK_EVERY);
+        let every = ASK_EVERY.min((self.cap - self.wanted) / 4);
+        let over = pts.since(self.start) >= self.wanted + every;
+        let again = self.asked.is_none_or(|a| pts.since(a) >= every);
         if over && again {
             self.asked = Some(pts);
         }
@@ -178,6 +180,14 @@ mod tests {
         assert_eq!(s.judge(&point(Delta, 19.9)), Verdict::Continue);
         assert_eq!(s.judge(&point(Delta, 20.0)), Verdict::CutAnywhere);
         assert_eq!(cap(Duration::from_mins(10)), Duration::from_mins(11));
+    }
+
+    #[test]
+    fn b3_a_short_segment_asks_before_it_cuts_anywhere() {
+        let mut s = Splitter::new(Mono(0), Duration::from_secs(2));
+        assert!(!s.ask(Mono(2 * S)));
+        assert!(s.ask(Mono(5 * S / 2)) && s.ask(Mono(3 * S)));
+        assert_eq!(s.judge(&point(Idr, 3.1)), Verdict::Cut);
     }
 
     #[test]

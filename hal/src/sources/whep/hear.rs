@@ -2,13 +2,12 @@
 //!
 //! Calls what the client calls, without a network and without a session. Panics if a promise of this room does not hold.
 
-use gstreamer_sdp::SDPMessage;
 use hyper::header::HeaderValue;
 use url::Url;
 
 use super::http::Endpoint;
 use super::ice::{self, IceServer};
-use super::peer::judge;
+use super::peer::{judge, read};
 use crate::source::{Credentials, Trust};
 
 /// Lines with `Link:` or `Location:` before them, and a description from the first empty line on.
@@ -34,7 +33,7 @@ pub(crate) fn answer(data: &[u8]) {
         }
     }
     if crate::gst::init().is_ok()
-        && let Ok(description) = SDPMessage::parse_buffer(body.get(2..).unwrap_or_default())
+        && let Ok(description) = read(body.get(2..).unwrap_or_default())
         && let Err(why) = judge(&description)
     {
         assert!(why.chars().all(|c| !c.is_control()), "{why:?}");

@@ -129,7 +129,7 @@ impl Peer {
 
     /// Takes the answer; what follows comes by itself.
     pub(super) fn accept(&self, answer: &[u8]) -> Result<(), String> {
-        let answer = SDPMessage::parse_buffer(answer).map_err(|_| "its answer is no session description".to_owned())?;
+        let answer = read(answer)?;
         judge(&answer)?;
         self.describe("set-remote-description", &WebRTCSessionDescription::new(WebRTCSDPType::Answer, answer))
     }
@@ -175,6 +175,12 @@ fn offered() -> gst::Caps {
     }
     all.append_structure(codec("H265", 96 + PROFILES.len() as i32).build());
     caps
+}
+
+/// An answer's text. What is beyond ASCII in it is nothing that is looked at here, and the bindings panic at what is no UTF-8.
+pub(super) fn read(answer: &[u8]) -> Result<SDPMessage, String> {
+    let text: Vec<u8> = answer.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
+    SDPMessage::parse_buffer(&text).map_err(|_| "its answer is no session description".to_owned())
 }
 
 /// Whether an answer has what is recorded.
