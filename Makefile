@@ -100,7 +100,7 @@ soak: test-deps ## Long runs of MINUTES=n (10): 16 network cameras in random tro
 	MINUTES=$(MINUTES) SEED=$(SEED) $(if $(CAMERAS),CAMERAS=$(CAMERAS)) $(CARGO) test --release -p mos-tests --test soak -- --ignored --nocapture --test-threads 1 $(ONLY)
 
 .PHONY: api-check
-api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetched into target/api-venv); EXAMPLES=n for each operation (40)
+api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetched into target/api-venv); EXAMPLES=n for each operation (12)
 	$(CARGO) build -p mos --features demo
 	@wanted=tests/api/requirements.txt; cmp -s $$wanted target/api-venv/requirements.txt || { \
 	  echo "installing with pip, in target/api-venv: the tools of $$wanted"; rm -rf target/api-venv; \
