@@ -83,9 +83,11 @@ fn what_cannot_be_written_or_synced_is_told_and_recording_goes_on_when_it_can() 
     let daemon = setup.start();
     await_new_footage(&daemon, &[]);
     wait_for("recovery", LONG, || {
-        let old = |s: &&Value| id(s).starts_with("road-1-");
-        daemon.segments("road").iter().filter(old).all(|s| s["state"] != "open").then_some(())
+        let storage = &daemon.client.get("/v1/health").json()["storage"];
+        (storage["listed"] == true && storage["recovered"] == true).then_some(())
     });
+    let old = |s: &&Value| id(s).starts_with("road-1-");
+    assert!(daemon.segments("road").iter().filter(old).all(|s| s["state"] != "open"));
     assert_kept(&daemon, &stream, &first);
     assert_eq!(files_below(&setup.archive().join("quarantine")), Vec::<std::path::PathBuf>::new());
     daemon.stop();
