@@ -203,7 +203,7 @@ fn page(
 /// Protects a segment. Has survived a power cut when it answers; repeating it changes nothing. Refused with
 /// `protected_quota` (507) when the protected segments would take more than may be protected.
 #[utoipa::path(put, path = "/v1/segments/{id}/protection", operation_id = "Protect", tag = "segments",
-    params(("id" = String, Path, description = "The segment")), request_body(content = ProtectRequest),
+    params(("id" = String, Path, description = "The segment")), request_body(content = Option<ProtectRequest>),
     responses((status = 200, body = ProtectionView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn protect(
     State(services): State<Arc<Services>>,
