@@ -126,6 +126,7 @@ fn a_recorder_without_descriptors_goes_on_when_it_has_some() {
     let process = daemon.process();
     let had = process.limit_descriptors(8);
     wait_for("the log to tell", LONG, || daemon.log().contains("Too many open files").then_some(()));
+    // How long the fault lasts: nobody can ask the recorder meanwhile, and its log tells the same trouble once.
     std::thread::sleep(Duration::from_secs(5));
     let _ = process.limit_descriptors(had);
     await_new_footage(&daemon, &before);
