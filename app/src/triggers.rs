@@ -7,8 +7,9 @@
 //! - G3: each beginning and end is told to those who follow GetCaptureEvents, once.
 //! - G4: nothing here touches the recording: no event, refusal or camera that talks nonsense does.
 //! - G5: a kind of event is active for as long as any of its sources is: the end of one input's is not that of another's.
-//! - G6: a segment that cannot be protected keeps none of the others from it; it is tried again until it is protected or gone,
-//!   and an alarm stands meanwhile.
+//! - G6: a segment that cannot be protected keeps none of the others from it; it is tried again until it is protected or gone
+//!   (of each lens the newest [`MOST_REFUSED`]), and an alarm stands meanwhile.
+//! - G7: no refusal, however long it lasts, has footage protected at which no event was active.
 //!
 //! Times are those of arrival here. Whether a camera tells its events stands in the status of its lens.
 
@@ -23,6 +24,7 @@ use mos_hal::source::SourceSpec;
 use tokio::sync::Notify;
 
 use crate::alarms::{AlarmKind, Alarms};
+use crate::archive::ids::SegmentId;
 use crate::archive::{Archive, ArchiveError, KeepNote, Window};
 use crate::capture::{CaptureControlService, EventsStatus, News};
 
@@ -37,6 +39,10 @@ const LISTED: Duration = Duration::from_secs(10);
 const PAGE: usize = 1000;
 /// Most sources of events of a lens that are told apart.
 const MOST_ACTIVE: usize = 64;
+/// Most spans of a lens that are told apart. There are more than one only while a look takes long: they are let go soon.
+const MOST_SPANS: usize = 64;
+/// Most segments of a lens that are tried again.
+const MOST_REFUSED: usize = 1024;
 /// Most that may be asked for before and behind an event.
 pub const LONGEST_AROUND: Duration = Duration::from_hours(1);
 
@@ -75,8 +81,13 @@ struct Lens {
     plan: TriggerPlan,
     /// When each was last reported.
     active: BTreeMap<(EventKind, EventKey), Mono>,
-    span: Option<Span>,
+    /// The oldest first, apart from each other.
+    spans: Vec<Span>,
+    refused: Refused,
 }
+
+/// Segments that could not be protected, and for what they should be.
+type Refused = BTreeMap<SegmentId, BTreeSet<EventKind>>;
 
 /// Footage that is to be protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +107,7 @@ impl Triggers {
         lenses: impl IntoIterator<Item = (LensId, SourceSpec, TriggerPlan)>,
     ) -> Self {
         let planned: Vec<_> = lenses.into_iter().filter(|(_, _, plan)| !plan.events.is_empty()).collect();
-        let table = planned
-            .iter()
-            .map(|(id, _, plan)| (id.clone(), Lens { plan: plan.clone(), active: BTreeMap::new(), span: None }));
+        let table = planned.iter().map(|(id, _, plan)| (id.clone(), Lens::new(plan.clone())));
         let shared = Arc::new(Shared {
             archive: archive.clone(),
             capture: capture.clone(),
@@ -178,60 +187,83 @@ impl Shared {
         for (id, lens) in lenses.iter_mut() {
             over.extend(lens.forget(now).into_iter().map(|kind| (id.clone(), kind)));
         }
-        let spans: Vec<(LensId, Span)> =
-            lenses.iter().filter_map(|(id, lens)| Some((id.clone(), lens.span.clone()?))).collect();
+        let wanting = lenses.iter().filter(|(_, lens)| lens.wants());
+        let wanted: Vec<(LensId, Vec<Span>, Refused)> =
+            wanting.map(|(id, lens)| (id.clone(), lens.spans.clone(), lens.refused.clone())).collect();
         drop(lenses);
         for (id, kind) in over {
             self.tell(&id, kind, false, now);
         }
         let mut trouble = None;
-        for (id, span) in spans {
-            let failed = protect(&self.archive, &id, &span, now).err();
+        for (id, spans, refused) in wanted {
+            let (refused, why) = protect(&self.archive, &id, &spans, refused, now);
             if let Some(lens) = self.lenses().get_mut(&id) {
-                lens.done(now, failed.is_some());
+                lens.done(now, refused);
             }
-            trouble = failed.map(|why| format!("{id}: what its camera reported is not protected: {why}")).or(trouble);
+            trouble = why.map(|why| format!("{id}: what its camera reported is not protected: {why}")).or(trouble);
         }
         let wait = if trouble.is_some() { LOOK_AGAIN } else { LOOK };
         self.alarms.set(AlarmKind::EventsUnprotected, trouble);
-        self.lenses().values().any(|lens| lens.span.is_some()).then_some(wait)
+        self.lenses().values().any(Lens::wants).then_some(wait)
     }
 }
 
-/// Protects what is listed of a span; else how much is not, and why the first of it is not.
-fn protect(archive: &Archive, id: &LensId, span: &Span, now: Mono) -> Result<(), String> {
+/// Protects what is listed of some spans, and what was refused before; gives what is refused now, and in words how much that is
+/// and why the first of it is not protected.
+fn protect(archive: &Archive, id: &LensId, spans: &[Span], refused: Refused, now: Mono) -> (Refused, Option<String>) {
+    let mut wanted = refused;
+    for span in spans {
+        for segment in unprotected(archive, id, span, now) {
+            wanted.entry(segment).or_default().extend(&span.why);
+        }
+    }
+    let mut first = None;
+    wanted.retain(|segment, kinds| {
+        let why: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let note = KeepNote { who: "camera".into(), why: format!("event: {}", why.join(", ")) };
+        match archive.keep_for_event(segment, &note) {
+            // What is not protected made room for newer footage, or went meanwhile.
+            Ok(_) | Err(ArchiveError::NotFound(_)) => false,
+            Err(why) => {
+                first.get_or_insert(why);
+                true
+            }
+        }
+    });
+    let words = first.map(|why| format!("{} segments, the first because {why}", wanted.len()));
+    (wanted, words)
+}
+
+/// What is listed of a span and not protected.
+fn unprotected(archive: &Archive, id: &LensId, span: &Span, now: Mono) -> Vec<SegmentId> {
     let mapping = archive.mapping();
-    let until = span.until.min(now);
-    let window = Window { from: mapping.utc_of(span.from), to: mapping.utc_of(until) };
-    let why: Vec<&str> = span.why.iter().map(|kind| kind.name()).collect();
-    let note = KeepNote { who: "camera".into(), why: format!("event: {}", why.join(", ")) };
-    let mut skip = 0;
-    let (mut failed, mut first) = (0, None);
+    let window = Window { from: mapping.utc_of(span.from), to: mapping.utc_of(span.until.min(now)) };
+    let (mut found, mut skip) = (Vec::new(), 0);
     loop {
         let page = archive.catalog().segments(Some(id), window, skip, PAGE);
         skip += page.len();
         let is_last = page.len() < PAGE;
-        for found in page.into_iter().filter(|found| !found.row.protected) {
-            match archive.keep_for_event(&found.row.id, &note) {
-                // What is not protected made room for newer footage, or went meanwhile.
-                Ok(_) | Err(ArchiveError::NotFound(_)) => {}
-                Err(why) => {
-                    failed += 1;
-                    first = first.or(Some(why));
-                }
-            }
-        }
+        found.extend(page.into_iter().filter(|found| !found.row.protected).map(|found| found.row.id));
         if is_last {
-            break;
+            return found;
         }
     }
-    first.map_or(Ok(()), |why| Err(format!("{failed} segments, the first because {why}")))
 }
 
 impl Lens {
+    fn new(plan: TriggerPlan) -> Self {
+        Self { plan, active: BTreeMap::new(), spans: Vec::new(), refused: Refused::new() }
+    }
+
+    /// Whether anything of it is to be protected.
+    fn wants(&self) -> bool {
+        !self.spans.is_empty() || !self.refused.is_empty()
+    }
+
     /// Takes an event; whether its kind begins or ends to be active by it.
     fn hear(&mut self, kind: EventKind, key: EventKey, active: bool, now: Mono) -> bool {
         let before = self.is_active(kind);
+        let goes_on = self.active.values().any(|since| later(*since, LONGEST) >= now);
         let was = if active { self.active.insert((kind, key), now) } else { self.active.remove(&(kind, key)) };
         if !active && was.is_none() {
             // An input's state when the subscription began, or an end that was told before.
@@ -243,9 +275,14 @@ impl Lens {
             self.active.remove(&stalest);
         }
         let (from, until) = (earlier(now, self.plan.before), later(now, self.plan.after));
-        let span = self.span.get_or_insert(Span { from, until, why: BTreeSet::new() });
-        (span.from, span.until) = (span.from.min(from), span.until.max(until));
-        span.why.insert(kind);
+        let full = self.spans.len() >= MOST_SPANS;
+        match self.spans.last_mut().filter(|span| goes_on || full || from <= span.until) {
+            Some(span) => {
+                (span.from, span.until) = (span.from.min(from), span.until.max(until));
+                span.why.insert(kind);
+            }
+            None => self.spans.push(Span { from, until, why: [kind].into() }),
+        }
         before != self.is_active(kind)
     }
 
@@ -259,23 +296,22 @@ impl Lens {
         let before: BTreeSet<EventKind> = self.active.keys().map(|(kind, _)| *kind).collect();
         self.active.retain(|_, since| !old(since));
         let over = before.into_iter().filter(|kind| !self.is_active(*kind)).collect();
-        if let Some(span) = self.span.as_mut().filter(|_| !self.active.is_empty()) {
+        if let Some(span) = self.spans.last_mut().filter(|_| !self.active.is_empty()) {
             span.until = span.until.max(later(now, self.plan.after));
         }
         over
     }
 
-    /// Lets go of a span that is protected as a whole, `failed` if it is not.
-    fn done(&mut self, now: Mono, failed: bool) {
-        let Some(span) = &mut self.span else { return };
-        if failed {
-            return;
-        }
-        if later(span.until, LISTED) < now {
-            self.span = None;
-        } else {
-            // What was captured before is listed and protected.
+    /// Lets go of spans that were looked through as a whole: `refused` is what is left of them.
+    fn done(&mut self, now: Mono, refused: Refused) {
+        self.spans.retain(|span| later(span.until, LISTED) >= now);
+        for span in &mut self.spans {
+            // What was captured before is listed and was looked at.
             span.from = span.from.max(earlier(now, self.plan.before + LISTED));
+        }
+        self.refused = refused;
+        while self.refused.len() > MOST_REFUSED {
+            self.refused.pop_first();
         }
     }
 }

@@ -10,11 +10,11 @@ const BELL: EventKey = EventKey(2);
 
 fn lens() -> Lens {
     let plan = TriggerPlan { events: EventKind::ALL.into(), ..TriggerPlan::default() };
-    Lens { plan, active: BTreeMap::new(), span: None }
+    Lens::new(plan)
 }
 
-fn bounds(lens: &Lens) -> Option<(i64, i64)> {
-    lens.span.as_ref().map(|span| (span.from.0 / S, span.until.0 / S))
+fn bounds(lens: &Lens) -> Vec<(i64, i64)> {
+    lens.spans.iter().map(|span| (span.from.0 / S, span.until.0 / S)).collect()
 }
 
 fn at(seconds: i64) -> Mono {
@@ -26,21 +26,21 @@ fn g1_an_event_is_protected_with_what_is_around_it() {
     let mut lens = lens();
     let motion = |lens: &mut Lens, active, when| lens.hear(EventKind::Motion, DOOR, active, at(when));
     assert!(!motion(&mut lens, false, 90), "an input's state at the beginning is no event");
-    assert_eq!(bounds(&lens), None);
+    assert_eq!(bounds(&lens), []);
     assert!(motion(&mut lens, true, 100));
-    assert_eq!(bounds(&lens), Some((90, 120)));
+    assert_eq!(bounds(&lens), [(90, 120)]);
     assert!(!motion(&mut lens, true, 105), "cameras repeat themselves");
     assert!(lens.forget(at(130)).is_empty());
-    assert_eq!(bounds(&lens), Some((90, 150)), "it goes on");
+    assert_eq!(bounds(&lens), [(90, 150)], "it goes on");
     assert!(lens.hear(EventKind::DigitalInput, DOOR, true, at(131)));
     assert!(lens.hear(EventKind::DigitalInput, DOOR, false, at(132)));
     assert!(motion(&mut lens, false, 140));
     assert!(lens.forget(at(150)).is_empty());
-    assert_eq!(bounds(&lens), Some((90, 160)));
-    lens.done(at(165), false);
-    assert!(lens.span.is_some());
-    lens.done(at(171), false);
-    assert!(lens.span.is_none());
+    assert_eq!(bounds(&lens), [(90, 160)]);
+    lens.done(at(165), Refused::new());
+    assert!(lens.wants());
+    lens.done(at(171), Refused::new());
+    assert!(!lens.wants());
 }
 
 #[test]
@@ -49,12 +49,12 @@ fn g2_an_event_without_an_end_is_forgotten() {
     lens.hear(EventKind::Tamper, DOOR, true, at(100));
     for now in 101..=400 {
         assert!(lens.forget(at(now)).is_empty());
-        lens.done(at(now), false);
+        lens.done(at(now), Refused::new());
     }
-    assert_eq!(bounds(&lens), Some((380, 420)));
+    assert_eq!(bounds(&lens), [(380, 420)]);
     assert_eq!(lens.forget(at(401)), [EventKind::Tamper]);
     assert!(lens.forget(at(402)).is_empty());
-    assert_eq!(bounds(&lens), Some((380, 420)));
+    assert_eq!(bounds(&lens), [(380, 420)]);
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn g5_the_end_at_one_input_is_not_that_at_another() {
     assert!(!input(&mut lens, BELL, true, 102), "told once");
     assert!(!input(&mut lens, BELL, false, 103));
     assert!(lens.forget(at(200)).is_empty());
-    assert_eq!(bounds(&lens), Some((90, 220)), "the door is open");
+    assert_eq!(bounds(&lens), [(90, 220)], "the door is open");
     assert!(input(&mut lens, DOOR, false, 210));
     assert!(lens.forget(at(240)).is_empty());
-    assert_eq!(bounds(&lens), Some((90, 230)));
+    assert_eq!(bounds(&lens), [(90, 230)]);
     for key in 0..1000 {
         input(&mut lens, EventKey(key), true, 300);
     }
@@ -91,15 +91,78 @@ fn g6_what_cannot_be_protected_keeps_nothing_else_from_it_and_is_not_let_go() {
     assert!(archive.lookup(&big).unwrap().row.allocated > 3 * one);
     let end = begin + FRAGMENT * 204;
     let mut lens = lens();
-    lens.span = Some(Span { from: begin, until: end, why: [EventKind::Motion].into() });
-    let why = protect(&archive, &road, lens.span.as_ref().unwrap(), end).unwrap_err();
+    lens.spans.push(Span { from: begin, until: end, why: [EventKind::Motion].into() });
+    let (refused, why) = protect(&archive, &road, &lens.spans, Refused::new(), end);
+    let why = why.unwrap();
     assert!(why.contains("1 segments") && why.contains(&big.to_string()), "{why}");
     for id in &small {
         assert_eq!(archive.protection(id).unwrap().unwrap().why, "event: motion");
     }
+    assert_eq!(refused.keys().collect::<Vec<_>>(), [&big]);
     let much_later = later(end, LISTED * 10);
-    lens.done(much_later, true);
-    assert!(lens.span.is_some());
-    lens.done(much_later, false);
-    assert!(lens.span.is_none());
+    lens.done(much_later, refused);
+    assert!(lens.spans.is_empty() && lens.wants(), "it is tried again");
+    let (refused, why) = protect(&archive, &road, &lens.spans, lens.refused.clone(), much_later);
+    assert_eq!(why, None, "newer footage has the room now");
+    lens.done(much_later, refused);
+    assert!(!lens.wants());
+}
+
+/// G6, G7.
+#[test]
+fn g7_what_is_refused_for_an_hour_has_only_the_footage_of_events_protected_in_the_end() {
+    let machine = Machine::new();
+    let (archive, road) = (machine.start(), named("road"));
+    let begin = now(&machine);
+    let one = archive.lookup(&record(&archive, &road, begin, 2)).unwrap().row.allocated;
+    machine.kill();
+    let archive = machine.open_with(4 * one).unwrap();
+    archive.load().unwrap();
+    let footage = |seconds| record(&archive, &road, begin + Duration::from_secs(seconds), 2);
+    let by_people = [10, 11, 12, 13].map(footage);
+    let [first, between, second] = [1000, 2800, 4600].map(footage);
+    let note = KeepNote { who: "operator".into(), why: String::new() };
+    for id in &by_people {
+        archive.keep(id, &note).unwrap();
+    }
+    let mut lens = lens();
+    let look = |lens: &mut Lens, seconds| {
+        let now = begin + Duration::from_secs(seconds);
+        lens.forget(now);
+        let (refused, why) = protect(&archive, &road, &lens.spans, lens.refused.clone(), now);
+        lens.done(now, refused);
+        why
+    };
+    for event in [1000, 4600] {
+        for (active, seconds) in [(true, event), (false, event + 1)] {
+            lens.hear(EventKind::Motion, DOOR, active, begin + Duration::from_secs(seconds));
+        }
+        for seconds in (event + 2..event + 3500).step_by(10) {
+            assert!(look(&mut lens, seconds).is_some(), "the quota is full");
+        }
+    }
+    assert_eq!(lens.refused.keys().collect::<Vec<_>>(), [&first, &second]);
+    for id in &by_people {
+        archive.unkeep(id).unwrap();
+    }
+    assert_eq!(look(&mut lens, 9000), None);
+    assert!(!lens.wants());
+    for (id, is_kept) in [(&first, true), (&between, false), (&second, true)] {
+        assert_eq!(archive.protection(id).unwrap().is_some(), is_kept, "{id}");
+    }
+}
+
+#[test]
+fn g7_a_look_that_takes_an_hour_joins_no_events() {
+    let mut lens = lens();
+    for event in [1000, 4600] {
+        lens.hear(EventKind::Motion, DOOR, true, at(event));
+        lens.hear(EventKind::Motion, DOOR, false, at(event));
+    }
+    assert_eq!(bounds(&lens), [(990, 1020), (4590, 4620)]);
+    for event in 5..1000 {
+        lens.hear(EventKind::Motion, DOOR, true, at(event * 1000));
+        lens.hear(EventKind::Motion, DOOR, false, at(event * 1000));
+    }
+    assert_eq!(lens.spans.len(), MOST_SPANS);
 }
