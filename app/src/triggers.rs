@@ -127,17 +127,33 @@ impl Triggers {
 
     /// Protects what is to be protected, for ever.
     pub async fn follow(&self) {
-        loop {
-            let shared = Arc::clone(&self.shared);
-            // The disk may be waited for.
-            let waiting = tokio::task::spawn_blocking(move || shared.step()).await;
-            match waiting {
-                Ok(Some(wait)) => tokio::time::sleep(wait).await,
-                Ok(None) => self.shared.changed.notified().await,
-                Err(e) => {
-                    log::error!("events of cameras protect nothing any more: {e}");
-                    return std::future::pending().await;
-                }
+        let shared = Arc::clone(&self.shared);
+        let fault = |e: &str| {
+            log::error!("a look at events of cameras failed: {e}");
+            let words = "a fault of the program keeps events from being protected; see the log";
+            self.shared.alarms.set(AlarmKind::EventsUnprotected, Some(words.to_owned()));
+        };
+        match looks(move || shared.step(), &self.shared.changed, LOOK_AGAIN, fault).await {}
+    }
+}
+
+/// Looks, and again when a look said or something changed. One that panics costs itself: after a while comes the next.
+async fn looks(
+    look: impl Fn() -> Option<Duration> + Send + Sync + 'static,
+    changed: &Notify,
+    again: Duration,
+    fault: impl Fn(&str),
+) -> std::convert::Infallible {
+    let look = Arc::new(look);
+    loop {
+        let look = Arc::clone(&look);
+        // The disk may be waited for.
+        match tokio::task::spawn_blocking(move || look()).await {
+            Ok(Some(wait)) => tokio::time::sleep(wait).await,
+            Ok(None) => changed.notified().await,
+            Err(e) => {
+                fault(&e.to_string());
+                tokio::time::sleep(again).await;
             }
         }
     }
@@ -165,11 +181,11 @@ impl Shared {
             EventNews::Event { kind, key, active } => {
                 let mut lenses = self.lenses();
                 let Some(lens) = lenses.get_mut(id).filter(|lens| lens.plan.events.contains(kind)) else { return };
-                let is_new = lens.hear(*kind, *key, *active, now);
+                let news = lens.hear(*kind, *key, *active, now);
                 drop(lenses);
                 self.changed.notify_one();
-                if is_new {
-                    self.tell(id, *kind, *active, now);
+                for (kind, active) in news {
+                    self.tell(id, kind, active, now);
                 }
             }
         }
@@ -260,14 +276,14 @@ impl Lens {
         !self.spans.is_empty() || !self.refused.is_empty()
     }
 
-    /// Takes an event; whether its kind begins or ends to be active by it.
-    fn hear(&mut self, kind: EventKind, key: EventKey, active: bool, now: Mono) -> bool {
-        let before = self.is_active(kind);
+    /// Takes an event; which kinds begin or end to be active by it.
+    fn hear(&mut self, kind: EventKind, key: EventKey, active: bool, now: Mono) -> Vec<(EventKind, bool)> {
+        let before = self.kinds();
         let goes_on = self.active.values().any(|since| later(*since, LONGEST) >= now);
         let was = if active { self.active.insert((kind, key), now) } else { self.active.remove(&(kind, key)) };
         if !active && was.is_none() {
             // An input's state when the subscription began, or an end that was told before.
-            return false;
+            return Vec::new();
         }
         if self.active.len() > MOST_ACTIVE
             && let Some(stalest) = self.active.iter().min_by_key(|(_, since)| **since).map(|(source, _)| *source)
@@ -283,19 +299,22 @@ impl Lens {
             }
             None => self.spans.push(Span { from, until, why: [kind].into() }),
         }
-        before != self.is_active(kind)
+        // The stalest source may have been the only one of its kind.
+        let after = self.kinds();
+        before.symmetric_difference(&after).map(|kind| (*kind, after.contains(kind))).collect()
     }
 
-    fn is_active(&self, kind: EventKind) -> bool {
-        self.active.keys().any(|(active, _)| *active == kind)
+    /// Kinds that are active.
+    fn kinds(&self) -> BTreeSet<EventKind> {
+        self.active.keys().map(|(kind, _)| *kind).collect()
     }
 
     /// Forgets events that were not reported for too long, and lets the others go on.
     fn forget(&mut self, now: Mono) -> Vec<EventKind> {
         let old = |since: &Mono| later(*since, LONGEST) < now;
-        let before: BTreeSet<EventKind> = self.active.keys().map(|(kind, _)| *kind).collect();
+        let before = self.kinds();
         self.active.retain(|_, since| !old(since));
-        let over = before.into_iter().filter(|kind| !self.is_active(*kind)).collect();
+        let over = before.difference(&self.kinds()).copied().collect();
         if let Some(span) = self.spans.last_mut().filter(|_| !self.active.is_empty()) {
             span.until = span.until.max(later(now, self.plan.after));
         }

@@ -24,7 +24,7 @@ fn at(seconds: i64) -> Mono {
 #[test]
 fn g1_an_event_is_protected_with_what_is_around_it() {
     let mut lens = lens();
-    let motion = |lens: &mut Lens, active, when| lens.hear(EventKind::Motion, DOOR, active, at(when));
+    let motion = |lens: &mut Lens, active, when| !lens.hear(EventKind::Motion, DOOR, active, at(when)).is_empty();
     assert!(!motion(&mut lens, false, 90), "an input's state at the beginning is no event");
     assert_eq!(bounds(&lens), []);
     assert!(motion(&mut lens, true, 100));
@@ -32,8 +32,10 @@ fn g1_an_event_is_protected_with_what_is_around_it() {
     assert!(!motion(&mut lens, true, 105), "cameras repeat themselves");
     assert!(lens.forget(at(130)).is_empty());
     assert_eq!(bounds(&lens), [(90, 150)], "it goes on");
-    assert!(lens.hear(EventKind::DigitalInput, DOOR, true, at(131)));
-    assert!(lens.hear(EventKind::DigitalInput, DOOR, false, at(132)));
+    for (active, when) in [(true, 131), (false, 132)] {
+        let input = lens.hear(EventKind::DigitalInput, DOOR, active, at(when));
+        assert_eq!(input, [(EventKind::DigitalInput, active)]);
+    }
     assert!(motion(&mut lens, false, 140));
     assert!(lens.forget(at(150)).is_empty());
     assert_eq!(bounds(&lens), [(90, 160)]);
@@ -60,7 +62,8 @@ fn g2_an_event_without_an_end_is_forgotten() {
 #[test]
 fn g5_the_end_at_one_input_is_not_that_at_another() {
     let mut lens = lens();
-    let input = |lens: &mut Lens, key, active, when| lens.hear(EventKind::DigitalInput, key, active, at(when));
+    let input =
+        |lens: &mut Lens, key, active, when| !lens.hear(EventKind::DigitalInput, key, active, at(when)).is_empty();
     assert!(input(&mut lens, DOOR, true, 100));
     assert!(!input(&mut lens, BELL, false, 101), "the bell was silent");
     assert!(!input(&mut lens, BELL, true, 102), "told once");
@@ -165,4 +168,40 @@ fn g7_a_look_that_takes_an_hour_joins_no_events() {
         lens.hear(EventKind::Motion, DOOR, false, at(event * 1000));
     }
     assert_eq!(lens.spans.len(), MOST_SPANS);
+}
+
+#[test]
+fn g3_a_kind_that_makes_way_to_another_is_told_to_end() {
+    let mut lens = lens();
+    assert_eq!(lens.hear(EventKind::Motion, DOOR, true, at(100)), [(EventKind::Motion, true)]);
+    let news = (0..1000).flat_map(|key| lens.hear(EventKind::DigitalInput, EventKey(key), true, at(101)));
+    assert_eq!(news.collect::<Vec<_>>(), [(EventKind::DigitalInput, true), (EventKind::Motion, false)]);
+    assert!(lens.hear(EventKind::Motion, DOOR, false, at(102)).is_empty(), "told before");
+}
+
+#[test]
+fn a_look_that_panics_is_told_and_followed_by_others() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let faults = tell.clone();
+    let count = AtomicU32::new(0);
+    let look = move || match count.fetch_add(1, Ordering::Relaxed) {
+        0 => panic!("a segment from hell"),
+        n => {
+            tell.send(format!("look {n}")).unwrap();
+            None
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (first, second) = runtime.block_on(async {
+        let changed = Notify::new();
+        let looking = looks(look, &changed, Duration::from_millis(1), move |e| faults.send(e.to_owned()).unwrap());
+        let two = async { (told.recv().await.unwrap(), told.recv().await.unwrap()) };
+        tokio::select! {
+            seen = two => seen,
+            never = looking => match never {},
+        }
+    });
+    assert!(first.contains("panicked"), "{first}");
+    assert_eq!(second, "look 1");
 }
