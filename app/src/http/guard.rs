@@ -46,18 +46,26 @@ impl Door {
     }
 }
 
-/// Lets a request over TCP pass, or answers it. An answer lasts as long as the token that asked for it.
+/// Lets a request over TCP pass, or answers it. Request and answer last as long as the token that asked. (T1, T2)
 pub(super) async fn tcp(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let admitted = admitted(&door, request.headers());
-    if let Some(known) = request.extensions().get::<Known>() {
-        // Who is refused is nobody, also if its token held until now.
-        known.is(admitted.as_ref().ok().map(|token| token.name.clone()));
-    }
+    let known = request.extensions().get::<Known>().cloned().unwrap_or_default();
+    // Who is refused is nobody, also if its token held until now.
+    known.is(admitted.as_ref().ok().map(|token| token.name.clone()));
     match admitted {
         Ok(token) => {
             let caller = Caller { who: Who::Token(token.name.clone()), role: Some(token.role) };
             request.extensions_mut().insert(Arc::new(caller));
-            next.run(request).await.map(|body| door.tokens.bound(token, body))
+            tokio::select! {
+                // An operation may have waited for its body or its turn: asked before it goes on.
+                biased;
+                () = door.tokens.lost(token.clone()) => {
+                    known.is(None);
+                    let message = "the token was revoked, or has another role, while this was asked";
+                    Fault::new(Kind::Unauthorized, message).into_response()
+                }
+                answer = next.run(request) => answer.map(|body| door.tokens.bound(token, body)),
+            }
         }
         Err(fault) => fault.into_response(),
     }

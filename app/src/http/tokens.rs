@@ -1,6 +1,7 @@
 //! The tokens that hold now. They change while the API is served.
 //!
-//! Promises: (T1) from the moment at which a token is taken out, or has another role, no request passes by what it was before;
+//! Promises: (T1) from the moment at which a token is taken out, or has another role, no request passes by what it was before,
+//! nor does one go on that had passed and waits, for the rest of its body or its turn (work that is at the disk comes to its end);
 //! (T2) what is still being sent to whom it let in, streams of events too, is broken off, never ended as if it were complete.
 //! Told by the daemon (`daemon/tokens.rs`), asked by the guard of TCP. Never shows a token.
 
@@ -46,7 +47,7 @@ impl Tokens {
     }
 
     /// Resolves when a token does not hold any more as it is.
-    fn lost(&self, token: Token) -> impl Future<Output = ()> + Send + use<> {
+    pub(super) fn lost(&self, token: Token) -> impl Future<Output = ()> + Send + use<> {
         let mut held = self.0.subscribe();
         async move {
             // The sender is gone only with the API.

@@ -306,6 +306,45 @@ fn a_token_that_is_taken_out_is_refused_and_its_streams_end_at_once() {
 }
 
 #[test]
+fn a_request_that_waits_for_its_body_does_not_outlive_its_token() {
+    let rig = Rig::recorded(5);
+    let token = |role| Token { name: "depot".into(), role, hash: TokenHash::of(TOKEN) };
+    for then in [Vec::new(), vec![token(Role::Viewer)]] {
+        runtime().block_on(async {
+            let listener = serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let door = door(&[token(Role::Operator)]);
+            let tokens = door.tokens.clone();
+            let work = async {
+                let client = Client::new(Address::Tcp(address.clone()), Some(TOKEN.to_owned()));
+                let page: SegmentPage = client.get("/v1/segments").await.unwrap();
+                let id = page.segments[0].id.clone();
+                let mut stream = TcpStream::connect(&address).await.unwrap();
+                let ask = format!(
+                    "PUT /v1/segments/{id}/protection HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\
+                     content-type: application/json\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\
+                     connection: close\r\n\r\n"
+                );
+                stream.write_all(ask.as_bytes()).await.unwrap();
+                // Said when the operation begins to wait for its body.
+                let mut some = [0; 64];
+                let n = stream.read(&mut some).await.unwrap();
+                assert!(some[..n].starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&some[..n]));
+                stream.write_all(b"{").await.unwrap();
+                tokens.set(then.clone());
+                let answer = raw(stream, "}").await;
+                assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+                assert!(rig.archive().protection(&id.parse().unwrap()).unwrap().is_none(), "{then:?}");
+            };
+            tokio::select! {
+                () = serve::tcp(&listener, None, remote(&rig.services, door)) => unreachable!("serves until dropped"),
+                () = work => {}
+            }
+        });
+    }
+}
+
+#[test]
 fn streams_of_one_token_keep_no_other_out() {
     let rig = Rig::recorded(3);
     let token = |role: Role, secret: &str| Token { name: role.name().into(), role, hash: TokenHash::of(secret) };
