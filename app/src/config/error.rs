@@ -1,7 +1,9 @@
 //! Why a configuration is refused. One line each; no credentials.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use nix::errno::Errno;
 
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,13 @@ impl fmt::Display for Place {
             Self::File(file) => write!(f, "{}", file.display()),
         }
     }
+}
+
+/// Whether an error of reading says nothing of what was to be read, and may pass by itself.
+pub(super) fn passes(e: &io::Error) -> bool {
+    use Errno::{EAGAIN, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ESTALE, ETIMEDOUT};
+    let passing = [EAGAIN, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ESTALE, ETIMEDOUT];
+    e.raw_os_error().is_some_and(|errno| passing.contains(&Errno::from_raw(errno)))
 }
 
 /// What somebody wrote, made fit for a line of ours: it may not steer a terminal.
@@ -47,6 +56,8 @@ pub enum ConfigError {
         file: PathBuf,
         /// What the system said.
         reason: String,
+        /// It says nothing of the file, and may pass by itself: the system is short of something, or a device failed.
+        passes: bool,
     },
     /// The file is no TOML.
     #[error("{place}: not valid TOML: {}", plain(reason))]
@@ -88,4 +99,10 @@ pub enum ConfigError {
         /// What would be accepted.
         accepted: String,
     },
+}
+
+impl ConfigError {
+    pub(super) fn unreadable(file: &Path, e: &io::Error) -> Self {
+        Self::Unreadable { file: file.to_owned(), reason: e.to_string(), passes: passes(e) }
+    }
 }

@@ -34,7 +34,7 @@ pub use error::{ConfigError, Place};
 pub use frames::Frames;
 pub use http::{Http, Tcp};
 pub use schema::{KEYS, Section};
-pub use tokens::{Given, TokenSource};
+pub use tokens::{Given, HTTP_TOKEN, Lacking, TokenSource};
 
 use crate::capture::{DegradationPlan, Isolation};
 use crate::power::PowerPlan;
@@ -156,8 +156,7 @@ pub struct Camera {
 
 /// Reads `file` and lays `variables` over it.
 pub fn load(file: &Path, variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| ConfigError::Unreadable { file: file.to_owned(), reason: e.to_string() })?;
+    let text = std::fs::read_to_string(file).map_err(|e| ConfigError::unreadable(file, &e))?;
     parse(file, &text, variables)
 }
 

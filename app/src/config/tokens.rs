@@ -5,18 +5,23 @@
 //! effect nor stand in the way, unless the file is none of ours any more. Never logs or shows a token.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::entries::Document;
-use super::error::{ConfigError, Place};
+use super::error::{ConfigError, Place, passes};
 use super::schema::Section;
 use super::values::Fields;
 use crate::access::{Role, Token, TokenHash};
 
 /// Bytes of a token file that are looked at; a token is shorter.
 const MAX_TOKEN_FILE: u64 = 4096;
+/// Bytes of a configuration that is read again; it may have grown into anything.
+const MAX_CONFIG: u64 = 1024 * 1024;
+/// The name of the token of `http.token` and `http.token_file`, which no other can have.
+pub const HTTP_TOKEN: &str = "http.token";
 
 /// Where tokens are configured.
 #[derive(Clone, Debug)]
@@ -33,13 +38,22 @@ pub struct Given {
     /// The file of one more.
     pub file: Option<PathBuf>,
     /// Why that one is not among them.
-    pub lacking: Option<ConfigError>,
+    pub lacking: Option<Lacking>,
+}
+
+/// Why the token of a file is not known.
+#[derive(Debug)]
+pub struct Lacking {
+    /// What is wrong.
+    pub why: ConfigError,
+    /// It says nothing of the file, and may pass by itself.
+    pub passes: bool,
 }
 
 impl Given {
     /// All of them, or why one is lacking.
     pub(super) fn all(self) -> Result<Vec<Token>, ConfigError> {
-        self.lacking.map_or(Ok(self.tokens), Err)
+        self.lacking.map_or(Ok(self.tokens), |lacking| Err(lacking.why))
     }
 }
 
@@ -59,8 +73,9 @@ impl TokenSource {
 
     /// The tokens that it gives now. (K1)
     pub fn read(&self) -> Result<Given, ConfigError> {
-        let text = std::fs::read_to_string(&self.file)
-            .map_err(|e| ConfigError::Unreadable { file: self.file.clone(), reason: e.to_string() })?;
+        // A device may stand for an empty one: /dev/null.
+        let may_be_read = |kind: FileType| !kind.is_fifo() && !kind.is_socket();
+        let text = content(&self.file, may_be_read, MAX_CONFIG).map_err(|e| ConfigError::unreadable(&self.file, &e))?;
         let mut document = Document::read(&self.file, &text)?;
         document.overlay(self.variables.iter().cloned())?;
         read(&document, &document.section(Section::Http))
@@ -69,17 +84,21 @@ impl TokenSource {
 
 pub(super) fn read(document: &Document, fields: &Fields<'_>) -> Result<Given, ConfigError> {
     let mut given = Given { tokens: Vec::new(), file: None, lacking: None };
-    let admin = |plain: &str| Token { name: "http.token".into(), role: Role::Admin, hash: TokenHash::of(plain) };
+    let admin = |plain: &str| Token { name: HTTP_TOKEN.into(), role: Role::Admin, hash: TokenHash::of(plain) };
     match (fields.text("token")?, fields.absolute_path("token_file")?) {
         (None, None) => {}
         (Some(_), Some(_)) => return Err(fields.bad("token_file", "either token or token_file")),
         (Some(token), None) => given.tokens.push(admin(fit(fields, "token", token)?)),
         (None, Some(path)) => {
-            let unreadable = |e| fields.bad("token_file", &format!("a readable file, but {}: {e}", path.display()));
-            let token = content(&path).map_err(unreadable);
-            match token.and_then(|text| fit(fields, "token_file", text.trim_end()).map(admin)) {
+            let unreadable = |e: io::Error| {
+                let why = fields.bad("token_file", &format!("a readable file, but {}: {e}", path.display()));
+                Lacking { why, passes: passes(&e) }
+            };
+            let fit = |text: String| fit(fields, "token_file", text.trim_end()).map(admin);
+            let text = content(&path, |kind| kind.is_file(), MAX_TOKEN_FILE).map_err(unreadable);
+            match text.and_then(|text| fit(text).map_err(|why| Lacking { why, passes: false })) {
                 Ok(token) => given.tokens.push(token),
-                Err(e) => given.lacking = Some(e),
+                Err(lacking) => given.lacking = Some(lacking),
             }
             given.file = Some(path);
         }
@@ -110,12 +129,15 @@ fn fit<'a>(fields: &Fields<'_>, key: &str, token: &'a str) -> Result<&'a str, Co
     fit.then_some(token).ok_or_else(|| fields.bad(key, "a token of 16 or more visible ASCII characters"))
 }
 
-/// What stands in a token file. What is no file could keep the reader for ever.
-fn content(path: &Path) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
+/// What stands in a file of at most so many bytes. What is none could keep the reader for ever.
+fn content(path: &Path, may_be_read: impl Fn(FileType) -> bool, max: u64) -> io::Result<String> {
+    if !may_be_read(std::fs::metadata(path)?.file_type()) {
         return Err(io::Error::other("it is no file"));
     }
     let mut text = String::new();
-    File::open(path)?.take(MAX_TOKEN_FILE).read_to_string(&mut text)?;
+    File::open(path)?.take(max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > max {
+        return Err(io::Error::other(format!("it is longer than {max} bytes")));
+    }
     Ok(text)
 }
