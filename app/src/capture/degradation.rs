@@ -2,8 +2,8 @@
 //!
 //! Promises that a machine without thermal zones, and one whose zones tell nothing, loses nothing by it; that a user who stops
 //! a lens is not overruled; that a zone is judged by its configured thresholds, else by its own trip points, else not at all;
-//! that a sensor which falls silent is not taken for a cool one ([`Sensor`]); and that lenses have a place in the ladder only
-//! while they deliver, or would but for it. Who goes when stands in [`super::ladder`].
+//! that a sensor which falls silent is not taken for cooler than it was ([`Sensor`]); and that lenses take a place in the ladder
+//! only while they deliver, or would but for it. Who goes when stands in [`super::ladder`].
 
 mod encoder;
 
@@ -18,8 +18,8 @@ use mos_hal::thermal::{Zone, zones};
 
 use self::encoder::Encoders;
 use super::CaptureControlService;
-use super::ladder::{Heat, Ladder, Member, Pace, Pressure, Reason, Step};
-use super::lens::Place;
+use super::ladder::{Encoding, Heat, Ladder, Member, Pace, Pressure, Reason, Step};
+use super::lens::{Load, Place};
 
 /// So far below its threshold a zone is cool again, in degrees.
 const HYSTERESIS: f32 = 5.0;
@@ -109,8 +109,8 @@ impl Judged {
 }
 
 /// What a sensor said last, and when. One that answers no more (a bus that is busy, a block that is powered down) may be as hot
-/// as it was: for [`HOLDS`] it is taken for that, and then for neither hot nor cool. After [`SILENT`] it is taken for one that
-/// never spoke: what it belongs to may be switched off for good, by this very ladder.
+/// as it was: for [`HOLDS`] it is taken for that, and then, unless it was cool, for neither hot nor cool. After [`SILENT`] it is
+/// taken for one that never spoke: what it belongs to may be switched off for good, by this very ladder.
 #[derive(Clone, Copy, Debug)]
 struct Sensor {
     said: f32,
@@ -121,7 +121,8 @@ impl Sensor {
     fn heat(self, zone: &Judged, now: Mono) -> Heat {
         let silent = Duration::from_nanos(now.since(self.at).unsigned_abs());
         match zone.heat(self.said) {
-            heat if silent <= HOLDS || zone.warm.is_none() => heat,
+            heat if silent <= HOLDS => heat,
+            Heat::Cool => Heat::Cool,
             _ if silent <= SILENT => Heat::Between,
             _ => Heat::Cool,
         }
@@ -184,16 +185,21 @@ impl Degradation {
         let now = self.clock.mono();
         let (heat, heat_words) = inner.heat(now);
         let mut loads = self.capture.loads();
-        for load in loads.extract_if(.., |load| matches!(load.place, Place::Gone | Place::Opening)) {
-            if load.place == Place::Gone {
-                self.capture.give_way(&load.lens, Step::Full, None, "");
-            }
+        for load in loads.extract_if(.., |load| load.place == Place::Gone) {
+            self.capture.give_way(&load.lens, Step::Full, None, "");
         }
         loads.reverse();
         loads.sort_by_key(|load| self.plan.order.iter().position(|lens| *lens == load.lens).map_or(0, |at| at + 1));
-        let (encoding, encoder_words) = inner.encoders.judge(&loads, now);
-        let members: Vec<Member> =
-            loads.iter().map(|load| Member { lens: load.lens.clone(), coded: load.coded }).collect();
+        let member = |load: &Load| {
+            let opening = load.place == Place::Opening;
+            Member { lens: load.lens.clone(), coded: load.coded, opening }
+        };
+        let members: Vec<Member> = loads.iter().map(member).collect();
+        loads.retain(|load| load.place != Place::Opening);
+        let (mut encoding, encoder_words) = inner.encoders.judge(&loads, now);
+        if let Encoding::Lacks(at) = &mut encoding {
+            *at = members.iter().position(|member| member.lens == loads[*at].lens).unwrap_or(*at);
+        }
         let pressure = Pressure { lenses: &members, heat, encoding };
         let steps = inner.ladder.step(&pressure, now);
         let mut given = Vec::new();

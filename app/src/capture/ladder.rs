@@ -21,6 +21,7 @@
 //! - D3: what comes back and has to go again soon waits twice as long the next time, up to [`LONGEST`].
 //! - D4: the last lens goes last, and goes only if it is hot.
 //! - D5: lenses that come and go move nobody else by it, but those before them in the order who have not given way as far.
+//! - D6: a lens that is being opened takes no rung and keeps those that it has taken, until their turn to come back comes.
 //!
 //! Pure: times and pressures in, steps out.
 
@@ -122,6 +123,8 @@ pub(crate) struct Member {
     pub(crate) lens: LensId,
     /// Its pictures are coded here.
     pub(crate) coded: bool,
+    /// It is being opened: it has nothing to give, and keeps what it gave.
+    pub(crate) opening: bool,
 }
 
 /// What presses at a moment.
@@ -134,24 +137,34 @@ pub(crate) struct Pressure<'a> {
 }
 
 type Rung = (usize, Step);
+/// A rung by the name of its lens.
+type Taken = (LensId, Step);
 
 /// Rungs for heat, and how many of them need no more than warmth.
-fn of_heat(lenses: &[Member]) -> (Vec<Rung>, usize) {
-    let Some(last) = lenses.len().checked_sub(1) else { return (Vec::new(), 0) };
-    let mut rungs = of_encoder(lenses, last);
+fn of_heat(lenses: &[Member], taken: &[Taken]) -> (Vec<Rung>, usize) {
+    let last = lenses.iter().rposition(|lens| !lens.opening);
+    let mut rungs = of_encoder(lenses, last, taken);
     let warm = rungs.len();
-    rungs.extend((0..last).filter(|lens| !lenses[*lens].coded).map(|lens| (lens, Step::Stopped)));
-    rungs.push((last, Step::Stopped));
+    if let Some(last) = last {
+        let coded_elsewhere = |lens: &usize| !lenses[*lens].coded && !lenses[*lens].opening;
+        rungs.extend((0..last).filter(coded_elsewhere).map(|lens| (lens, Step::Stopped)));
+        rungs.push((last, Step::Stopped));
+    }
     (rungs, warm)
 }
 
-/// Rungs that help the encoder of the lens at `lacking`.
-fn of_encoder(lenses: &[Member], lacking: usize) -> Vec<Rung> {
+/// Rungs that help the encoder of the lens at `lacking`; of lenses that are being opened those that are taken. (D6)
+fn of_encoder(lenses: &[Member], lacking: Option<usize>, taken: &[Taken]) -> Vec<Rung> {
     let mut rungs = Vec::new();
-    for lens in (0..=lacking).filter(|lens| lenses.get(*lens).is_some_and(|lens| lens.coded)) {
-        rungs.push((lens, Step::Reduced));
-        if lens < lacking {
-            rungs.push((lens, Step::Stopped));
+    for (at, lens) in lenses.iter().enumerate() {
+        if lens.opening {
+            let kept = taken.iter().filter(|(known, _)| *known == lens.lens).map(|(_, step)| (at, *step));
+            rungs.extend(kept);
+        } else if lens.coded && Some(at) <= lacking {
+            rungs.push((at, Step::Reduced));
+            if Some(at) < lacking {
+                rungs.push((at, Step::Stopped));
+            }
         }
     }
     rungs
@@ -170,7 +183,7 @@ enum Push {
 struct Climber {
     /// Rungs that are taken, and what they are.
     depth: usize,
-    taken: Vec<(LensId, Step)>,
+    taken: Vec<Taken>,
     moved: Option<Mono>,
     /// Since when it has been pressed without a pause, or free of it.
     pressed: Option<Mono>,
@@ -239,7 +252,7 @@ impl Ladder {
     /// Where each lens stands from now on, and to what it gives way.
     pub(crate) fn step(&mut self, pressure: &Pressure<'_>, now: Mono) -> Vec<(Step, Option<Reason>)> {
         let lenses = pressure.lenses;
-        let (hot, warm) = of_heat(lenses);
+        let (hot, warm) = of_heat(lenses, &self.heat.taken);
         let push = match pressure.heat {
             Heat::Cool => Push::Up,
             Heat::Between => Push::Stay,
@@ -248,12 +261,13 @@ impl Ladder {
         };
         let heat = self.heat.climb(&hot, lenses, &push, self.pace.up, now);
 
-        let most = of_encoder(lenses, lenses.len().saturating_sub(1));
+        let of_encoder = |lacking| of_encoder(lenses, lacking, &self.encoder.taken);
+        let most = of_encoder(lenses.iter().rposition(|lens| !lens.opening));
         let push = match pressure.encoding {
             Encoding::Suffices => Push::Up,
             Encoding::Between => Push::Stay,
             // The rungs of a lens are the first ones of those of all that matter more.
-            Encoding::Lacks(lens) => Push::Down(of_encoder(lenses, lens).len(), self.pace.down),
+            Encoding::Lacks(lens) => Push::Down(of_encoder(Some(lens)).len(), self.pace.down),
         };
         let encoder = self.encoder.climb(&most, lenses, &push, self.pace.up, now);
 

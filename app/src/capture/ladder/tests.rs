@@ -11,7 +11,8 @@ const PACE: Pace = Pace { down: Duration::from_secs(20), up: Duration::from_mins
 const FLEET: [(&str, bool); 4] = [("cabin", true), ("rear", true), ("gate", false), ("road", true)];
 
 fn members(lenses: &[(&str, bool)]) -> Vec<Member> {
-    let member = |(lens, coded): &(&str, bool)| Member { lens: LensId::new(lens).unwrap(), coded: *coded };
+    let member =
+        |(lens, coded): &(&str, bool)| Member { lens: LensId::new(lens).unwrap(), coded: *coded, opening: false };
     lenses.iter().map(member).collect()
 }
 
@@ -143,6 +144,36 @@ fn d5_lenses_that_come_and_go_move_nobody_who_matters_more() {
     assert_eq!(rig.heat(Heat::Hot, 60), "");
 }
 
+#[test]
+fn d6_a_lens_that_breaks_off_keeps_its_rung_and_gives_it_back_in_its_turn() {
+    let mut rig = Rig::new(&FLEET);
+    let opening = |rig: &mut Rig, lens: usize, opening| rig.lenses[lens].opening = opening;
+    assert_eq!(rig.heat(Heat::Warm, 61), "srff");
+    opening(&mut rig, 1, true);
+    assert_eq!(rig.heat(Heat::Between, 2), "srff");
+    opening(&mut rig, 1, false);
+    assert_eq!(rig.heat(Heat::Between, 3600), "srff", "no slip out of it");
+    // It is not asked for more while it has nothing, and others are.
+    opening(&mut rig, 1, true);
+    assert_eq!(rig.heat(Heat::Warm, 600), "srfr");
+    assert_eq!(rig.heat(Heat::Hot, 600), "srss");
+    let up: Vec<String> = (0..6).map(|_| rig.heat(Heat::Cool, 60)).collect();
+    assert_eq!(up, ["srss", "srsr", "srfr", "srff", "sfff", "rfff"], "the way back is the same");
+    opening(&mut rig, 1, false);
+    assert_eq!(rig.heat(Heat::Between, 1), "rfff", "its turn has come meanwhile");
+    // One that matters more than all that deliver, and the encoder's ladder.
+    let mut rig = Rig::new(&FLEET);
+    assert_eq!(rig.encoder(Encoding::Lacks(3), 600), "ssfr");
+    opening(&mut rig, 3, true);
+    assert_eq!(rig.encoder(Encoding::Between, 2), "ssfr");
+    opening(&mut rig, 3, false);
+    assert_eq!(rig.encoder(Encoding::Between, 600), "ssfr");
+    // What is opened for the first time takes nothing.
+    let mut rig = Rig::new(&FLEET);
+    (0..4).for_each(|lens| opening(&mut rig, lens, true));
+    assert_eq!(rig.heat(Heat::Hot, 600), "ffff");
+}
+
 proptest! {
     /// D1 and D4, whatever comes.
     #[test]
@@ -154,7 +185,9 @@ proptest! {
         let mut now = Mono(0);
         let mut before = 0;
         let last = coded.len() - 1;
-        let named = |(at, coded): (usize, &bool)| Member { lens: LensId::new(&format!("l{at}")).unwrap(), coded: *coded };
+        let named = |(at, coded): (usize, &bool)| {
+            Member { lens: LensId::new(&format!("l{at}")).unwrap(), coded: *coded, opening: false }
+        };
         let lenses: Vec<Member> = coded.iter().enumerate().map(named).collect();
         for (heat, encoding, seconds) in pressures {
             let heat = [Heat::Cool, Heat::Between, Heat::Warm, Heat::Hot][heat];

@@ -42,7 +42,7 @@ pub(crate) enum Place {
     Silent,
     /// It would deliver if it did not give way, or if the encoder had room for it.
     GivesWay,
-    /// It is being opened, or soon will be again: it keeps what it was told.
+    /// It is being opened, or soon will be again: it keeps what it was told, until it need not give way any more.
     Opening,
     /// It delivers nothing for a reason of its own, and has nothing to give.
     Gone,

@@ -358,3 +358,44 @@ fn another_reason_is_told() {
         .collect();
     assert_eq!(told, [Some("encoder"), Some("heat")]);
 }
+
+/// D2, D6.
+#[test]
+fn a_lens_that_breaks_off_gives_way_as_before_when_it_is_back() {
+    let heat = heat(&CODED_HERE);
+    heat.pass(2, &[0, 1]);
+    heat.is(88);
+    heat.pass(5, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Full, Step::Reduced]);
+    heat.is(82);
+    heat.pass(1, &[0, 1]);
+    heat.rig.end(1, broken());
+    heat.rig.service.step();
+    assert_ne!(heat.rig.state(1), CaptureState::Streaming);
+    assert!(heat.degradation.step().is_some_and(|alarm| alarm.contains("lens1 is reduced (heat)")));
+    heat.pass(60, &[0, 1]);
+    assert_eq!(heat.rig.state(1), CaptureState::Streaming);
+    assert_eq!(heat.steps(), [Step::Full, Step::Reduced], "between the thresholds nothing moves");
+    assert_eq!(lock(&heat.rig.platform.open)[&heat.rig.names[1]].one_in(), 2);
+}
+
+#[test]
+fn a_cool_sensor_that_falls_silent_keeps_nobody_from_coming_back() {
+    let heat = heat(&CODED_HERE);
+    let other = heat.sysfs.path().join("class/thermal/thermal_zone1");
+    std::fs::create_dir_all(&other).unwrap();
+    for (file, text) in
+        [("type", "npu-thermal"), ("trip_point_0_type", "passive"), ("trip_point_0_temp", "85000"), ("temp", "40000")]
+    {
+        std::fs::write(other.join(file), text).unwrap();
+    }
+    heat.pass(2, &[0, 1]);
+    heat.is(88);
+    heat.pass(5, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Full, Step::Reduced]);
+    // What it belongs to is powered down.
+    std::fs::remove_file(other.join("temp")).unwrap();
+    heat.is(50);
+    heat.pass(30, &[0, 1]);
+    assert_eq!(heat.steps(), [Step::Full; 2]);
+}
