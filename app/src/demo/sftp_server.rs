@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     LiesAboutSize,
     /// It refuses to rename.
     RefusesRename,
+    /// It removes nothing, and hangs up once when half of this many bytes was written.
+    RefusesRemove(u64),
     /// It refuses to write beyond this many bytes, as a full disk does, and reports that nothing is free.
     FullAfter(u64),
     /// It closes the connection at the first write beyond this many bytes.
@@ -379,6 +381,7 @@ impl russh_sftp::server::Handler for Files {
         match self.fault {
             Fault::FullAfter(bytes) if end > bytes => return Err(StatusCode::Failure),
             Fault::HangsUpAfter(bytes) if end > bytes => return Err(self.hang_up().await),
+            Fault::RefusesRemove(bytes) if end > bytes / 2 && !self.hung_up() => return Err(self.hang_up().await),
             Fault::HangsUpOnceAfter(bytes) if end > bytes && !self.hung_up() => return Err(self.hang_up().await),
             Fault::Corrupts | Fault::CorruptsAndTells if offset == 0 => data[0] ^= 1,
             _ => {}
@@ -416,6 +419,9 @@ impl russh_sftp::server::Handler for Files {
     }
 
     async fn remove(&mut self, id: u32, name: String) -> Result<Status, Self::Error> {
+        if matches!(self.fault, Fault::RefusesRemove(_)) {
+            return Err(StatusCode::PermissionDenied);
+        }
         fs::remove_file(self.at(&name)?).map_err(|e| code(&e))?;
         Ok(ok(id))
     }

@@ -60,6 +60,7 @@ pub(super) struct Task {
 }
 
 /// What a job that was called off may have left at its server.
+#[derive(Clone)]
 pub(super) struct Remains {
     pub(super) id: JobId,
     pub(super) to: Destination,
@@ -181,6 +182,12 @@ impl Book {
             let endpoint = entry.to.endpoint();
             self.schedule.over(&endpoint, Road::Open, now);
         }
+    }
+
+    /// What a job that was called off has left, if its try did not come to removing it: the daemon ends.
+    pub(super) fn left_by(&self, number: i64) -> Option<Remains> {
+        let entry = self.jobs.get(&number).filter(|entry| entry.state() == JobState::Cancelled)?;
+        entry.remains()
     }
 
     /// When time alone lets a job go on.

@@ -154,6 +154,8 @@ pub struct Part {
     pub maybe_placed: bool,
     /// The present try goes on where an earlier one ended.
     pub resumed: bool,
+    /// The temporary file was made or seen and not removed, whatever of it is any good.
+    pub left: bool,
 }
 
 impl Known {
@@ -173,7 +175,7 @@ impl Known {
     #[must_use]
     pub fn may_lie_there(&self) -> bool {
         let part = self.part();
-        part.acknowledged > 0 || part.maybe_placed
+        part.left || part.acknowledged > 0 || part.maybe_placed
     }
 
     /// Changes it.

@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::book::{Remains, Task, WayIn};
-use super::contents::Contents;
+use super::clearing;
+use super::contents::{Contents, Part};
 use super::destination::Endpoint;
 use super::failure::{Failure, FailureKind};
 use super::gentle;
 use super::job::JobState;
 use super::meter::Meter;
 use super::queue::{Shared, hex};
-use super::sftp::partial_path;
 use super::{Access, Delivered, Parcel, Progress, UploadSession};
 
 /// How long a connection without work is kept.
@@ -28,11 +28,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long clearing up at the server may take when a job is called off.
 const CLEAR_UP: Duration = Duration::from_secs(5);
 
-/// How long removing what a job left may take, with a connection of its own.
-const CLEAR_AWAY: Duration = Duration::from_mins(1);
-
 /// A connection that may serve the next job.
-type Kept = (Arc<Access>, Box<dyn UploadSession>);
+pub(super) type Kept = (Arc<Access>, Box<dyn UploadSession>);
 
 /// What a job leaves behind.
 struct Left {
@@ -43,7 +40,15 @@ struct Left {
 }
 
 /// The thread's main loop, until told to stop.
-pub(super) async fn serve(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>) {
+pub(super) async fn serve(shared: &Arc<Shared>, stop: oneshot::Receiver<()>) {
+    tokio::select! {
+        never = clearing::serve(shared) => match never {},
+        () = carry(shared, stop) => {}
+    }
+    shared.clearing.end();
+}
+
+async fn carry(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>) {
     let mut running: JoinSet<Left> = JoinSet::new();
     let mut numbers: HashMap<tokio::task::Id, i64> = HashMap::new();
     let mut idle: HashMap<Endpoint, (Kept, Instant)> = HashMap::new();
@@ -54,9 +59,6 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>)
             let (number, session) = (task.number, idle.remove(&task.to.endpoint()).map(|(kept, _)| kept));
             let handle = running.spawn(carry_out(shared.clone(), task, session));
             numbers.insert(handle.id(), number);
-        }
-        for remains in shared.take_remains() {
-            tokio::spawn(clear_away(shared.clone(), remains));
         }
         let wake = shared.book().wake().map(|at| Duration::from_nanos(at.since(clock.mono()).max(0) as u64));
         let oldest = idle.values().map(|(_, since)| *since).min();
@@ -93,6 +95,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stop: oneshot::Receiver<()>)
         }
     }
     running.shutdown().await;
+    for remains in numbers.into_values().filter_map(|number| shared.book().left_by(number)) {
+        remains.may_lie_there(clearing::ENDED);
+    }
     shared.book().park();
     for (_, ((_, session), _)) in idle {
         let _ = timeout(Duration::from_secs(1), session.close()).await;
@@ -113,14 +118,16 @@ async fn carry_out(shared: Arc<Shared>, task: Task, kept: Option<Kept>) -> Left 
         None => {
             // Called off: what lies at the server under the temporary name is of no use to anybody.
             let cleared = match session.as_mut() {
-                Some((_, open)) if !open.is_closed() => timeout(CLEAR_UP, open.discard(&task.to, &id)).await.is_ok(),
+                Some((_, open)) if !open.is_closed() => {
+                    matches!(timeout(CLEAR_UP, open.discard(&task.to, &id)).await, Ok(Ok(())))
+                }
                 _ => false,
             };
-            if !cleared {
+            if cleared {
+                task.known.update(|part| *part = Part::default());
+            } else {
                 session = None;
-                if task.known.may_lie_there() {
-                    shared.leave(Remains { id, to: task.to.clone(), way_in: task.way_in.clone() });
-                }
+                leave(&shared, &task);
             }
             Left { task, session, told: false }
         }
@@ -145,6 +152,10 @@ async fn carry_out(shared: Arc<Shared>, task: Task, kept: Option<Kept>) -> Left 
             let further = task.known.part().acknowledged > before;
             let clock = shared.archive.clock();
             let state = shared.book().fail(task.number, failure, further, clock.mono(), clock.utc());
+            if state == JobState::Cancelled {
+                // Called off while it failed.
+                leave(&shared, &task);
+            }
             if state.is_end() {
                 let of_end = shared.clone();
                 let _ = tokio::task::spawn_blocking(move || of_end.note_failure(&id, &state)).await;
@@ -155,26 +166,17 @@ async fn carry_out(shared: Arc<Shared>, task: Task, kept: Option<Kept>) -> Left 
     }
 }
 
-/// Removes what a job left that was called off while it waited. One try: what cannot be removed is named.
-async fn clear_away(shared: Arc<Shared>, remains: Remains) {
-    let Remains { id, to, way_in } = remains;
-    let part = partial_path(&to, &id);
-    let clear = async {
-        let access = way_in_of(&shared, &way_in).await?;
-        let mut session = shared.backend.connect(&access).await?;
-        session.discard(&to, &id).await;
-        session.close().await;
-        Ok::<(), Failure>(())
-    };
-    match timeout(CLEAR_AWAY, clear).await {
-        Ok(Ok(())) => log::info!("upload {id} was called off, and {part} at {} is gone", to.endpoint()),
-        Ok(Err(e)) => log::warn!("upload {id} was called off, but {part} may still lie at {}: {e}", to.endpoint()),
-        Err(_) => log::warn!("upload {id} was called off, but {part} may still lie at {}: no answer", to.endpoint()),
+/// Has what a try left removed over another connection.
+fn leave(shared: &Shared, task: &Task) {
+    if task.known.may_lie_there() {
+        let remains = Remains { id: task.record.id.clone(), to: task.to.clone(), way_in: task.way_in.clone() };
+        shared.clearing.leave(remains);
+        task.known.update(|part| *part = Part::default());
     }
 }
 
 /// The key to the server, as it is now.
-async fn way_in_of(shared: &Shared, way_in: &WayIn) -> Result<Arc<Access>, Failure> {
+pub(super) async fn way_in_of(shared: &Shared, way_in: &WayIn) -> Result<Arc<Access>, Failure> {
     match way_in {
         WayIn::Given(access) => Ok(access.clone()),
         WayIn::Named(name) => named_access(shared, name).await,

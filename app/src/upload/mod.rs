@@ -4,7 +4,8 @@
 //! [`UploadBackend`]; SFTP is the first, others (S3, HTTP) get the same seam. Jobs survive restarts and power cuts.
 //!
 //! The way of a job: `request` understands the call, `outbox` pins the file, `store` writes the job down, `book` shows it,
-//! `schedule` says whose turn it is, `courier` carries it out, `sftp` and `ssh` are the road.
+//! `schedule` says whose turn it is, `courier` carries it out, `sftp` and `ssh` are the road; `clearing` removes what a job that
+//! was called off left at its server.
 //!
 //! It runs on a thread of its own and shares nothing with the recorder but the file system. It never deletes or changes a file
 //! of the archive and never sends a credential of the daemon's own to a URI that came with a call.
@@ -24,6 +25,7 @@
 //!    host key are not.
 
 mod book;
+mod clearing;
 pub mod contents;
 mod courier;
 pub mod credential;
@@ -130,8 +132,8 @@ pub trait UploadSession: Send {
         parcel: &'a Parcel,
         progress: &'a (dyn Fn(Progress) + Send + Sync),
     ) -> Boxed<'a, Result<Delivered, Failure>>;
-    /// Removes what a job that was called off left at the server; best effort.
-    fn discard<'a>(&'a mut self, to: &'a Destination, job: &'a JobId) -> Boxed<'a, ()>;
+    /// Removes what a job that was called off left at the server; an error if it is not known to be gone.
+    fn discard<'a>(&'a mut self, to: &'a Destination, job: &'a JobId) -> Boxed<'a, Result<(), Failure>>;
     /// Whether the other side is gone.
     fn is_closed(&self) -> bool;
     /// Says goodbye.

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::book::{Book, Entry, Remains, WayIn};
+use super::book::{Book, Entry, WayIn};
+use super::clearing::Clearing;
 use super::contents::Known;
 use super::courier;
 use super::destination::Destination;
@@ -76,7 +77,7 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     book: Mutex<Book>,
     /// What jobs that were called off may have left at servers.
-    remains: Mutex<Vec<Remains>>,
+    pub(super) clearing: Clearing,
     /// Why the queue is not open.
     trouble: Mutex<Option<String>>,
     /// Something changed for the courier.
@@ -119,7 +120,7 @@ impl Uploads {
             limits,
             queue: Mutex::new(Queue { store: None, life, made: 0, stopped: false }),
             book: Mutex::new(Book::new(schedule, limits.ended)),
-            remains: Mutex::default(),
+            clearing: Clearing::default(),
             trouble: Mutex::default(),
             changed: Notify::new(),
         });
@@ -331,10 +332,10 @@ impl Shared {
     /// A job is over. Written down first; if that fails, the job is over all the same, and done again by the next life.
     pub(super) fn close(&self, id: &JobId, state: JobState) -> Result<Job, Refused> {
         let mut queue = self.queue();
-        let (present, remains, forget) = {
+        let (present, forget) = {
             let book = self.book();
             let entry = book.get(id).ok_or_else(|| Refused::NoJob { id: id.0.clone() })?;
-            (entry.state(), entry.remains(), book.surplus())
+            (entry.state(), book.surplus())
         };
         if present.is_over() {
             return Err(Refused::Over { id: id.0.clone() });
@@ -345,21 +346,15 @@ impl Shared {
             }
             log::error!("that upload {id} is over cannot be written down: {e}");
         }
-        if let Some(remains) = remains.filter(|_| state == JobState::Cancelled) {
-            self.leave(remains);
+        let mut book = self.book();
+        // Looked at together with the closing: until then a try may have begun or ended.
+        let remains = book.get(id).filter(|_| state == JobState::Cancelled).and_then(Entry::remains);
+        let job = book.close(id, state, &forget);
+        drop(book);
+        if let Some(remains) = remains {
+            self.clearing.leave(remains);
         }
-        let job = self.book().close(id, state, &forget);
         job.ok_or_else(|| Refused::NoJob { id: id.0.clone() })
-    }
-
-    /// The courier removes it.
-    pub(super) fn leave(&self, remains: Remains) {
-        lock(&self.remains).push(remains);
-        self.changed.notify_one();
-    }
-
-    pub(super) fn take_remains(&self) -> Vec<Remains> {
-        std::mem::take(&mut *lock(&self.remains))
     }
 
     /// A job has failed and will not be tried again by itself.

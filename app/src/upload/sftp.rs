@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use self::survey::{Blind, CHECK_FILE, Partial};
 use self::transfer::{Broken, LARGEST, Lane, Plan, SMALLEST};
 use self::wire::{Wire, WireError, shown, unexpected};
+use super::contents::Part;
 use super::destination::{Destination, Endpoint};
 use super::failure::{Failure, FailureKind};
 use super::job::JobId;
@@ -123,16 +124,16 @@ impl Session {
         let mut ended = self.deliver_as(parcel, &temporary, &remote, progress).await;
         if matches!(&ended, Err(e) if e.kind == FailureKind::HashMismatch) && parcel.known.part().resumed {
             // What an earlier try left was not what it seemed; once more from nothing.
-            self.clear_up(&temporary).await;
-            parcel.known.update(|part| *part = crate::upload::contents::Part::default());
+            let left = self.clear_up(&temporary).await.is_err();
+            parcel.known.update(|part| *part = Part { left, ..Part::default() });
             ended = self.deliver_as(parcel, &temporary, &remote, progress).await;
         }
         if let Err(failure) = &ended
             && (!failure.kind.is_road_fault() || failure.kind == FailureKind::ServerFull)
             && failure.kind != FailureKind::DestinationExists
         {
-            self.clear_up(&temporary).await;
-            parcel.known.update(|part| part.acknowledged = 0);
+            let left = self.clear_up(&temporary).await.is_err();
+            parcel.known.update(|part| (part.acknowledged, part.left) = (0, left));
         }
         ended
     }
@@ -153,6 +154,7 @@ impl Session {
             self.make_parents(&parcel.to).await?;
         }
         let (there, partial, measures) = (there?, partial?, measures?);
+        parcel.known.update(|part| part.left = partial.is_some());
         if let Some(there) = there {
             if parcel.known.part().maybe_placed && partial.is_none() && there.size == Some(total) {
                 progress(Progress::Verifying);
@@ -260,7 +262,7 @@ impl Session {
                 self.command("closing the file", |id| Packet::from(Close { id, handle })).await?;
             }
         }
-        parcel.known.update(|part| part.acknowledged = 0);
+        parcel.known.update(|part| (part.acknowledged, part.left) = (0, true));
         let anew = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE;
         let mut opened = open(&self.wire, temporary, anew).await;
         if matches!(&opened, Err(e) if e.code() == Some(StatusCode::NoSuchFile)) {
@@ -323,19 +325,27 @@ impl Session {
         }
     }
 
-    /// Closes what is open and removes the temporary file; best effort.
-    async fn clear_up(&self, temporary: &str) {
+    /// Closes what is open and removes the temporary file; an error if it is not known to be gone.
+    async fn clear_up(&self, temporary: &str) -> Result<(), Failure> {
+        let what = format!("removing {}", shown(temporary));
         if self.connection.is_closed() || self.wire.is_over() {
-            return;
+            return Err(self.fault(&WireError::Gone, what));
         }
         let open = lock(&self.open).take();
         let clear = async {
             if let Some(handle) = open {
                 let _ = self.wire.command(|id| Packet::from(Close { id, handle })).await;
             }
-            let _ = self.wire.command(|id| Packet::from(Remove { id, filename: temporary.to_owned() })).await;
+            self.wire.command(|id| Packet::from(Remove { id, filename: temporary.to_owned() })).await
         };
-        let _ = timeout(CLEAR_UP, clear).await;
+        match timeout(CLEAR_UP, clear).await {
+            Ok(Err(e)) if e.code() != Some(StatusCode::NoSuchFile) => Err(self.fault(&e, what)),
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let words = format!("{what} at {} failed: no answer within {} s", self.at, CLEAR_UP.as_secs());
+                Err(Failure::new(FailureKind::TimedOut, words))
+            }
+        }
     }
 
     async fn command(&self, what: impl std::fmt::Display, make: impl FnOnce(u32) -> Packet) -> Result<(), Failure> {
@@ -370,7 +380,7 @@ impl UploadSession for Session {
         Box::pin(self.deliver(parcel, progress))
     }
 
-    fn discard<'a>(&'a mut self, to: &'a Destination, job: &'a JobId) -> Boxed<'a, ()> {
+    fn discard<'a>(&'a mut self, to: &'a Destination, job: &'a JobId) -> Boxed<'a, Result<(), Failure>> {
         Box::pin(async move { self.clear_up(&partial_path(to, job)).await })
     }
 

@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use mos_hal::clock::SystemClock;
 use russh::keys::ssh_key::LineEnding;
@@ -19,6 +20,43 @@ use crate::archive::{Archive, ArchiveOptions};
 use crate::upload::destination::Endpoint;
 use crate::upload::job::{Job, JobId, JobState};
 use crate::upload::queue::{Limits, Settings, UploadOptions, UploadRequest, Uploads};
+
+/// What the log was told of jobs that were called off, of all tests; the ids in it tell them apart.
+pub(super) fn logged() -> Arc<Mutex<Vec<String>>> {
+    struct Logger(Arc<Mutex<Vec<String>>>);
+    impl log::Log for Logger {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            let line = record.args().to_string();
+            if line.contains("was called off") {
+                self.0.lock().unwrap().push(line);
+            }
+        }
+        fn flush(&self) {}
+    }
+    static LINES: OnceLock<Arc<Mutex<Vec<String>>>> = OnceLock::new();
+    let begin = || {
+        let lines = Arc::default();
+        log::set_boxed_logger(Box::new(Logger(Arc::clone(&lines)))).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+        lines
+    };
+    LINES.get_or_init(begin).clone()
+}
+
+/// The line of the log on a job that was called off, once it is there.
+pub(super) fn line_on(id: &JobId) -> String {
+    let (lines, until) = (logged(), Instant::now() + Duration::from_mins(2));
+    loop {
+        if let Some(line) = lines.lock().unwrap().iter().find(|line| line.contains(&id.0)) {
+            return line.clone();
+        }
+        assert!(Instant::now() < until, "the log says nothing of {id}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// An archive and its upload service.
 pub(super) struct Rig {
