@@ -157,6 +157,7 @@ CONTROLS = [
     Control("unit_promises", replaced(f"{MOS}/files/mos.tmpfiles", "d /data/mos ", "d /data/moss "), "/data/mos is writable but not made"),
     Control("firmware_settings", replaced(f"{MOS}/files/mos.toml", "segment_seconds", "segment_second"), "documents no storage.segment_second$"),
     Control("firmware_settings", replaced(f"{MOS}/files/mos.toml", '"/data/mos"', '"/data/archive"'), "may not write"),
+    Control("firmware_settings", replaced(UNIT, " -/data/keys/mos", ""), "beside evidence.key_file"),
     Control("systemd", replaced(UNIT, "WatchdogSec=", "WatchdogSek="), "WatchdogSek"),
     Control("systemd", replaced(UNIT, "CapabilityBoundingSet=\n", "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_RAWIO\nPrivateTmp=no\nSystemCallFilter=@raw-io\n"), "exposure"),
     Control("systemd", replaced("meta-mos/recipes-core/mos-data/files/data.mount.in", "Where=/data", "Where=/daten"), "data.mount"),

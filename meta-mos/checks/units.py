@@ -63,6 +63,11 @@ def unit_and_recipe(layer: Layer, parsed: Parsed) -> list[str]:
     return problems
 
 
+def writable(unit: dict[str, str]) -> list[str]:
+    """The folders that a unit may write to."""
+    return [path.lstrip("-") for path in unit.get("ReadWritePaths", "").split()]
+
+
 def unit_promises(layer: Layer, _parsed: Parsed) -> list[str]:
     """The sandbox is what the documents promise, every writable folder is made, and the clock's state can be asked."""
     folder = layer.recipe("mos").parent / "files"
@@ -70,7 +75,7 @@ def unit_promises(layer: Layer, _parsed: Parsed) -> list[str]:
     unit = dict(pairs)
     problems = [f"mos.service: {k}= is {unit.get(k)}" for k, v in PROMISED.items() if unit.get(k) is None or v not in (None, unit[k])]
     made = {line.split()[1] for line in (folder / "mos.tmpfiles").read_text(encoding="utf-8").splitlines() if line.startswith("d ")}
-    problems += [f"mos.service: {p} is writable but not made by mos.tmpfiles" for p in unit.get("ReadWritePaths", "").split() if p not in made]
+    problems += [f"mos.service: {p} is writable but not made by mos.tmpfiles" for p in writable(unit) if p not in made]
     problems += [f"mos.service: {key}={value} {why}" for key, value, why in BREAKING if unit.get(key) == value]
     return problems
 
@@ -93,7 +98,7 @@ def system_calls(layer: Layer, _parsed: Parsed) -> list[str]:
 
 
 def firmware_settings(layer: Layer, parsed: Parsed) -> list[str]:
-    """The firmware's mos.toml uses keys that app/mos.toml documents; socket and root are those of the units, groups the recipe's."""
+    """The firmware's mos.toml uses keys that app/mos.toml documents; socket, root and key are those of the units, groups the recipe's."""
     folder = layer.recipe("mos").parent / "files"
     documented, section = set(), ""
     for line in (layer.repository / "app/mos.toml").read_text(encoding="utf-8").splitlines():
@@ -110,8 +115,13 @@ def firmware_settings(layer: Layer, parsed: Parsed) -> list[str]:
         problems += [f"{where}: mos.toml gives a role to the group {name}, which nobody makes" for name in named if name not in made]
     if toml["http"]["unix_socket"] != listened:
         problems.append(f"mos.toml: unix_socket is not {listened}, where mos.socket listens")
-    if toml["storage"]["root"] not in dict(settings(folder / "mos.service")).get("ReadWritePaths", "").split():
+    folders = writable(dict(settings(folder / "mos.service")))
+    if toml["storage"]["root"] not in folders:
         problems.append("mos.toml: mos.service may not write to storage.root")
+    # The recorder makes its key and keeps a ledger beside it.
+    for key in re.findall(r'^#?key_file = "(.*/device\.key)"', (layer.repository / "app/mos.toml").read_text(encoding="utf-8"), re.M):
+        if str(Path(key).parent) not in folders:
+            problems.append(f"app/mos.toml: mos.service may not write beside evidence.key_file, {key}")
     return problems
 
 

@@ -9,6 +9,7 @@ use mos_hal::clock::SystemClock;
 use super::{Failure, Outcome, Report, print};
 use crate::archive::check::{self, Report as Found};
 use crate::archive::disk::{Disk, RealDisk};
+use crate::evidence;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -40,7 +41,12 @@ pub(super) fn execute(args: &CheckArgs) -> Outcome {
     } else {
         check::check(disk.as_ref())
     };
-    let found = found.map_err(|e| failed(e.to_string()))?;
+    let mut found = found.map_err(|e| failed(e.to_string()))?;
+    let older = evidence::chain::older(disk.as_ref());
+    found.notes.extend(older.unwrap_or_default().iter().map(|path| {
+        let path = path.display();
+        format!("{path} is a chain of an older form, by which nothing is judged: what it links is linked anew, as late")
+    }));
     if args.report.json {
         print::json(&found)?;
     } else {

@@ -23,7 +23,7 @@ pub(super) struct VerifyArgs {
     /// The clip's manifest, as `mos manifest` prints it [default: FILE with .json in place of .mp4]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// The chain of a segment's run [default: as it lies in the archive]
+    /// The part of the chain that holds a segment; what is before it is not looked at then [default: the chain as it lies in the archive, back to the start of its run]
     #[arg(long, value_name = "FILE", conflicts_with = "manifest")]
     chain: Option<PathBuf>,
     /// The public key of the device; without it any key is accepted, and printed
@@ -70,18 +70,17 @@ pub(super) fn execute(args: &VerifyArgs) -> Outcome {
     let manifest = args.manifest.clone().or_else(|| (args.chain.is_none() && beside.is_file()).then_some(beside));
     let verdict = if let Some(path) = manifest {
         let text = std::fs::read(&path).map_err(failed(&path))?;
-        let signed: Signed = serde_json::from_slice(&text)
-            .map_err(|e| Failure::Failed(format!("{} is no manifest: {e}", path.display())))?;
+        let signed = Signed::read(&text).map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?;
         verify::clip(&file, &signed, key)
+    } else if let Some(path) = &args.chain {
+        verify::segment(&file, &std::fs::read(path).map_err(failed(path))?, None, key)
     } else {
-        let path = args.chain.clone().or_else(|| chain_of(&args.file)).ok_or_else(|| {
+        let path = chain_of(&args.file).ok_or_else(|| {
             Failure::Usage("say what attests it: --manifest of a clip, --chain of a segment's run".to_owned())
         })?;
-        let text = match std::fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && args.chain.is_none() => Vec::new(),
-            read => read.map_err(failed(&path))?,
-        };
-        verify::segment(&file, &text, key)
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let beside = |name: &str| optional(&folder.join(name));
+        verify::segment(&file, &optional(&path).map_err(failed(&path))?, Some(&beside), key)
     };
     if args.report.json {
         print::json(&told(&verdict))?;
@@ -91,6 +90,14 @@ pub(super) fn execute(args: &VerifyArgs) -> Outcome {
     match verdict {
         Verdict::Intact { .. } => Ok(()),
         other => Err(Failure::Failed(format!("{} is {other}", args.file.display()))),
+    }
+}
+
+/// The contents of a file; none if it is not there.
+fn optional(path: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
     }
 }
 
@@ -115,7 +122,7 @@ fn chain_of(file: &Path) -> Option<PathBuf> {
     let lens = run.parent()?;
     let root = lens.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "segments"))?.parent()?;
     let part = chain::part_of(file.file_stem()?.to_str()?.parse().ok()?);
-    let name = format!("{}-{part}.jsonl", run.file_name()?.to_str()?);
+    let name = chain::part_name(run.file_name()?.to_str()?.parse().ok()?, part);
     Some(root.join(chain::FOLDER).join(lens.file_name()?).join(name))
 }
 

@@ -5,7 +5,7 @@
 //! counts; a torn last line, and only that, is cut off before the next is written; (N3) no file has more than [`PART`] links, a
 //! single one is found by reading one file and parsing one line, and a file goes with the last of its segments.
 //!
-//! The first link of a file follows a link of the file before, so that whoever has all files has one chain.
+//! The first link of a file follows a link of the file before, so that whoever has all files has one chain; see `joints`.
 
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
@@ -109,6 +109,22 @@ pub struct Chain {
     pub broken: Option<(usize, &'static str)>,
     /// Whether that is a last line that a power cut tore: its end, or blocks of it, never reached the disk.
     pub torn: bool,
+    /// Whether that is a link of the older form, which said nothing of how a segment is shown.
+    pub older: bool,
+}
+
+/// What a link of the older form had. They lay in one file for a run, `{run}.jsonl`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its form is looked at")]
+struct OlderLink {
+    segment: Name,
+    blocks: Vec<Hash>,
+    before: Hash,
+    head: Hash,
+    made: Made,
+    key: String,
+    signature: String,
 }
 
 /// Where the next link goes.
@@ -143,6 +159,10 @@ impl Chain {
             let tears = row.last() != Some(&b'\n') || row.contains(&0);
             let why = match line::unseal::<Link>(row) {
                 _ if tears => "it is torn",
+                None if line::unseal::<OlderLink>(row).is_some() => {
+                    chain.older = true;
+                    "it is of an older form, by which this version does not judge"
+                }
                 None => "it cannot be read",
                 Some(link) if (link.segment.lens.as_str(), link.segment.run) != (lens, run) => "it is of another run",
                 Some(link) if !follows(&link, before, lens, run) => "it does not follow the link before it",
@@ -185,10 +205,42 @@ fn follows(link: &Link, before: Option<(Hash, u32)>, lens: &str, run: u32) -> bo
     }
 }
 
+/// Name of the file of a part of a chain.
+#[must_use]
+pub fn part_name(run: u32, part: u32) -> String {
+    format!("{run}-{part}.jsonl")
+}
+
 /// The file of a part of a chain.
 #[must_use]
 pub fn path(lens: &LensId, run: RunId, part: u32) -> PathBuf {
-    Path::new(FOLDER).join(lens.as_str()).join(format!("{}-{part}.jsonl", run.0))
+    Path::new(FOLDER).join(lens.as_str()).join(part_name(run.0, part))
+}
+
+/// Name of a run's chain of the older form.
+#[must_use]
+pub fn older_name(run: u32) -> String {
+    format!("{run}.jsonl")
+}
+
+/// Chains of the older form, relative to the archive's root. What they link is linked anew, as late.
+pub fn older(disk: &dyn Disk) -> std::io::Result<Vec<PathBuf>> {
+    let lenses = match disk.read_dir(Path::new(FOLDER)) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        lenses => lenses?,
+    };
+    let mut found = Vec::new();
+    for lens in lenses.iter().filter(|e| e.is_dir) {
+        let folder = Path::new(FOLDER).join(&lens.name);
+        let names = disk.read_dir(&folder)?;
+        found.extend(names.iter().filter(|e| run_of_older(&e.name).is_some()).map(|e| folder.join(&e.name)));
+    }
+    Ok(found)
+}
+
+/// The run of such a file's name.
+pub(crate) fn run_of_older(name: &str) -> Option<u32> {
+    number(name.strip_suffix(".jsonl")?)
 }
 
 /// Run and part of a file's name.

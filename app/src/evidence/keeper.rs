@@ -7,17 +7,18 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use mos_hal::media::LensId;
-use mos_mp4::SegmentFile;
+use mos_mp4::{ReadError, SegmentFile};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EvidenceError;
 use super::chain::{self, Link, Made, Tail};
 use super::digest::{self, Hash, Name, Unit, blocks};
-use super::key::DeviceKey;
+use super::key::{DeviceKey, said};
 use super::ledger::Ledger;
 use super::manifest::{self, Manifest, Signed};
-use super::past::{Past, tidy};
+use super::past::Past;
 use super::present::Present;
+use super::tidy::tidy;
 use crate::alarms::{AlarmKind, Alarms};
 use crate::archive::ids::{RunId, SegmentId};
 use crate::archive::{Archive, ArchiveError, SegmentReader, SegmentState, Stored, lock};
@@ -27,7 +28,8 @@ use crate::clip::{ClipFailure, ClipId};
 const EVERY: Duration = Duration::from_secs(2);
 /// How often it looks for files of chains that nothing needs any more.
 const TIDY_EVERY: Duration = Duration::from_hours(1);
-/// How long it rests after linking something old, in times of what that took: at most a fifth of a core and of the disk.
+/// How long it rests after looking at something old, in times of what that took: at most a fifth of a core and of the disk. What is
+/// recorded now is linked meanwhile.
 const GENTLY: u32 = 4;
 /// Longest delay until a key that could not be used is tried again.
 const KEY_DELAY: Duration = Duration::from_mins(1);
@@ -62,8 +64,10 @@ type Attested = (Name, Option<Hash>, Vec<Vec<Unit>>);
 /// Why a segment was not linked.
 #[derive(Debug)]
 pub(super) enum Unlinked {
-    /// It cannot be read.
+    /// It is read, and is none.
     Segment(String),
+    /// The disk does not give it.
+    Reading(String),
     /// The link cannot be written.
     Storage(String),
     /// The chain is shorter than what was written to it.
@@ -72,7 +76,7 @@ pub(super) enum Unlinked {
 
 impl fmt::Display for Unlinked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Segment(why) | Self::Storage(why) | Self::Harmed(why)) = self;
+        let (Self::Segment(why) | Self::Reading(why) | Self::Storage(why) | Self::Harmed(why)) = self;
         f.write_str(why)
     }
 }
@@ -141,13 +145,18 @@ impl Evidence {
         let mut proofs = Vec::new();
         for copied in &copies {
             if proofs.iter().all(|(id, _, _): &(String, _, _)| *id != copied.segment) {
-                let (link, units) = keeper.proof(&copied.segment)?;
+                let (link, units) = keeper.proof(key, &copied.segment)?;
                 proofs.push((copied.segment.clone(), link, units));
             }
         }
         let path = clip.path();
         let bad = |reason: std::io::Error| EvidenceError::File { path: path.clone(), reason: reason.to_string() };
-        let file = keeper.archive.disk().open(&path, crate::archive::disk::OpenMode::Read).map_err(bad)?;
+        let file =
+            keeper.archive.disk().open(&path, crate::archive::disk::OpenMode::Read).map_err(|e| match e.kind() {
+                // It went to make room since it was asked for.
+                std::io::ErrorKind::NotFound => ManifestFailure::Clip(ClipFailure::NoClip(clip.to_string())),
+                _ => bad(e).into(),
+            })?;
         let manifest = Manifest::new(&clip.to_string(), &Stored(file.as_ref()), &copies, proofs).map_err(bad)?;
         Ok(manifest::sign(manifest, key))
     }
@@ -187,28 +196,42 @@ impl Keeper {
         let Some(key) = self.key.get() else { return };
         let (mut ledger, trouble) = Ledger::load(&self.key_file, key);
         self.trouble("ledger", trouble);
+        let has_chains = self.archive.disk().read_dir(Path::new(chain::FOLDER)).is_ok_and(|lenses| !lenses.is_empty());
+        if key.is_new() && has_chains {
+            let (file, public) = (self.key_file.display(), key.public());
+            let what = "was signed by another: keep the public key of that one for `mos verify --key`";
+            self.trouble(
+                "new key",
+                Some(format!("a new key was made, {file} ({public}), and what was linked before {what}")),
+            );
+        }
         let (mut present, mut past) = (Present::default(), None);
         let mut tidied: Option<Instant> = None;
+        let mut owed = Duration::ZERO;
         loop {
-            // First what is recorded now; what is old never makes it wait for more than one segment.
+            // First what is recorded now; what is old never makes it wait for more than one segment or file of a chain.
             present.look(self, &mut ledger);
-            let mut rest = EVERY;
-            if self.archive.health().loaded {
+            if owed.is_zero() && self.archive.health().loaded {
                 if tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY) {
                     tidy(self, &present);
                     tidied = Some(Instant::now());
                 }
                 let begun = Instant::now();
-                if past.get_or_insert_with(|| Past::list(self)).step(self, &mut ledger) {
-                    rest = begun.elapsed().saturating_mul(GENTLY).min(EVERY);
-                }
+                let more = past.get_or_insert_with(|| Past::list(self)).step(self, &mut ledger);
+                owed = if more { begun.elapsed().saturating_mul(GENTLY) } else { EVERY };
             }
+            let rest = if owed.is_zero() { EVERY } else { owed.min(EVERY) };
+            owed = owed.saturating_sub(rest);
             if self.rest(rest) {
                 // What the stop closed.
                 present.look(self, &mut ledger);
                 return;
             }
         }
+    }
+
+    pub(super) fn key(&self) -> Option<&DeviceKey> {
+        self.key.get()
     }
 
     fn take_key(&self) -> Option<&DeviceKey> {
@@ -270,7 +293,9 @@ impl Keeper {
     pub(super) fn write(&self, ledger: &mut Ledger) {
         let Some(key) = self.key.get() else { return };
         let done = ledger.write(key);
-        self.trouble("ledger file", done.err().map(|e| format!("{}: {e}", Ledger::path(&self.key_file).display())));
+        let told =
+            |e: &std::io::Error| format!("{}: {}", Ledger::path(&self.key_file).display(), said(&self.key_file, e));
+        self.trouble("ledger file", done.err().as_ref().map(told));
     }
 
     pub(super) fn is_closed(&self, id: &SegmentId) -> bool {
@@ -281,7 +306,7 @@ impl Keeper {
     /// Links a segment.
     pub(super) fn link(&self, id: &SegmentId, tail: &mut Tail, made: Made) -> Result<(), Unlinked> {
         let Some(key) = self.key.get() else { return Err(Unlinked::Storage("there is no key".to_owned())) };
-        let (name, shape, units) = self.units(id).map_err(|e| Unlinked::Segment(e.to_string()))?;
+        let (name, shape, units) = self.units(id).map_err(|e| unread(&e))?;
         let shape = shape.ok_or_else(|| Unlinked::Segment("it is damaged: its close cannot be read".to_owned()))?;
         let digests = units.iter().map(|units| digest::block(units)).collect();
         let link = Link::new(name, shape, digests, (tail.head, made), key);
@@ -303,17 +328,42 @@ impl Keeper {
     }
 
     /// The link of a segment with its units, which are those of the link.
-    fn proof(&self, segment: &str) -> Result<(Link, Vec<Vec<Unit>>), EvidenceError> {
+    fn proof(&self, key: &DeviceKey, segment: &str) -> Result<(Link, Vec<Vec<Unit>>), EvidenceError> {
         let gone = |why: String| EvidenceError::Gone(segment.to_owned(), why);
         let id: SegmentId = segment.parse().map_err(|_| gone("it has no id".to_owned()))?;
-        let found = chain::find(self.archive.disk().as_ref(), &id).map_err(|e| gone(e.to_string()))?;
+        let path = chain::path(&id.lens, id.run, chain::part_of(id.seq.0));
+        let found = chain::find(self.archive.disk().as_ref(), &id);
+        let found = found.map_err(|e| EvidenceError::File { path, reason: e.to_string() })?;
         let link = found.ok_or_else(|| EvidenceError::NotYet(segment.to_owned()))?;
-        let (name, shape, units) = self.units(&id).map_err(|e| gone(e.to_string()))?;
+        if link.key != key.public() {
+            return Err(EvidenceError::OtherKey(segment.to_owned(), link.key));
+        }
+        let (name, shape, units) = self.units(&id).map_err(|e| match unread(&e) {
+            Unlinked::Storage(reason) | Unlinked::Reading(reason) => {
+                EvidenceError::File { path: id.media_path(), reason }
+            }
+            Unlinked::Segment(why) | Unlinked::Harmed(why) => gone(why),
+        })?;
         let same =
             units.len() == link.blocks.len() && units.iter().zip(&link.blocks).all(|(u, b)| digest::block(u) == *b);
         if name != link.segment || shape != Some(link.shape) || !same {
             return Err(gone("it is not as it was when it was linked; `mos verify` tells where".to_owned()));
         }
         Ok((link, units))
+    }
+}
+
+/// Whose fault it is that a segment was not read.
+fn unread(failure: &ClipFailure) -> Unlinked {
+    let error = match failure {
+        ClipFailure::Archive(ArchiveError::Io { source, .. })
+        | ClipFailure::Unreadable { error: ReadError::Io { source, .. }, .. } => source,
+        other => return Unlinked::Segment(other.to_string()),
+    };
+    let why = failure.to_string();
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Unlinked::Storage(why),
+        Some(errno) if errno != libc::ENOENT => Unlinked::Reading(why),
+        _ => Unlinked::Segment(why),
     }
 }

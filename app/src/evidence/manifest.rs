@@ -11,7 +11,24 @@ use super::key::{DeviceKey, is_signed};
 use crate::clip::Copied;
 
 /// What a manifest of this form calls itself.
-pub const FORMAT: &str = "mos-manifest-1";
+pub const FORMAT: &str = "mos-manifest-2";
+/// What it called itself for a while after links began to say how a segment is shown; the same but for the name. Before that
+/// this was the name of another form.
+const FORMER: &str = "mos-manifest-1";
+
+/// Why a text is no manifest that can be judged.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Of another form.
+    #[error(
+        "it is of the form {0}, not {FORMAT}: this version does not judge it. The version that made it does; \
+         where the recorder still has the clip, `mos manifest` gives a new one"
+    )]
+    Form(String),
+    /// None at all.
+    #[error("it is no manifest: {0}")]
+    Text(String),
+}
 
 /// A manifest with its signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +106,36 @@ pub(super) fn sign(manifest: Manifest, key: &DeviceKey) -> Signed {
     Signed { manifest, key: key.public(), signature }
 }
 
+/// What tells the form, whatever else there is.
+#[derive(Deserialize)]
+struct AnyForm {
+    manifest: Form,
+}
+
+#[derive(Deserialize)]
+struct Form {
+    format: String,
+}
+
 impl Signed {
+    /// Reads a manifest.
+    pub fn read(text: &[u8]) -> Result<Self, Unreadable> {
+        let form =
+            serde_json::from_slice::<AnyForm>(text).map_err(|e| Unreadable::Text(e.to_string()))?.manifest.format;
+        match serde_json::from_slice::<Self>(text) {
+            Ok(signed) if form == FORMAT || form == FORMER => Ok(signed),
+            Err(e) if form == FORMAT => Err(Unreadable::Text(e.to_string())),
+            // The older form of this name has links without a shape.
+            _ => Err(Unreadable::Form(form)),
+        }
+    }
+
+    /// Whether its form is one that can be judged.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        [FORMAT, FORMER].contains(&self.manifest.format.as_str())
+    }
+
     /// Whether the signature is that of its key over what it says.
     #[must_use]
     pub fn holds(&self) -> bool {

@@ -14,6 +14,7 @@
 
 pub mod chain;
 pub mod digest;
+pub mod joints;
 mod keeper;
 pub mod key;
 mod ledger;
@@ -22,6 +23,7 @@ mod past;
 mod present;
 #[cfg(test)]
 mod tests;
+mod tidy;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -50,6 +52,12 @@ pub enum EvidenceError {
     /// The clip was cut while no evidence was kept.
     #[error("{0} was cut without evidence: switch [evidence] on and cut it anew")]
     NoSources(String),
+    /// A segment that a clip was cut from was linked when this recorder had another key.
+    #[error(
+        "{0} was linked by another key, {1}: no manifest can be signed for it by this one. The segment itself is judged by \
+         `mos verify FILE --key {1}`"
+    )]
+    OtherKey(String, String),
     /// A segment that a clip was cut from has no link yet.
     #[error("{0} is not linked yet: it is being recorded, or was closed a moment ago; try again")]
     NotYet(String),

@@ -1,20 +1,19 @@
-//! Linking what earlier runs left without a link, one segment at a time and gently; and files of chains of which no segment is left.
+//! Looking through the chains of earlier runs, and linking what they left without a link, one segment or file at a time.
 //!
 //! Promises: (V2) what a power cut left is linked as `later`: the few behind the last link of a chain that is as the ledger says.
 //! Everything else is `old`, which attests nothing of the time before. (O1) A chain in which something is wrong is not written
-//! to. (O2) A file of a chain is removed only when the folder of its segments can be listed, holds none of them, and the archive
-//! deletes at all.
+//! to. (O3) At every start every file of every chain is compared with the one before it, and the last one with the ledger; what
+//! does not fit is told. What cannot be read now is looked at by the next start, and not forgotten.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::ErrorKind;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 
 use mos_hal::media::LensId;
 
-use super::chain::{self, FOLDER, Made, Tail, part_of, root};
+use super::chain::{self, Chain, Made, Tail, part_of};
+use super::joints::{self, Gone, step_back};
 use super::keeper::Keeper;
-use super::ledger::Ledger;
-use super::present::Present;
+use super::ledger::{Ledger, Row};
 use crate::archive::ids::{RunId, SegmentId, Seq, number};
 
 /// Most segments that a power cut can leave without a link: closed since the last look, closing, and open, of one second each.
@@ -24,6 +23,8 @@ const FEW: usize = 8;
 pub(super) struct Past {
     runs: VecDeque<(LensId, RunId)>,
     now: Option<Left>,
+    /// The runs that there are, if all folders could be listed.
+    all: Option<BTreeSet<(LensId, u32)>>,
 }
 
 /// What a run left, which is looked through.
@@ -33,41 +34,62 @@ struct Left {
     seqs: VecDeque<u32>,
     /// What a cut left.
     later: BTreeSet<u32>,
-    /// The file of the chain that is at hand: its links, and where the next one goes if it may be written to.
-    part: Option<(BTreeSet<u32>, Option<Tail>)>,
-    at: u32,
+    /// The file of the chain that is at hand.
+    part: Option<Part>,
+    /// Its number, though it could not be read.
+    at: Option<u32>,
+    /// What the chain holds so far.
+    row: Option<Row>,
+}
+
+/// A file of a chain.
+struct Part {
+    chain: Chain,
+    linked: BTreeSet<u32>,
+    /// Where the next link goes if it may be written to.
+    tail: Option<Tail>,
 }
 
 impl Past {
     pub(super) fn list(keeper: &Keeper) -> Self {
-        let mut runs = Vec::new();
+        let (mut runs, mut all) = (Vec::new(), true);
         let lenses = keeper.archive.lens_folders().inspect_err(|e| log::warn!("no old links are made: {e}"));
+        all &= lenses.is_ok();
         for lens in lenses.unwrap_or_default() {
             let folder = Path::new("segments").join(lens.as_str());
             let names = keeper.archive.disk().read_dir(&folder);
+            all &= names.is_ok();
             let names = names.inspect_err(|e| log::warn!("no old links are made of {lens}: {e}")).unwrap_or_default();
             let past = names.iter().filter(|e| e.is_dir).filter_map(|e| number(&e.name));
             runs.extend(past.filter(|run| *run < keeper.archive.run().0).map(|run| (lens.clone(), RunId(run))));
         }
         runs.sort_by_key(|(_, run)| std::cmp::Reverse(*run));
-        Self { runs: runs.into(), now: None }
+        for path in chain::older(keeper.archive.disk().as_ref()).unwrap_or_default() {
+            log::warn!("{} is a chain of an older form: what it links is linked anew, as late", path.display());
+        }
+        let all = all.then(|| runs.iter().map(|(lens, run)| (lens.clone(), run.0)).collect());
+        Self { runs: runs.into(), now: None, all }
     }
 
-    /// Links the next segment; whether there may be more.
+    /// Links the next segment, or reads the next file of a chain; whether there may be more.
     pub(super) fn step(&mut self, keeper: &Keeper, ledger: &mut Ledger) -> bool {
         if self.now.is_none() {
             let Some((lens, run)) = self.runs.pop_front() else {
-                // Those of which nothing is left.
-                ledger.forget(|row| row.run < keeper.archive.run().0);
-                keeper.write(ledger);
+                if let Some(all) = self.all.take() {
+                    let present = keeper.archive.run().0;
+                    let is_there = |row: &Row| {
+                        row.run == present || LensId::new(&row.lens).is_ok_and(|lens| all.contains(&(lens, row.run)))
+                    };
+                    ledger.forget(|row| !is_there(row));
+                    keeper.write(ledger);
+                }
                 return false;
             };
             self.now = Left::begin(keeper, ledger, lens, run);
         }
         let Some(now) = &mut self.now else { return true };
         if !now.step(keeper) {
-            let (lens, run) = (now.lens.clone(), now.run.0);
-            ledger.forget(|row| row.lens == lens.as_str() && row.run == run);
+            ledger.looked_through(now.lens.as_str(), now.run.0, now.row.take());
             keeper.write(ledger);
             self.now = None;
         }
@@ -83,21 +105,24 @@ impl Left {
         let mut seqs: Vec<u32> = names.iter().filter_map(|e| e.name.strip_suffix(".mp4")).filter_map(number).collect();
         seqs.sort_unstable();
         let later = later(keeper, ledger, (&lens, run), &seqs);
-        Some(Self { lens, run, seqs: seqs.into(), later, part: None, at: 0 })
+        Some(Self { lens, run, seqs: seqs.into(), later, part: None, at: None, row: None })
     }
 
-    /// Links its next segment without a link; whether there was one.
+    /// Links its next segment without a link, or reads the next file; whether there was one.
     fn step(&mut self, keeper: &Keeper) -> bool {
-        while let Some(seq) = self.seqs.pop_front() {
+        while let Some(seq) = self.seqs.front().copied() {
             if keeper.stopped() {
                 return true;
             }
             let part = part_of(seq);
-            if self.part.is_none() || part != self.at {
-                (self.part, self.at) = (self.open(keeper, part), part);
+            if self.at != Some(part) {
+                self.part = self.open(keeper, part);
+                (self.at, self.row) = (Some(part), self.held().or(self.row.take()));
+                return true;
             }
+            self.seqs.pop_front();
             let id = SegmentId { lens: self.lens.clone(), run: self.run, seq: Seq(seq) };
-            let Some((linked, Some(tail))) = &mut self.part else { continue };
+            let Some(Part { linked, tail: Some(tail), .. }) = &mut self.part else { continue };
             if linked.contains(&seq) || !keeper.is_closed(&id) {
                 continue;
             }
@@ -106,81 +131,69 @@ impl Left {
                 Ok(()) => keeper.count(|counts| counts.late += 1),
                 Err(why) => keeper.given_up(&id, &why),
             }
+            self.row = self.held().or(self.row.take());
             return true;
         }
         false
     }
 
-    /// A file of the chain. (O1)
-    fn open(&self, keeper: &Keeper, part: u32) -> Option<(BTreeSet<u32>, Option<Tail>)> {
+    /// What the file at hand holds.
+    fn held(&self) -> Option<Row> {
+        let tail = self.part.as_ref()?.tail.as_ref().filter(|tail| tail.links > 0)?;
+        Some(Row::new(self.lens.as_str(), self.run.0, tail))
+    }
+
+    /// A file of the chain. (O1, O3)
+    fn open(&self, keeper: &Keeper, part: u32) -> Option<Part> {
         let (lens, run) = (&self.lens, self.run);
         let disk = keeper.archive.disk().as_ref();
         let read = chain::load(disk, lens, run, part);
         let chain = read.inspect_err(|e| log::warn!("{lens}: the chain of run {} cannot be read: {e}", run.0)).ok()?;
-        // The one before, if it is there: so that who has all files has one chain.
-        let before = part.checked_sub(1).and_then(|part| chain::load(disk, lens, run, part).ok());
-        let before = before.and_then(|chain| chain.links.last().map(|link| link.head));
-        let tail = chain.tail(part, before.unwrap_or_else(|| root(lens.as_str(), run.0)));
+        let gone = Gone::load(disk, lens, run, keeper.key()?);
+        let begin = match chain.links.first() {
+            None => joints::beginning(disk, lens, run, part, &gone),
+            Some(link) => link.before,
+        };
+        if !chain.links.is_empty() {
+            let known = |before| self.part.as_ref().filter(|_| self.at == Some(before)).map(|part| part.chain.clone());
+            let parts = |before| known(before).map_or_else(|| chain::load(disk, lens, run, before), Ok);
+            if let Err(why) = step_back((lens.as_str(), run.0), part, begin, &gone, parts) {
+                keeper.harmed(lens, run, &why.to_string());
+            }
+        }
+        let tail = chain.tail(part, begin);
         if let (None, Some((line, why))) = (&tail, chain.broken) {
             keeper.harmed(lens, run, &format!("line {line} of {}: {why}", chain::path(lens, run, part).display()));
         }
-        Some((chain.links.iter().map(|link| link.segment.seq).collect(), tail))
+        let linked = chain.links.iter().map(|link| link.segment.seq).collect();
+        Some(Part { chain, linked, tail })
     }
 }
 
 /// Which of these segments a power cut left without a link. (V2)
 fn later(keeper: &Keeper, ledger: &Ledger, (lens, run): (&LensId, RunId), seqs: &[u32]) -> BTreeSet<u32> {
-    let Some(row) = ledger.row(lens.as_str(), run.0) else { return BTreeSet::new() };
+    let (now, past) = (ledger.row(lens.as_str(), run.0), ledger.past_row(lens.as_str(), run.0));
+    let Some(row) = now.or(past) else { return BTreeSet::new() };
     let disk = keeper.archive.disk().as_ref();
     let (Ok(chain), Ok(next)) =
         (chain::load(disk, lens, run, row.part), chain::load(disk, lens, run, row.part.saturating_add(1)))
     else {
         return BTreeSet::new();
     };
-    if !row.agrees(&chain) {
+    let went = || keeper.key().is_some_and(|key| Gone::load(disk, lens, run, key).vouches(row.part, row.head));
+    let holds = row.agrees(&chain) || (chain == Chain::default() && went());
+    if !holds {
         let found = chain.links.len();
         let why = format!("{found} of at least {} links are left in {}-{}", row.links, run.0, row.part);
         keeper.harmed(lens, run, &format!("it was shortened or replaced: {why}"));
+        return BTreeSet::new();
+    }
+    if now.is_none() {
+        // What it left was linked.
         return BTreeSet::new();
     }
     let linked: BTreeSet<u32> = chain.links.iter().chain(&next.links).map(|link| link.segment.seq).collect();
     let behind = linked.last().map_or(0, |last| last + 1).max(row.part.saturating_mul(chain::PART));
     let behind: BTreeSet<u32> = seqs.iter().copied().filter(|seq| *seq >= behind).collect();
     if behind.len() <= FEW { behind } else { BTreeSet::new() }
-}
-
-/// Removes files of chains of which no segment is left. (O2)
-pub(super) fn tidy(keeper: &Keeper, present: &Present) {
-    let archive = &keeper.archive;
-    let disk = archive.disk().as_ref();
-    let Ok(lenses) = disk.read_dir(Path::new(FOLDER)) else { return };
-    if archive.may_delete().is_err() {
-        return;
-    }
-    for lens in lenses.iter().filter(|e| e.is_dir).filter_map(|e| LensId::new(&e.name).ok()) {
-        let Ok(files) = disk.read_dir(&Path::new(FOLDER).join(lens.as_str())) else { continue };
-        let mut parts: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        for (run, part) in files.iter().filter_map(|e| chain::parse_name(&e.name)) {
-            let in_work = run == archive.run().0 && present.part(&lens).is_none_or(|now| part >= now);
-            if !in_work && run <= archive.run().0 {
-                parts.entry(run).or_default().insert(part);
-            }
-        }
-        for (run, mut gone) in parts {
-            let left = match disk.read_dir(&SegmentId::run_dir(&lens, RunId(run))) {
-                Ok(names) => names,
-                Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-                Err(_) => continue,
-            };
-            for seq in left.iter().filter_map(|e| number(e.name.split('.').next()?)) {
-                gone.remove(&part_of(seq));
-            }
-            for part in gone {
-                // Best effort: a chain of nothing is small and harmless.
-                let _ = disk.remove_file(&chain::path(&lens, RunId(run), part));
-            }
-        }
-        // Refused while anything is in it.
-        let _ = disk.remove_dir(&Path::new(FOLDER).join(lens.as_str()));
-    }
 }

@@ -1,8 +1,8 @@
 //! Linking what this run closes, lens by lens and in order.
 //!
 //! Promises: (P1) a number that stays open while later ones are closed is skipped, however many there are; (P2) a segment that
-//! cannot be read is tried [`TRIES`] times with growing delay, then given up and told; (P3) a disk that takes no links costs no
-//! segment its link as long as this run lasts.
+//! is none is tried [`TRIES`] times with growing delay, one that the disk does not give [`PATIENT_TRIES`] times, then it is given up
+//! and told; (P3) a disk that takes no links, and a lack of descriptors or memory, cost no segment its link as long as this run lasts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ const PATIENCE: u32 = 4;
 const LOOK: u32 = 256;
 /// How often a segment that cannot be read is tried.
 const TRIES: u32 = 4;
+/// How often one is tried that the disk does not give: about a minute.
+const PATIENT_TRIES: u32 = 7;
 /// Until the first repetition; doubled each time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest delay.
@@ -101,8 +103,9 @@ impl Lens {
             log::warn!("{id} is not linked to its chain: {why}");
         }
         self.failed = self.failed.saturating_add(1);
+        let tries = if matches!(why, Unlinked::Reading(_)) { PATIENT_TRIES } else { TRIES };
         match why {
-            Unlinked::Segment(_) if self.failed >= TRIES => {
+            Unlinked::Segment(_) | Unlinked::Reading(_) if self.failed >= tries => {
                 keeper.given_up(id, why);
                 self.go_on(keeper, &id.lens, self.next + 1);
             }
@@ -111,7 +114,7 @@ impl Lens {
                 keeper.given_up(id, why);
                 self.go_on(keeper, &id.lens, next);
             }
-            Unlinked::Segment(_) | Unlinked::Storage(_) => {
+            Unlinked::Segment(_) | Unlinked::Reading(_) | Unlinked::Storage(_) => {
                 keeper.trouble(id.lens.as_str(), Some(format!("{id} is not linked to its chain yet: {why}")));
                 let delay = FIRST_DELAY.saturating_mul(1 << self.failed.min(6).saturating_sub(1)).min(LONGEST_DELAY);
                 self.again = Instant::now().checked_add(delay);

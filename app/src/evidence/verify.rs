@@ -1,14 +1,16 @@
 //! Judging a clip or a segment without the machine that recorded it.
 //!
 //! Promises: (J1) `intact` is said only when every byte of media is that of a unit in a signed chain; (J2) what differs is told
-//! with its place; (J3) nothing that is read is trusted: any file and any manifest give a verdict, never a panic.
+//! with its place; (J3) nothing that is read is trusted: any file and any manifest give a verdict, never a panic; (J4) a segment is
+//! `intact` in its archive only if its chain hangs together back to where its run began.
 
 use std::fmt;
 
 use mos_mp4::{ReadAt, SegmentFile, State, VIDEO_TIMESCALE, Verify};
 
-use super::chain::{Chain, Made};
+use super::chain::{Chain, Made, older_name, part_name, part_of};
 use super::digest::{self, Name, Unit, block, blocks, hash_at};
+use super::joints::{Break, Gone, gone_name, trace};
 use super::manifest::{FORMAT, Proof, Signed};
 
 /// Most places that are listed.
@@ -74,9 +76,12 @@ fn expected(found: &str, key: Option<&str>) -> Result<(), Verdict> {
     }
 }
 
-/// Judges a segment by the chain of its run.
+/// Gives the contents of a file by its name; empty if there is none.
+pub type ByName<'a> = dyn Fn(&str) -> std::io::Result<Vec<u8>> + 'a;
+
+/// Judges a segment by its part of the chain of its run; by the whole chain if what lies beside that part is at hand (J4).
 #[must_use]
-pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
+pub fn segment(file: &dyn ReadAt, chain: &[u8], beside: Option<&ByName<'_>>, key: Option<&str>) -> Verdict {
     let content = match SegmentFile::read(file, Verify::Structure) {
         Ok(content) => content,
         Err(e) => return tampered(format!("the file cannot be read as a segment: {e}")),
@@ -84,8 +89,15 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
     let name = Name::of(&content.identity);
     let chain = Chain::read(&name.lens, name.run, chain);
     let Some(link) = chain.of(name.seq) else {
+        let older = older_name(name.run);
+        let has_older = || beside.is_some_and(|read| read(&older).is_ok_and(|text| !text.is_empty()));
         return match chain.broken {
+            Some((line, why)) if chain.older => Verdict::Unlinked(format!("line {line} of the chain: {why}")),
             Some((line, why)) if !chain.torn => tampered(format!("line {line} of the chain: {why}")),
+            None if chain.links.is_empty() && has_older() => Verdict::Unlinked(format!(
+                "its run has only {older}, a chain of an older form, by which this version does not judge; the next start of \
+                 the recorder links {name} anew, as late"
+            )),
             _ => Verdict::Unlinked(format!(
                 "{name} is not in the chain: still recorded, or its run ended by a power cut"
             )),
@@ -99,6 +111,15 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
         let what = format!("{name}, boot {}, started at {} ns, UTC {:?}", name.boot, name.mono_start, name.utc);
         return tampered(format!("the file says that it is {what}, the chain that it is {theirs:?}"));
     }
+    let joined = match (beside, chain.links.first()) {
+        (Some(read), Some(first)) => {
+            let whose = (name.lens.as_str(), name.run);
+            let gone = Gone::read(whose.0, whose.1, &read(&gone_name(name.run)).unwrap_or_default(), &link.key);
+            let part = |part| Ok(Chain::read(whose.0, whose.1, &read(&part_name(name.run, part))?));
+            trace(whose, part_of(name.seq), first.before, &gone, part)
+        }
+        _ => Ok(()),
+    };
     let found = match blocks(file, &content.movie) {
         Ok(found) => found,
         Err(e) => return Verdict::Incomplete(vec![format!("the file cannot be read to its end: {e}")]),
@@ -106,6 +127,11 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], key: Option<&str>) -> Verdict {
     // Read by its fragments, for its end is lost: the last block there may end early and cannot be judged.
     let torn = content.state != State::Closed;
     let (mut wrong, mut missing) = (Vec::new(), Vec::new());
+    match joined {
+        Ok(()) => {}
+        Err(Break::Altered(why)) => wrong.push(format!("the chain before it: {why}")),
+        Err(Break::Missing(why)) => missing.push(format!("the chain before it: {why}")),
+    }
     for (number, digest) in link.blocks.iter().enumerate() {
         match found.get(number) {
             None => missing.push(format!("block {number} of {}", link.blocks.len())),
@@ -181,7 +207,7 @@ fn time(unit: &Unit) -> String {
 #[must_use]
 pub fn clip(file: &dyn ReadAt, signed: &Signed, key: Option<&str>) -> Verdict {
     let manifest = &signed.manifest;
-    if manifest.format != FORMAT {
+    if !signed.is_known() {
         return Verdict::Unlinked(format!("the manifest is of the form {:?}, not {FORMAT}", manifest.format));
     }
     if let Err(verdict) = expected(&signed.key, key) {
@@ -189,6 +215,12 @@ pub fn clip(file: &dyn ReadAt, signed: &Signed, key: Option<&str>) -> Verdict {
     }
     if !signed.holds() {
         return tampered("the manifest: its signature does not hold");
+    }
+    for Proof { link, .. } in manifest.segments.iter().filter(|proof| proof.link.key != signed.key) {
+        if link.holds() {
+            let (segment, key) = (&link.segment, &link.key);
+            return Verdict::Unlinked(format!("{segment} was linked by another key than the manifest's, {key}"));
+        }
     }
     for proof in &manifest.segments {
         if let Some(why) = flaw(proof, &signed.key) {

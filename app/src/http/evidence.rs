@@ -41,7 +41,7 @@ pub(super) async fn get_evidence(State(services): State<Arc<Services>>) -> Json<
 /// What an offline verifier needs to judge a clip, signed by the device. `mos verify` is one.
 #[utoipa::path(get, path = "/v1/clips/{id}/manifest", operation_id = "GetClipManifest", tag = "evidence",
     params(("id" = String, Path, description = "The clip")),
-    responses((status = 200, body = Object, description = "A signed manifest, mos-manifest-1"),
+    responses((status = 200, body = Object, description = "A signed manifest, mos-manifest-2"),
         (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn get_clip_manifest(
     State(services): State<Arc<Services>>,
@@ -77,8 +77,11 @@ fn made(services: &Services, clip: ClipId) -> Result<Signed, Fault> {
         ManifestFailure::Clip(e) => e.into(),
         ManifestFailure::Evidence(e @ EvidenceError::NotYet(_)) => Fault::new(Kind::NotReady, e.to_string()),
         ManifestFailure::Evidence(
-            e @ (EvidenceError::NoSources(_) | EvidenceError::Gone(..) | EvidenceError::Key { .. }),
+            e @ (EvidenceError::NoSources(_)
+            | EvidenceError::Gone(..)
+            | EvidenceError::OtherKey(..)
+            | EvidenceError::Key { .. }),
         ) => Fault::new(Kind::Conflict, e.to_string()),
-        ManifestFailure::Evidence(e) => Fault::internal("the manifest", e),
+        ManifestFailure::Evidence(e @ EvidenceError::File { .. }) => Fault::new(Kind::Storage, e.to_string()),
     })
 }

@@ -1,0 +1,182 @@
+//! Chains of several parts, and chains and manifests of other forms.
+
+use super::super::manifest::Unreadable;
+use super::*;
+
+/// Recorded so long that its chain has three parts, linked, and stopped.
+fn in_three_parts() -> (Rig, String) {
+    let rig = Rig::recorded(i64::from(2 * chain::PART + 2) * 2);
+    let evidence = kept(&rig);
+    let key = until("no key", || evidence.key());
+    until("not linked", || (evidence.counts().linked > u64::from(2 * chain::PART)).then_some(()));
+    drop(evidence);
+    (rig, key)
+}
+
+#[test]
+fn j4_a_middle_part_that_was_dropped_or_altered_is_found() {
+    let (rig, key) = in_three_parts();
+    let (root, last) = (rig.root().to_owned(), 2 * chain::PART);
+    let middle = root.join(path(&lens(), RunId(1), 1));
+    let whole = std::fs::read(&middle).unwrap();
+    assert!(matches!(judged(&root, last, &key), Verdict::Intact { .. }), "{}", judged(&root, last, &key));
+    let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
+    std::fs::write(&middle, lines[..lines.len() - 1].concat()).unwrap();
+    let verdict = judged(&root, last, &key);
+    assert!(
+        matches!(&verdict, Verdict::Tampered(places) if places[0].contains("1-2.jsonl does not follow")),
+        "{verdict}"
+    );
+    std::fs::remove_file(&middle).unwrap();
+    let verdict = judged(&root, last, &key);
+    assert!(matches!(&verdict, Verdict::Incomplete(places) if places[0].contains("1-1.jsonl")), "{verdict}");
+    // The next start tells, though the last part is as the ledger says, and what it links makes nothing intact.
+    falsify(&root, last - 1);
+    let (root, archive) = rig.again();
+    let (evidence, alarms) = started(&archive, &root);
+    until("not told", || told(&alarms).contains("1-1.jsonl").then_some(()));
+    until("not linked", || (evidence.counts().late >= u64::from(chain::PART)).then_some(()));
+    let verdict = judged(&root, last - 1, &key);
+    assert!(matches!(verdict, Verdict::Late { .. }), "{verdict}");
+    let verdict = judged(&root, last, &key);
+    assert!(matches!(&verdict, Verdict::Tampered(_)), "{verdict}");
+}
+
+#[test]
+fn o2_a_part_that_went_with_its_segments_is_vouched_for() {
+    let (rig, key) = in_three_parts();
+    let last = 2 * chain::PART;
+    for seq in chain::PART..last {
+        let id: SegmentId = format!("road-1-{seq}").parse().unwrap();
+        std::fs::remove_file(rig.root().join(id.media_path())).unwrap();
+    }
+    let (root, archive) = rig.again();
+    let (evidence, alarms) = started(&archive, &root);
+    let gone = root.join(path(&lens(), RunId(1), 1));
+    until("no segment needs it", || (!gone.exists()).then_some(()));
+    let intact = judged(&root, last, &key);
+    assert!(matches!(intact, Verdict::Intact { .. }), "{intact}");
+    assert_eq!(told(&alarms), "");
+    drop(evidence);
+    // A note that this device did not sign is none.
+    let note = root.join("evidence/road").join(joints::gone_name(1));
+    let text = std::fs::read_to_string(&note).unwrap();
+    for forged in [text.replace("\"to\":1", "\"to\":0"), String::new()] {
+        assert_ne!(forged, text);
+        std::fs::write(&note, forged).unwrap();
+        let verdict = judged(&root, last, &key);
+        assert!(matches!(verdict, Verdict::Incomplete(_)), "{verdict}");
+    }
+}
+
+#[test]
+fn a_chain_of_the_older_form_is_told_for_what_it_is_and_linked_anew() {
+    let rig = Rig::recorded(9);
+    let whole = linked_then_stopped(&rig);
+    let key = key::DeviceKey::load(&rig.root().join("device.key")).unwrap().public();
+    let older = |row: &[u8]| {
+        let mut link = crate::archive::line::unseal::<serde_json::Value>(row).unwrap();
+        link.as_object_mut().unwrap().remove("shape");
+        crate::archive::line::seal(&link) + "\n"
+    };
+    let text: String = whole.split_inclusive(|b| *b == b'\n').map(older).collect();
+    std::fs::remove_file(chain_file(rig.root())).unwrap();
+    std::fs::write(rig.root().join("evidence/road/1.jsonl"), &text).unwrap();
+    let verdict = judged(rig.root(), 1, &key);
+    assert!(
+        matches!(&verdict, Verdict::Unlinked(why) if why.contains("1.jsonl, a chain of an older form")),
+        "{verdict}"
+    );
+    let file = read(&rig, &"road-1-1".parse::<SegmentId>().unwrap().media_path());
+    let verdict = verify::segment(&file, text.as_bytes(), None, Some(&key));
+    assert!(matches!(&verdict, Verdict::Unlinked(why) if why.contains("older form")), "{verdict}");
+    assert_eq!(chain::older(rig.archive().disk().as_ref()).unwrap(), [Path::new("evidence/road/1.jsonl")]);
+    let (root, archive) = rig.again();
+    let (_evidence, _) = started(&archive, &root);
+    linked(&archive, 5);
+    let verdict = judged(&root, 1, &key);
+    assert!(matches!(verdict, Verdict::Late { .. }), "{verdict}");
+}
+
+#[test]
+fn a_manifest_of_another_form_is_refused_with_its_name() {
+    let rig = Rig::recorded(5);
+    let evidence = kept(&rig);
+    linked(rig.archive(), 2);
+    let clips = Clips::new(rig.archive().clone()).with_sources(true);
+    let clip = clips.by_segment(&"road-1-0".parse().unwrap(), 0.5, 1.5, Edges::Exact).unwrap();
+    let signed = evidence.manifest(clip.id).unwrap();
+    assert_eq!(signed.manifest.format, "mos-manifest-2");
+    let whole = read(&rig, &clip.path);
+    // The same under its former name, signed.
+    let key = key::DeviceKey::load(&rig.root().join("device.key")).unwrap();
+    let mut former = signed.manifest.clone();
+    former.format = "mos-manifest-1".to_owned();
+    let former = serde_json::to_value(manifest::sign(former, &key)).unwrap();
+    let verdict = |text: &[u8]| Signed::read(text).map(|signed| verify::clip(&whole.as_slice(), &signed, None));
+    let said = verdict(former.to_string().as_bytes());
+    assert!(matches!(said, Ok(Verdict::Intact { .. })), "{said:?}");
+    // The form of this name before, whose links have no shape, and one that is to come.
+    let mut older = former.clone();
+    older["manifest"]["segments"][0]["link"].as_object_mut().unwrap().remove("shape");
+    let refused = verdict(older.to_string().as_bytes()).unwrap_err();
+    assert_eq!(refused, Unreadable::Form("mos-manifest-1".to_owned()));
+    assert!(refused.to_string().contains("not mos-manifest-2"), "{refused}");
+    let mut newer = former;
+    newer["manifest"]["format"] = "mos-manifest-3".into();
+    assert!(matches!(verdict(newer.to_string().as_bytes()), Err(Unreadable::Form(_))));
+    assert!(matches!(verdict(b"{}"), Err(Unreadable::Text(_))));
+}
+
+/// The archive of a start after `archive` has ended.
+fn next(archive: Archive, root: &Path) -> Archive {
+    let clock = archive.clock().clone();
+    drop(archive);
+    let disk = std::sync::Arc::new(crate::archive::disk::RealDisk::open(root).unwrap());
+    let archive = Archive::open(disk, clock, &crate::archive::ArchiveOptions::default()).unwrap();
+    archive.load().unwrap();
+    archive
+}
+
+#[test]
+fn g1_a_run_that_was_looked_through_is_guarded_by_every_later_start() {
+    let rig = Rig::recorded(9);
+    linked_then_stopped(&rig);
+    let (root, mut archive) = rig.again();
+    for _ in 0..2 {
+        let (evidence, alarms) = started(&archive, &root);
+        linked(&archive, 5);
+        let note = root.join("device.key.past-links");
+        until("not looked through", || note.exists().then_some(()));
+        assert_eq!(told(&alarms), "");
+        drop(evidence);
+        archive = next(archive, &root);
+    }
+    let whole = std::fs::read(chain_file(&root)).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
+    std::fs::write(chain_file(&root), lines[..3].concat()).unwrap();
+    let (_evidence, alarms) = started(&archive, &root);
+    until("not told", || told(&alarms).contains("shortened or replaced").then_some(()));
+    let chain = Chain::read("road", 1, &linked(&archive, 5));
+    assert!(chain.links[3..].iter().all(|link| link.made == Made::Old), "what is linked anew is late");
+}
+
+#[test]
+fn what_another_key_signed_is_neither_tampered_nor_signed_anew() {
+    let rig = Rig::recorded(9);
+    linked_then_stopped(&rig);
+    let former = key::DeviceKey::load(&rig.root().join("device.key")).unwrap().public();
+    std::fs::remove_file(rig.root().join("device.key")).unwrap();
+    let (root, archive) = rig.again();
+    let (evidence, alarms) = started(&archive, &root);
+    until("not told", || told(&alarms).contains("a new key was made").then_some(()));
+    let clips = Clips::new(archive.clone()).with_sources(true);
+    let clip = clips.by_segment(&"road-1-1".parse().unwrap(), 0.5, 1.5, Edges::Exact).unwrap();
+    let refused = evidence.manifest(clip.id).unwrap_err();
+    assert!(
+        matches!(&refused, ManifestFailure::Evidence(EvidenceError::OtherKey(_, key)) if *key == former),
+        "{refused}"
+    );
+    let verdict = judged(&root, 1, &former);
+    assert!(matches!(verdict, Verdict::Intact { .. }), "{verdict}");
+}
