@@ -107,6 +107,9 @@ impl Archive {
         if !self.health().listed {
             return Ok(());
         }
+        if let Err(error) = self.note_reach() {
+            log::warn!("how far the accounts of gaps reach is not noted: {error}");
+        }
         match self.inner.catalog.serialize()? {
             None => Ok(()),
             Some(database) => {

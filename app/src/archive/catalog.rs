@@ -24,13 +24,15 @@ use super::gaps::{Gap, GapCause, GapRecord};
 use super::ids::{RunId, SegmentId};
 use crate::index::{Index, Place, Totals, snapshot};
 
-pub(crate) use self::cold::{Cold, RunInfo};
+pub(crate) use self::cold::{Cold, RunInfo, Unaccounted};
 
 /// Where a segment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentState {
-    /// Being written, or abandoned in this run after a failed sync.
+    /// Being written.
     Open,
+    /// Given up in this run after an error. What is durable of it is listed; the next start closes what is intact.
+    Unfinished,
     /// Closed in order.
     Closed,
     /// Closed by recovery.
@@ -45,10 +47,17 @@ impl SegmentState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
+            Self::Unfinished => "unfinished",
             Self::Closed => "closed",
             Self::Recovered => "recovered",
             Self::Newer => "newer",
         }
+    }
+
+    /// Whether the file stays as it is in this run.
+    #[must_use]
+    pub fn is_settled(self) -> bool {
+        !matches!(self, Self::Open | Self::Unfinished)
     }
 }
 
@@ -380,6 +389,8 @@ impl Catalog {
         let mut hot = self.hot();
         if hot.open.get(id).is_some_and(|r| r.end <= r.start) {
             hot.open.remove(id);
+        } else if let Some(row) = hot.open.get_mut(id) {
+            row.state = SegmentState::Unfinished;
         }
         drop(hot);
         self.notify();
@@ -413,6 +424,11 @@ impl Catalog {
         present: RunId,
     ) -> Result<Vec<cold::LensGap>, ArchiveError> {
         self.both(None).0.account_for_holes(lost, present).map_err(index_failed)
+    }
+
+    /// Whether anything is known of a lens in a run.
+    pub(crate) fn has_run(&self, lens: &LensId, run: RunId) -> bool {
+        self.both(Some(lens)).0.has_run(lens, run)
     }
 
     pub(crate) fn note(&self, lens: &LensId, run: RunId, record: GapRecord) {

@@ -4,23 +4,26 @@
 //! - Y1: without `repair` nothing is changed.
 //! - Y2: repair deletes no media: what cannot be understood goes to the quarantine, damaged state too, with what could be
 //!   read of it written anew.
-//! - Y3: an account of gaps that has lost lines is told: by the holes between segments that nothing explains any more, and
-//!   by being empty. Repair puts gaps of unknown cause on record in their place.
+//! - Y3: an account of gaps that has lost lines, also whole ones from its end, is told: by the holes between segments that nothing
+//!   explains any more, and by being empty. A hole near the end of a run that was not stopped may be of a power cut just as well:
+//!   that is a note. What went from behind the last footage is told as far as the last snapshot knew of it (`reach`). Repair puts gaps
+//!   on record in their place.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mos_hal::clock::Clock;
-use mos_hal::media::LensId;
 use serde::Serialize;
 
-use super::catalog::Cold;
+use super::catalog::{Cold, Unaccounted};
 use super::disk::Disk;
 use super::error::{ArchiveError, at};
-use super::gaps::{self, Gap, GapRecord};
-use super::ids::{RunId, SegmentId};
+use super::gaps::{self, Gap, GapCause, GapRecord};
+use super::ids::{SegmentId, Seq};
 use super::keep::Kept;
 use super::listing::{Listing, RunDir, list};
+use super::reach::Reach;
 use super::recover::{Glance, glance, was_closed};
 use super::run::{read_whole, write_whole};
 use super::{Archive, ArchiveOptions, clock_file, line, quarantine};
@@ -72,25 +75,34 @@ pub fn check(disk: &dyn Disk) -> Result<Report, ArchiveError> {
     for path in newer {
         report.notes.push(format!("{} lies beside segments of a newer version: it stays there", path.display()));
     }
+    let holes = look_through(disk, &listing, |dir, seq, decided, found| {
+        let id = dir.id(seq);
+        if decided {
+            report.notes.push(format!("the removal of {id} was cut off: the next start finishes it"));
+        } else {
+            report.tell(disk, &id, found);
+        }
+    })?;
     for dir in &listing.dirs {
         report.protected += dir.keeps.len() as u64;
-        let decided = dir.decided();
-        for seq in &dir.seqs {
-            let id = dir.id(*seq);
-            if decided.contains(seq) {
-                report.notes.push(format!("the removal of {id} was cut off: the next start finishes it"));
-            } else {
-                report.look_at(disk, &id);
-            }
-        }
         report.note_state(disk, dir);
     }
     if begun_badly(disk) {
         report.notes.push("the file run is missing or damaged: the next start counts on from the folders".to_owned());
     }
-    for (dir, gap) in lost_accounts(disk, &listing)? {
+    for Hole { dir, gap, may_be_of_a_cut } in holes {
         let (path, ms) = (dir.path.join(gaps::FILE_NAME), gap.end.since(gap.start) / 1_000_000);
-        report.damaged.push(format!("{} does not tell why {ms} ms are missing: it has lost lines", path.display()));
+        let what = format!("{} does not tell why {ms} ms are missing", path.display());
+        if may_be_of_a_cut {
+            report.notes.push(format!("{what} near the end of the run: a power cut took them, or it has lost lines"));
+        } else {
+            report.damaged.push(format!("{what}: it has lost lines"));
+        }
+    }
+    let reach = Reach::load(disk);
+    for (dir, _) in listing.dirs.iter().filter_map(|dir| Some((dir, reach.lost(dir)?))) {
+        let path = dir.path.join(gaps::FILE_NAME);
+        report.damaged.push(format!("{} has lost lines at its end, which a snapshot knew of", path.display()));
     }
     report.strangers.extend(listing.strangers.iter().map(|p| p.display().to_string()));
     report.damaged.extend(listing.damage);
@@ -107,10 +119,25 @@ pub fn repair(disk: &Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Report, Arc
     for dir in &listing.dirs {
         mend_state(disk.as_ref(), dir, &listing, &mut repairs)?;
     }
-    for (dir, gap) in lost_accounts(disk.as_ref(), &listing)? {
+    for Hole { dir, gap, .. } in look_through(disk.as_ref(), &listing, |_, _, _, _| {})? {
         gaps::append_to_past(disk.as_ref(), &dir.path, &dir.lens, &[GapRecord::Gap { gap, seq: None }])?;
         let (path, ms) = (dir.path.join(gaps::FILE_NAME), gap.end.since(gap.start) / 1_000_000);
-        repairs.push(format!("noted {ms} ms of unknown cause in {}", path.display()));
+        let cause = if gap.cause == GapCause::Unknown { "unknown cause" } else { gap.cause.name() };
+        repairs.push(format!("noted {ms} ms of {cause} in {}", path.display()));
+    }
+    let reach = Reach::load(disk.as_ref());
+    for dir in list(disk.as_ref(), None)?.dirs {
+        let Some(lost) = reach.lost(&dir) else { continue };
+        // What is known ends with the account or the footage, whichever is later; recovery may know more.
+        let footage = dir.seqs.last().and_then(|seq| match glance(disk.as_ref(), &dir.id(*seq)) {
+            Ok(Glance::Closed(row, _)) => Some(row.end),
+            _ => None,
+        });
+        let start = footage.map_or(lost.start, |end| lost.start.max(end)).min(lost.end);
+        let gap = Gap { start: if start.0 == i64::MIN { lost.end } else { start }, ..lost };
+        gaps::append_to_past(disk.as_ref(), &dir.path, &dir.lens, &[GapRecord::Gap { gap, seq: None }])?;
+        let (path, ms) = (dir.path.join(gaps::FILE_NAME), gap.end.since(gap.start) / 1_000_000);
+        repairs.push(format!("noted {ms} ms of unknown cause at the end of {}", path.display()));
     }
     let unfinished = repairs_of_a_start(&listing);
     // What a start does: close, put away, finish removals, rebuild the index.
@@ -128,29 +155,51 @@ pub fn repair(disk: &Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Report, Arc
     Ok(Report { repairs, ..check(disk.as_ref())? })
 }
 
-/// Y3: what is missing between closed segments without a gap that tells why, where nothing else does.
-fn lost_accounts<'a>(disk: &dyn Disk, listing: &'a Listing) -> Result<Vec<(&'a RunDir, Gap)>, ArchiveError> {
+/// Footage that is missing in a run.
+struct Hole<'a> {
+    dir: &'a RunDir,
+    gap: Gap,
+    may_be_of_a_cut: bool,
+}
+
+/// Looks at every segment file, once, and tells what it shows and whether its removal was decided. Gives what is missing between
+/// closed segments without a gap that tells why, where nothing else does. (Y3)
+fn look_through<'a>(
+    disk: &dyn Disk,
+    listing: &'a Listing,
+    mut tell: impl FnMut(&RunDir, Seq, bool, &Result<Glance, ArchiveError>),
+) -> Result<Vec<Hole<'a>>, ArchiveError> {
     let failed = |e: rusqlite::Error| ArchiveError::Index(e.to_string());
     let mut cold = Cold::new(Index::new().map_err(failed)?);
     let mut lost = quarantine::contents(disk)?.1;
     for dir in &listing.dirs {
-        let mut rows = Vec::new();
-        for id in dir.seqs.iter().map(|seq| dir.id(*seq)) {
-            match glance(disk, &id) {
-                Ok(Glance::Closed(row, _) | Glance::Newer(row, _)) => rows.push(row),
+        let (mut rows, decided) = (Vec::new(), dir.decided());
+        for seq in &dir.seqs {
+            let id = dir.id(*seq);
+            let found = glance(disk, &id);
+            tell(dir, *seq, decided.contains(seq), &found);
+            match found {
+                Ok(Glance::Closed(row, info) | Glance::Newer(row, info)) => {
+                    cold.runs.entry(dir.run).or_insert(info);
+                    rows.push(row);
+                }
                 _ => lost.push(id),
             }
         }
-        lost.extend(dir.decided().into_iter().map(|seq| dir.id(seq)));
+        lost.extend(decided.into_iter().map(|seq| dir.id(seq)));
         lost.extend(dir.recovered().into_iter().map(|seq| dir.id(seq)));
         cold.index.add_all(&rows).map_err(failed)?;
         for record in &dir.gaps.records {
             cold.note(&dir.lens, dir.run, *record);
         }
     }
-    let found = cold.lost_accounts(&lost).map_err(failed)?;
-    let dir_of = |lens: &LensId, run: RunId| listing.dirs.iter().find(|d| d.lens == *lens && d.run == run);
-    Ok(found.into_iter().filter_map(|(lens, run, gap)| Some((dir_of(&lens, run)?, gap))).collect())
+    let dirs: BTreeMap<_, &RunDir> = listing.dirs.iter().map(|dir| ((&dir.lens, dir.run), dir)).collect();
+    let found = cold.unaccounted(&lost).map_err(failed)?;
+    let of = |hole: &Unaccounted| {
+        let (lens, run, gap) = &hole.at;
+        dirs.get(&(lens, *run)).map(|dir| Hole { dir, gap: *gap, may_be_of_a_cut: hole.may_be_of_a_cut })
+    };
+    Ok(found.iter().filter_map(of).collect())
 }
 
 /// What a start finishes without counting it.
@@ -205,9 +254,9 @@ impl Report {
         }
     }
 
-    fn look_at(&mut self, disk: &dyn Disk, id: &SegmentId) {
+    fn tell(&mut self, disk: &dyn Disk, id: &SegmentId, found: &Result<Glance, ArchiveError>) {
         self.segments += 1;
-        match glance(disk, id) {
+        match found {
             Ok(Glance::Closed(..)) => self.closed += 1,
             Ok(Glance::Newer(..)) => self.newer += 1,
             Ok(Glance::Unclosed) => match was_closed(disk, id) {
@@ -233,7 +282,7 @@ fn mend_state(disk: &dyn Disk, dir: &RunDir, listing: &Listing, repairs: &mut Ve
     let gaps_path = dir.path.join(gaps::FILE_NAME);
     if damaged(&gaps_path) {
         put_away(disk, &gaps_path, repairs)?;
-        let text = gaps::text(&dir.lens, &dir.gaps.records, 0);
+        let text = dir.gaps.anew(&dir.lens, None);
         write_whole(disk, &dir.path.join("gaps.tmp"), &gaps_path, text.as_bytes())?;
         let kept: usize = dir.gaps.records.iter().filter(|r| matches!(r, GapRecord::Gap { .. })).count();
         repairs.push(format!("kept {kept} gaps of {}", gaps_path.display()));

@@ -20,6 +20,11 @@ pub enum ArchiveError {
     /// The segment is still being recorded.
     #[error("segment {0} is still open; wait until it is closed")]
     StillOpen(SegmentId),
+    /// The segment was given up after an error, and recovery has not judged it yet.
+    #[error(
+        "segment {0} was given up after an error of the disk; the next start of the recorder closes what is intact of it"
+    )]
+    Unfinished(SegmentId),
     /// The segment is in use and did not become free in time.
     #[error("segment {0} is in use by a clip, snapshot or upload; try again")]
     InUse(SegmentId),

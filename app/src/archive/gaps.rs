@@ -9,12 +9,15 @@
 //!   a long run does not grow with all that was ever recorded.
 //! - G7: nor does it grow without end where pictures are missing without end: gaps are summed up as `sum` says, so that a
 //!   lens's file has at most 2 MiB, and 2 MiB more for each day of its run.
-//! - G8: the account of a newer version, whose cause or fields this one does not know, is an account all the same.
+//! - G8: the account of a newer version, whose cause or fields this one does not know, is an account all the same, and is
+//!   kept as that version wrote it, also when the file is written anew.
 //! - G6: the end of a recorder explains only what it cost. A lens that was silent before it is `camera_stalled` for as long
 //!   as other lenses show that the recorder lived with its disk in order.
 
 mod log;
 mod sum;
+
+use std::collections::BTreeMap;
 
 use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
@@ -153,6 +156,8 @@ struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct GapFile {
     pub(crate) records: Vec<GapRecord>,
+    /// Of records that say more than this version knows, a cause or a member, by their place in `records`: all that they say.
+    newer: BTreeMap<usize, serde_json::Map<String, serde_json::Value>>,
     /// There are bad lines; harmless ones unless `damage` says so.
     pub(crate) torn: bool,
     /// A bad line below what a later line knows to be durable, with its byte offset.
@@ -176,6 +181,11 @@ pub(crate) fn parse(bytes: &[u8]) -> GapFile {
         match line::unseal::<Line>(raw) {
             Some(line) => {
                 durable = durable.max(line.synced);
+                if line::seal(&line).as_bytes() != raw.trim_ascii_end()
+                    && let Some(fields) = line::unseal(raw)
+                {
+                    file.newer.insert(file.records.len(), fields);
+                }
                 file.records.push(line.record());
             }
             None if first_bad.is_none() => (first_bad, before_bad) = (Some(begin), file.records.len()),
@@ -186,8 +196,31 @@ pub(crate) fn parse(bytes: &[u8]) -> GapFile {
     file.damage = first_bad.filter(|bad| *bad < durable);
     if file.torn && file.damage.is_none() {
         file.records.truncate(before_bad);
+        file.newer.retain(|at, _| *at < before_bad);
     }
     file
+}
+
+impl GapFile {
+    /// The text of a file that takes this one's place, nothing of which is durable yet. With `gone`, in fewer lines: see [`compact`].
+    pub(crate) fn anew(&self, lens: &LensId, gone: Option<&dyn Fn(Seq) -> bool>) -> String {
+        let (mut anew, mut at) = (String::new(), 0);
+        // As in `compact`.
+        for part in self.records.split_inclusive(|record| matches!(record, GapRecord::Stop { .. })) {
+            let end = at + part.len();
+            let own: Vec<GapRecord> =
+                (at..end).zip(part).filter(|(n, _)| !self.newer.contains_key(n)).map(|(_, record)| *record).collect();
+            for fields in self.newer.range(at..end).map(|(_, fields)| fields) {
+                let mut fields = fields.clone();
+                fields.insert("synced".to_owned(), 0.into());
+                anew += &line::seal(&fields);
+                anew.push('\n');
+            }
+            anew += &text(lens, &gone.map_or_else(|| own.clone(), |gone| compact(&own, gone)), 0);
+            at = end;
+        }
+        anew
+    }
 }
 
 impl Line {
@@ -326,6 +359,36 @@ mod tests {
         let unknown = Gap { start: Mono(3), end: Mono(4), cause: GapCause::Unknown };
         assert_eq!(parsed.records, [GapRecord::Gap { gap: unknown, seq: None }, gap(5)]);
         assert!(!parsed.torn);
+    }
+
+    #[test]
+    fn g8_what_only_a_newer_version_knows_survives_that_the_file_is_written_anew() {
+        let road = LensId::new("road").unwrap();
+        let newer = |start: i64, synced: u64| {
+            let line = serde_json::json!({
+                "lens": "road", "start": start, "end": start + 1, "cause": "eaten_by_a_marten", "teeth": 12, "synced": synced,
+            });
+            line::seal(&line) + "\n"
+        };
+        let unknown = Gap { start: Mono(7), end: Mono(8), cause: GapCause::Unknown };
+        let own = text(&road, &[gap(1), GapRecord::Gap { gap: unknown, seq: None }], 0);
+        let more = line::seal(&serde_json::json!({
+            "lens": "road", "start": 12, "end": 13, "cause": "packet_loss", "of_packets": 3, "synced": 0,
+        }));
+        let stop = text(&road, &[GapRecord::Stop { at: Mono(20) }], 0);
+        let whole = [own.as_str(), &newer(10, 900), &more, "\n", &stop, &newer(30, 900), "torn"].concat();
+        let parsed = parse(whole.as_bytes());
+        assert_eq!(parsed.newer.len(), 3, "an unknown cause of ours is none of these");
+        for gone in [None, Some(&(|_| true) as &dyn Fn(Seq) -> bool)] {
+            let anew = parsed.anew(&road, gone);
+            for line in [&newer(10, 0), &newer(30, 0), &more] {
+                assert!(anew.contains(line.trim_end()), "{anew}");
+            }
+            let again = parse(anew.as_bytes());
+            assert!(again.records.len() == 6 && !again.torn && again.newer.len() == 3, "{anew}");
+            let stop = again.records.iter().position(|r| matches!(r, GapRecord::Stop { .. })).unwrap();
+            assert!(again.newer.contains_key(&(stop + 1)), "what came after the stop stays there: {anew}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reading the folders of past runs: which segments, protections, gaps and mappings are there, without opening media.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use mos_hal::media::LensId;
@@ -12,6 +12,9 @@ use super::gaps::{self, GapCause, GapFile, GapRecord};
 use super::ids::{RunId, SegmentId, Seq, number};
 use super::recover::{Glance, glance};
 use super::run::read_whole;
+
+/// So many segments are looked at that files beside them are named after, to tell the version of a run.
+const NAMED: usize = 8;
 
 /// What lies in one `segments/{lens}/{run}`.
 pub(crate) struct RunDir {
@@ -79,12 +82,23 @@ pub(crate) fn list(disk: &dyn Disk, present: Option<RunId>) -> Result<Listing, A
 impl Listing {
     /// Takes out of the strangers those in run folders with a segment of a newer version: it knows them.
     pub(crate) fn leave_to_newer(&mut self, disk: &dyn Disk) -> Vec<PathBuf> {
-        let beside = |dir: &&RunDir| self.strangers.iter().any(|path| path.parent() == Some(&dir.path));
-        let is_newer =
-            |dir: &&RunDir| dir.seqs.iter().any(|seq| matches!(glance(disk, &dir.id(*seq)), Ok(Glance::Newer(..))));
-        let newer: Vec<PathBuf> =
-            self.dirs.iter().filter(beside).filter(is_newer).map(|dir| dir.path.clone()).collect();
-        self.strangers.extract_if(.., |path| path.parent().is_some_and(|dir| newer.iter().any(|n| n == dir))).collect()
+        let mut beside: BTreeMap<&Path, Vec<Seq>> = BTreeMap::new();
+        for path in &self.strangers {
+            let Some(parent) = path.parent() else { continue };
+            let named = path.file_name().and_then(|name| number(name.to_str()?.split('.').next()?)).map(Seq);
+            let seqs = beside.entry(parent).or_default();
+            seqs.extend(named.filter(|_| seqs.len() < NAMED));
+        }
+        // A run is of one version: a few of its segments tell which.
+        let is_newer = |dir: &&RunDir| {
+            let named = beside.get(dir.path.as_path()).into_iter().flatten();
+            let known = named.filter(|seq| dir.seqs.binary_search(seq).is_ok());
+            let mut seqs = dir.seqs.last().into_iter().chain(dir.seqs.first()).chain(known);
+            seqs.any(|seq| matches!(glance(disk, &dir.id(*seq)), Ok(Glance::Newer(..))))
+        };
+        let beside = self.dirs.iter().filter(|dir| beside.contains_key(dir.path.as_path()));
+        let newer: BTreeSet<PathBuf> = beside.filter(is_newer).map(|dir| dir.path.clone()).collect();
+        self.strangers.extract_if(.., |path| path.parent().is_some_and(|dir| newer.contains(dir))).collect()
     }
 
     fn lens(&mut self, disk: &dyn Disk, lens: &LensId, dir: &Path, present: Option<RunId>) -> Result<(), ArchiveError> {

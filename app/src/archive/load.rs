@@ -1,13 +1,14 @@
 //! Opening what earlier runs left, beside a live capture: list, reconcile with the index, recover.
 //!
 //! Promises:
-//! - L1: files that the index snapshot knows as closed are not opened; everything is listed before recovery begins.
+//! - L1: files that the index snapshot knows as closed are not opened; everything is listed before recovery begins. What has to be
+//!   opened is looked at in batches, so that memory grows by what the index takes for a file and by no more.
 //! - L2: what was removed stays removed: a decided removal that a power cut interrupted is finished.
 //! - L3: while state beside the segments cannot be read, nothing is deleted.
 //! - L5: in a run folder with a segment of a newer version, what we do not know is that version's, and stays.
 //! - L4: an error with one file leaves that file for the next start and goes on with the others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use mos_hal::clock::Mono;
 use super::catalog::{Cold, Row, RunInfo, SegmentState};
 use super::error::{ArchiveError, at};
 use super::gaps::{GapRecord, append_to_past};
-use super::ids::{RunId, SegmentId};
+use super::ids::{RunId, SegmentId, Seq};
 use super::listing::{Listing, RunDir, list};
 use super::recover::{Glance, Outcome, glance, recover, sync_file};
 use super::run::folders_above;
@@ -51,10 +52,19 @@ pub struct Health {
 /// of one second, flips this many.
 const UNSETTLED: usize = 64;
 
+/// Files that are looked at before the index takes what they show.
+const BATCH: usize = 4096;
+
+/// A file that the index does not know: the place of its folder in the listing, and its number.
+type Unknown = (usize, Seq);
+
 /// What the first pass leaves for the second.
 #[derive(Default)]
 struct Work {
-    closed: Vec<Row>,
+    /// Of one batch; the index takes them.
+    closed: Vec<(Unknown, Row)>,
+    /// The newest of them in each folder, at most [`UNSETTLED`], ascending.
+    newest: BTreeMap<usize, VecDeque<Seq>>,
     unclosed: Vec<SegmentId>,
     strangers: Vec<PathBuf>,
     runs: BTreeMap<RunId, RunInfo>,
@@ -113,20 +123,10 @@ impl Inner {
         });
         let mut cold = Cold::new(index);
         let unknown = Self::reconcile(&mut cold, &listing).map_err(|e| ArchiveError::Index(e.to_string()))?;
-        let mut work = self.look_at(&unknown);
+        let work = self.look_at(&mut cold, &listing, &unknown).map_err(|e| ArchiveError::Index(e.to_string()))?;
         self.settle_same_boot(&listing, &work);
         learn_runs(&mut cold, &listing, &work);
         self.ask_headers(&mut cold, &listing);
-        let keeps: BTreeSet<SegmentId> = listing.dirs.iter().flat_map(|d| d.keeps.iter().map(|s| d.id(*s))).collect();
-        let recovered: BTreeSet<SegmentId> =
-            listing.dirs.iter().flat_map(|d| d.recovered().into_iter().map(|s| d.id(s))).collect();
-        for row in &mut work.closed {
-            row.protected = keeps.contains(&row.id);
-            if recovered.contains(&row.id) && row.state == SegmentState::Closed {
-                row.state = SegmentState::Recovered;
-            }
-        }
-        cold.index.add_all(&work.closed).map_err(|e| ArchiveError::Index(e.to_string()))?;
         for dir in &listing.dirs {
             for record in &dir.gaps.records {
                 cold.note(&dir.lens, dir.run, *record);
@@ -134,15 +134,15 @@ impl Inner {
         }
         self.catalog.adopt(cold)?;
         self.health(|h| h.listed = true);
-        self.finish(&listing, work, &keeps)
+        self.finish(&listing, work)
     }
 
     /// Brings the index in line with the folders; returns what it does not know.
-    fn reconcile(cold: &mut Cold, listing: &Listing) -> rusqlite::Result<Vec<SegmentId>> {
+    fn reconcile(cold: &mut Cold, listing: &Listing) -> rusqlite::Result<Vec<Unknown>> {
         let mut unknown = Vec::new();
         let mut there = BTreeSet::new();
         let index = &mut cold.index;
-        for dir in &listing.dirs {
+        for (at, dir) in listing.dirs.iter().enumerate() {
             there.insert((dir.lens.clone(), dir.run));
             let decided = dir.decided();
             let known = index.seqs(&dir.lens, dir.run)?;
@@ -159,7 +159,7 @@ impl Inner {
                 found.is_some_and(|i| known[i].1 != SegmentState::Open)
             };
             let new = dir.seqs.iter().filter(|seq| !decided.contains(seq) && !is_known(**seq));
-            unknown.extend(new.map(|seq| dir.id(*seq)));
+            unknown.extend(new.map(|seq| (at, *seq)));
         }
         let gone: Vec<Row> = {
             let lenses: Vec<_> = index.lenses().cloned().collect();
@@ -176,39 +176,56 @@ impl Inner {
         Ok(unknown)
     }
 
-    /// Glances at files, in parallel.
-    fn look_at(&self, ids: &[SegmentId]) -> Work {
-        let threads = self.load_threads.max(1);
-        let share = ids.len().div_ceil(threads).max(1);
-        let parts: Vec<Work> = std::thread::scope(|scope| {
-            let mut parts: Vec<_> = ids.chunks(share).collect();
-            let own = parts.pop().unwrap_or(&[]);
-            let others: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| self.look_at_some(part))).collect();
-            let own = self.look_at_some(own);
-            let mut done: Vec<Work> = others.into_iter().filter_map(|t| t.join().ok()).collect();
-            done.push(own);
-            done
-        });
+    /// Glances at files, in parallel, and lists those that are closed.
+    fn look_at(&self, cold: &mut Cold, listing: &Listing, unknown: &[Unknown]) -> rusqlite::Result<Work> {
+        let recovered: Vec<BTreeSet<Seq>> = listing.dirs.iter().map(RunDir::recovered).collect();
         let mut work = Work::default();
-        for part in parts {
-            work.closed.extend(part.closed);
-            work.unclosed.extend(part.unclosed);
-            work.strangers.extend(part.strangers);
-            work.unreadable.extend(part.unreadable);
-            work.runs.extend(part.runs);
+        for batch in unknown.chunks(BATCH) {
+            let threads = self.load_threads.max(1);
+            let share = batch.len().div_ceil(threads).max(1);
+            let parts: Vec<Work> = std::thread::scope(|scope| {
+                let mut parts: Vec<_> = batch.chunks(share).collect();
+                let own = parts.pop().unwrap_or(&[]);
+                let others: Vec<_> =
+                    parts.into_iter().map(|part| scope.spawn(|| self.look_at_some(listing, part))).collect();
+                let own = self.look_at_some(listing, own);
+                let mut done: Vec<Work> = others.into_iter().filter_map(|t| t.join().ok()).collect();
+                done.push(own);
+                done
+            });
+            for part in parts {
+                let rows = part.closed.into_iter().map(|((at, seq), mut row)| {
+                    let newest = work.newest.entry(at).or_default();
+                    newest.push_back(seq);
+                    if newest.len() > UNSETTLED {
+                        newest.pop_front();
+                    }
+                    row.protected = listing.dirs[at].keeps.contains(&seq);
+                    if row.state == SegmentState::Closed && recovered[at].contains(&seq) {
+                        row.state = SegmentState::Recovered;
+                    }
+                    row
+                });
+                cold.index.add_all(&rows.collect::<Vec<Row>>())?;
+                work.unclosed.extend(part.unclosed);
+                work.strangers.extend(part.strangers);
+                work.unreadable.extend(part.unreadable);
+                part.runs.into_iter().for_each(|(run, info)| _ = work.runs.entry(run).or_insert(info));
+            }
         }
-        work
+        Ok(work)
     }
 
-    fn look_at_some(&self, ids: &[SegmentId]) -> Work {
+    fn look_at_some(&self, listing: &Listing, unknown: &[Unknown]) -> Work {
         let mut work = Work::default();
-        for id in ids {
-            match glance(self.disk.as_ref(), id) {
+        for (at, seq) in unknown {
+            let id = listing.dirs[*at].id(*seq);
+            match glance(self.disk.as_ref(), &id) {
                 Ok(Glance::Closed(row, info) | Glance::Newer(row, info)) => {
                     work.runs.entry(id.run).or_insert(info);
-                    work.closed.push(row);
+                    work.closed.push(((*at, *seq), row));
                 }
-                Ok(Glance::Unclosed) => work.unclosed.push(id.clone()),
+                Ok(Glance::Unclosed) => work.unclosed.push(id),
                 Ok(Glance::Stranger) => work.strangers.push(id.media_path()),
                 Err(error) => work.unreadable.push(error.to_string()),
             }
@@ -222,11 +239,9 @@ impl Inner {
             let boot = dir.and_then(|d| d.clock).map(|c| c.boot);
             boot.or_else(|| work.runs.get(&run).and_then(|info| info.boot)).is_none_or(|boot| boot == self.boot)
         };
-        for dir in listing.dirs.iter().filter(|d| same(d.run, Some(d))) {
-            let mut closed: Vec<&SegmentId> =
-                work.closed.iter().map(|r| &r.id).filter(|id| id.lens == dir.lens && id.run == dir.run).collect();
-            closed.sort_unstable_by_key(|id| std::cmp::Reverse(id.seq));
-            let mut files: Vec<PathBuf> = closed.iter().take(UNSETTLED).map(|id| id.media_path()).collect();
+        for (place, dir) in listing.dirs.iter().enumerate().filter(|(_, d)| same(d.run, Some(d))) {
+            let newest = work.newest.get(&place).into_iter().flatten();
+            let mut files: Vec<PathBuf> = newest.map(|seq| dir.id(*seq).media_path()).collect();
             files.extend([dir.path.join(super::gaps::FILE_NAME), dir.path.join(super::clock_file::FILE_NAME)]);
             let mut done: Result<(), ArchiveError> = Ok(());
             for file in &files {
@@ -255,7 +270,7 @@ impl Inner {
     }
 
     /// The second pass: removals, recovery, quarantine. What each step achieves is listed at once.
-    fn finish(&self, listing: &Listing, work: Work, keeps: &BTreeSet<SegmentId>) -> Result<(), ArchiveError> {
+    fn finish(&self, listing: &Listing, work: Work) -> Result<(), ArchiveError> {
         let frozen = !listing.damage.is_empty();
         let mut trouble = work.unreadable;
         let mut note = |done: Result<(), ArchiveError>| {
@@ -277,7 +292,7 @@ impl Inner {
             let mut rows: Vec<Row> = Vec::new();
             for id in of_run.iter().rev() {
                 let later = rows.first().map(|row| row.end);
-                match self.recover_one(dir, id, later, keeps.contains(id), frozen) {
+                match self.recover_one(dir, id, later, dir.keeps.contains(&id.seq), frozen) {
                     Ok(row) => rows.extend(row),
                     Err(e) => note(Err(e)),
                 }

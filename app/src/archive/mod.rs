@@ -20,6 +20,7 @@ pub mod paths;
 pub mod pins;
 pub mod quarantine;
 pub mod quota;
+mod reach;
 mod recover;
 mod remove;
 mod reserve;

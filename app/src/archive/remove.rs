@@ -137,6 +137,7 @@ fn removable(row: &Row) -> Result<(), ArchiveError> {
     }
     match row.state {
         SegmentState::Open => Err(ArchiveError::StillOpen(row.id.clone())),
+        SegmentState::Unfinished => Err(ArchiveError::Unfinished(row.id.clone())),
         SegmentState::Closed | SegmentState::Recovered | SegmentState::Newer => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! The archive's promises, one by one, on the simulated disk; and all of them under random sequences with power cuts.
 #![allow(clippy::unwrap_used)]
 
+mod accounts;
 mod keeping;
 mod model;
 mod opening;

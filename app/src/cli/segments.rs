@@ -37,6 +37,10 @@ pub(super) async fn execute(client: &Client, args: &SegmentsArgs) -> Outcome {
     }
     if found.listing {
         print::to_stderr("segments of earlier runs are still being listed; some may be missing here");
+    } else if found.recovering {
+        print::to_stderr(
+            "segments of earlier runs are still being recovered; some may be missing here, with no gap in their place",
+        );
     }
     segments(&found.segments)?;
     if found.gaps.is_empty() { Ok(()) } else { gaps(&found.gaps) }
@@ -51,6 +55,7 @@ async fn all(client: &Client, query: &str) -> Result<SegmentPage, super::Failure
         whole.segments.extend(page.segments);
         whole.gaps.extend(page.gaps);
         whole.listing |= page.listing;
+        whole.recovering |= page.recovering;
         next = page.next_cursor.map(|cursor| {
             let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
             format!("&cursor={cursor}")

@@ -48,7 +48,8 @@ pub struct SegmentView {
     pub width: u32,
     /// Displayed height in pixels.
     pub height: u32,
-    /// `open`, `closed`, `recovered` or `newer`.
+    /// `open`, `closed`, `recovered` (closed by a start after a power cut or crash), `unfinished` (given up after an error of the
+    /// disk; the next start closes what is intact of it) or `newer` (of a newer version).
     pub state: String,
     /// Whether it is protected from removal and retention.
     pub protected: bool,
@@ -81,6 +82,10 @@ pub struct SegmentPage {
     /// when everything is listed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub listing: bool,
+    /// True while segments that an earlier run could not close are still being recovered after a start: of their time there may be
+    /// neither a segment nor a gap here yet. Absent when that is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovering: bool,
     /// To be sent as `cursor` for the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
@@ -175,7 +180,7 @@ fn page(
     cursor: Option<&Cursor>,
 ) -> SegmentPage {
     // Asked first: what is complete now stays so while the rows are read.
-    let listing = !services.archive.health().listed;
+    let health = services.archive.health();
     let catalog = services.archive.catalog();
     let mut rows = catalog.segments(lens, window, 0, limit + 1);
     if let Some(cursor) = cursor {
@@ -193,7 +198,8 @@ fn page(
     let gaps = catalog.gaps(lens, window);
     let own = |gap: &GapRow| gap.start_ts < until && (cursor.is_none() || gap.start_ts >= window.from);
     SegmentPage {
-        listing,
+        listing: !health.listed,
+        recovering: !health.loaded,
         gaps: gaps.iter().filter(|gap| own(gap)).map(GapView::of).collect(),
         next_cursor: last.map(|row| format!("{}:{}", row.start_ts, row.row.id)),
         segments: rows.iter().map(|row| SegmentView::of(services, row)).collect(),
@@ -313,7 +319,7 @@ impl From<ArchiveError> for Fault {
             ArchiveError::StillListing(_) => Kind::NotReady,
             ArchiveError::Protected(_) => Kind::Protected,
             ArchiveError::ProtectedQuota { .. } => Kind::ProtectedQuota,
-            ArchiveError::StillOpen(_) => Kind::Open,
+            ArchiveError::StillOpen(_) | ArchiveError::Unfinished(_) => Kind::Open,
             ArchiveError::InUse(_) | ArchiveError::Stopping => Kind::Busy,
             ArchiveError::Outside(_) => Kind::Forbidden,
             ArchiveError::Frozen(_) | ArchiveError::Damaged { .. } | ArchiveError::Io { .. } => Kind::Storage,

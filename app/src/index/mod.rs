@@ -435,7 +435,8 @@ fn row_of(r: &rusqlite::Row<'_>, lens: &LensId, run: RunId) -> Result<Row> {
 
 fn state_no(state: SegmentState) -> u8 {
     match state {
-        SegmentState::Open => 0,
+        // Neither is ever in the index.
+        SegmentState::Open | SegmentState::Unfinished => 0,
         SegmentState::Closed => 1,
         SegmentState::Recovered => 2,
         SegmentState::Newer => 3,

@@ -41,6 +41,13 @@ struct LensGaps {
 /// A gap of a lens in a run.
 pub(crate) type LensGap = (LensId, RunId, Gap);
 
+/// A stretch of time without footage of which no account tells.
+pub(crate) struct Unaccounted {
+    pub(crate) at: LensGap,
+    /// What was not durable when a run was cut off explains itself; else lines of `gaps.jsonl` were lost.
+    pub(crate) may_be_of_a_cut: bool,
+}
+
 /// So many gaps of a lens and run are summed up.
 const SUM_AT: usize = 8192;
 
@@ -124,6 +131,10 @@ impl Cold {
                 }
             }
         }
+    }
+
+    pub(crate) fn has_run(&self, lens: &LensId, run: RunId) -> bool {
+        self.gaps.contains_key(&(lens.clone(), run)) || self.index.span(lens, run).is_some()
     }
 
     pub(crate) fn forget_run(&mut self, lens: &LensId, run: RunId) {
@@ -364,19 +375,22 @@ impl Cold {
         Ok(of_lost)
     }
 
-    /// Stretches of time between segments that were there once for which nothing tells why nothing is there: lines of
-    /// `gaps.jsonl` were lost. `lost` as above. What was not durable when a run was cut off explains itself.
-    pub(crate) fn lost_accounts(&self, lost: &[SegmentId]) -> rusqlite::Result<Vec<LensGap>> {
+    /// Stretches of time between segments that were there once for which nothing tells why nothing is there. `lost` as above.
+    pub(crate) fn unaccounted(&self, lost: &[SegmentId]) -> rusqlite::Result<Vec<Unaccounted>> {
         let mut found = Vec::new();
         for hole in self.index.holes(TOLERANCE_NS)? {
-            let stopped = self.gaps.get(&(hole.lens.clone(), hole.run)).is_some_and(|known| known.stopped);
-            if is_within(&hole, lost) || is_at_the_end(&hole) && !stopped {
+            if is_within(&hole, lost) {
                 continue;
             }
+            let stopped = self.gaps.get(&(hole.lens.clone(), hole.run)).is_some_and(|known| known.stopped);
+            let may_be_of_a_cut = is_at_the_end(&hole) && !stopped;
+            let cause = if may_be_of_a_cut { self.end_of(&hole.lens, hole.run) } else { GapCause::Unknown };
             let missing = self.unexplained(&hole.lens, hole.run, hole.start, hole.end).into_iter();
             let missing = missing.filter(|(start, end)| end.since(*start) > TOLERANCE_NS);
-            let gaps = missing.map(|(start, end)| Gap { start, end, cause: GapCause::Unknown });
-            found.extend(gaps.map(|gap| (hole.lens.clone(), hole.run, gap)));
+            found.extend(missing.map(|(start, end)| Unaccounted {
+                at: (hole.lens.clone(), hole.run, Gap { start, end, cause }),
+                may_be_of_a_cut,
+            }));
         }
         Ok(found)
     }

@@ -4,9 +4,10 @@ use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
 
-use super::{FILE_NAME, GapRecord, compact, parse, text};
+use super::{FILE_NAME, GapFile, GapRecord, parse, text};
 use crate::archive::disk::{Disk, DiskFile, OpenMode};
 use crate::archive::error::{ArchiveError, at};
 use crate::archive::ids::Seq;
@@ -40,6 +41,8 @@ struct State {
     /// `path` is a temporary file that replaces the log once it is synced.
     staged: bool,
     waiting: Vec<GapRecord>,
+    /// The last moment that what was written tells of.
+    until: Option<Mono>,
     /// The length at which the file is compacted next.
     compact_at: u64,
 }
@@ -63,6 +66,7 @@ impl GapLog {
             named: false,
             staged: false,
             waiting,
+            until: None,
             compact_at: COMPACT_BYTES,
         };
         Ok(Self { dir: dir.to_owned(), lens: lens.clone(), state: Mutex::new(state) })
@@ -114,7 +118,7 @@ impl GapLog {
         }
         let path = self.dir.join(FILE_NAME);
         let all = read_whole(disk, &path).map_err(at("read", &path))?;
-        let Some(text) = compacted(disk, &self.dir, &self.lens, &parse(&all).records, all.len() as u64)? else {
+        let Some(text) = compacted(disk, &self.dir, &self.lens, &parse(&all), all.len() as u64)? else {
             return Ok(());
         };
         let tmp = self.dir.join(TMP_NAME);
@@ -227,9 +231,17 @@ impl GapLog {
         let text = text(&self.lens, &state.waiting, state.synced);
         if state.file.write_at(state.len, &[IoSlice::new(text.as_bytes())]).is_ok() {
             state.len += text.len() as u64;
+            state.until = state.waiting.iter().filter_map(GapRecord::until).chain(state.until).max();
             state.waiting.clear();
             dirty.file(state.key, &state.path, &state.file, state.len);
         }
+    }
+
+    /// The last moment that it tells of, if all of it is durable.
+    pub(crate) fn durable_until(&self) -> Option<Mono> {
+        let state = self.lock();
+        let is_durable = state.synced == state.len && state.named && !state.staged && state.waiting.is_empty();
+        state.until.filter(|_| is_durable)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -242,13 +254,12 @@ fn compacted(
     disk: &dyn Disk,
     dir: &Path,
     lens: &LensId,
-    records: &[GapRecord],
+    file: &GapFile,
     len: u64,
 ) -> Result<Option<String>, ArchiveError> {
     let removed =
         |seq: Seq| disk.size(&dir.join(format!("{}.mp4", seq.0))).is_err_and(|e| e.kind() == ErrorKind::NotFound);
-    let fewer = compact(records, removed);
-    let text = text(lens, &fewer, 0);
+    let text = file.anew(lens, Some(&removed));
     if text.len() as u64 > len / 2 {
         return Ok(None);
     }
@@ -278,11 +289,11 @@ pub(crate) fn append_to_past(
     }
     if known.torn {
         // A new line must not vouch for the torn ones before it: the whole file is written anew without them.
-        let all = [&known.records, records].concat();
-        return write_whole(disk, &dir.join(TMP_NAME), &path, text(lens, &all, 0).as_bytes());
+        let all = known.anew(lens, None) + &text(lens, records, 0);
+        return write_whole(disk, &dir.join(TMP_NAME), &path, all.as_bytes());
     }
     if n as u64 >= COMPACT_BYTES
-        && let Some(mut fewer) = compacted(disk, dir, lens, &known.records, n as u64)?
+        && let Some(mut fewer) = compacted(disk, dir, lens, &known, n as u64)?
     {
         fewer.push_str(&text(lens, records, 0));
         return write_whole(disk, &dir.join(TMP_NAME), &path, fewer.as_bytes());

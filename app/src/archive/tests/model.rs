@@ -203,7 +203,7 @@ impl Life {
         match change(self.archive.as_ref().unwrap(), id) {
             Ok(()) => set(expected, if to { Known::Yes } else { Known::No }),
             Err(ArchiveError::Protected(_)) => assert_ne!(expected.kept, Known::No, "{id}"),
-            Err(ArchiveError::StillOpen(_)) => {}
+            Err(ArchiveError::StillOpen(_) | ArchiveError::Unfinished(_)) => {}
             Err(ArchiveError::NotFound(_)) => assert_ne!(expected.removed, Known::No, "{id}"),
             Err(error) => {
                 assert!(self.machine.disk.is_cut(), "{error}");

@@ -410,45 +410,6 @@ fn check_explains_each_oddity_beside_segments_and_repair_mends_it() {
     assert!(!machine.exists(&path) && archive.run().0 == 3);
 }
 
-/// Y3: whole lines that went leave no trace in the file, but the footage does not fit it any more.
-#[test]
-fn y3_an_account_that_lost_lines_is_told_and_mended() {
-    let path = Path::new("segments/road/1/gaps.jsonl");
-    for keep in [0, 1] {
-        let mut machine = Machine::new();
-        let archive = machine.start();
-        let road = lens("road");
-        let start = now(&machine);
-        let gaps = archive.gaps(&road).unwrap();
-        gaps.append(Gap { start: Mono(start.0 - 5_000_000_000), end: start, cause: GapCause::Starting });
-        for n in 0..6 {
-            let at = start + FRAGMENT * 6 * n;
-            record(&archive, &road, at, 2);
-            gaps.append(Gap { start: at + 2 * FRAGMENT, end: at + 6 * FRAGMENT, cause: GapCause::CameraAbsent });
-            archive.commit();
-        }
-        archive.flush();
-        machine.power_cut(1);
-        assert!(check::check(&machine.disk).unwrap().is_sound());
-        let text = crate::archive::run::read_whole(&machine.disk, path).unwrap();
-        let lines: usize = text.split_inclusive(|b| *b == b'\n').take(keep).map(<[u8]>::len).sum();
-        machine.disk.open(path, OpenMode::ReadWrite).unwrap().set_len(lines as u64).unwrap();
-        let found = check::check(&machine.disk).unwrap();
-        let told = found.damaged.iter().filter(|d| d.contains("gaps.jsonl does not tell why 2000 ms are missing"));
-        // The last two holes could be of the power cut.
-        assert!(told.count() == 3 && !found.is_sound(), "{found:?}");
-        assert_eq!(found.notes.iter().any(|n| n.contains("gaps.jsonl is empty or missing")), keep == 0, "{found:?}");
-        // Not told is no reason to fail, nor to keep the room from what is recorded.
-        let archive = machine.start();
-        assert_eq!((ids(&archive).len(), archive.health().frozen.len()), (6, 0));
-        machine.kill();
-        let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
-        let mended = check::repair(&disk, machine.clock.clone()).unwrap();
-        assert!(mended.is_sound() && mended.notes.is_empty(), "{mended:?}");
-        assert!(mended.repairs.iter().any(|r| r.contains("noted 2000 ms of unknown cause in")), "{mended:?}");
-    }
-}
-
 /// What an unreadable segment held stays accounted for when the file itself went from quarantine.
 #[test]
 fn what_is_missing_of_a_quarantined_segment_is_put_on_record() {

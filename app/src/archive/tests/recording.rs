@@ -57,7 +57,9 @@ fn w3_after_a_failed_sync_nothing_is_finalised_and_recovery_judges() {
         assert!(matches!(take.after_sync(&archive.commit()), Progress::Failed(_)));
         assert!(take.commit_fails());
         drop(take);
-        assert_eq!(archive.lookup(&id).unwrap().row.frames, FRAMES);
+        let row = archive.lookup(&id).unwrap().row;
+        assert_eq!((row.frames, row.state), (FRAMES, SegmentState::Unfinished));
+        assert!(matches!(archive.remove(&id), Err(ArchiveError::Unfinished(_))));
         machine.kill();
         let archive = machine.start();
         assert_sound(&machine, &archive, &id);

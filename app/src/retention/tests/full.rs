@@ -15,7 +15,7 @@ use crate::alarms::AlarmKind;
 use crate::archive::disk::{Disk, OpenMode};
 use crate::archive::testing::{Machine, lens};
 use crate::archive::tests::{causes, note};
-use crate::archive::{Archive, GapCause, SegmentState, Window};
+use crate::archive::{Archive, GapCause, Window};
 use crate::record::testing::{unit_at, video_format};
 use crate::record::{Recorder, RecorderOptions};
 use crate::retention::{Limits, Pace, Retention};
@@ -102,7 +102,7 @@ fn r7_recording_stops_last_and_goes_on_by_itself() {
     let protected = rig.archive.catalog().segments(None, Window::ALL, 0, usize::MAX);
     assert!(protected.iter().all(|row| row.row.protected));
     // Somebody lifts some protections; nothing else is done.
-    for row in protected.iter().filter(|row| row.row.state != SegmentState::Open).take(6) {
+    for row in protected.iter().filter(|row| row.row.state.is_settled()).take(6) {
         rig.archive.unkeep(&row.row.id).unwrap();
     }
     let before = rig.machine.clock.mono();

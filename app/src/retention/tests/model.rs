@@ -15,7 +15,7 @@ use crate::archive::disk::{Disk, OpenMode};
 use crate::archive::ids::SegmentId;
 use crate::archive::testing::{FRAGMENT, Machine, Take, lens};
 use crate::archive::tests::note;
-use crate::archive::{Archive, ArchiveError, GapCause, GapRow, Pin, Quota, Row, SegmentState, Window};
+use crate::archive::{Archive, ArchiveError, GapCause, GapRow, Pin, Quota, Row, Window};
 use crate::retention::plan::Share;
 use crate::retention::{Limits, Pace, Report, Retention, place};
 
@@ -340,8 +340,7 @@ impl Life {
         let (after, report, limits) = (self.rows(), self.retention.report(), limits(self.limits));
         assert_eq!(report.trouble, None, "{space:?}");
         let gone: Vec<&Row> = before.values().filter(|row| !after.contains_key(&row.id)).collect();
-        let may_go =
-            |row: &&Row| !row.protected && row.state != SegmentState::Open && !self.archive.pins().is_pinned(&row.id);
+        let may_go = |row: &&Row| !row.protected && row.state.is_settled() && !self.archive.pins().is_pinned(&row.id);
         for row in &gone {
             assert!(may_go(row), "R1: {row:?}");
             assert!(!self.machine.exists(&row.id.media_path()), "{}", row.id);
@@ -416,7 +415,7 @@ impl Life {
         self.known.retain(|id, _| rows.contains_key(id));
         for (id, row) in &rows {
             assert!(self.machine.exists(&id.media_path()), "{id}");
-            assert_ne!(row.state, SegmentState::Open, "{id}");
+            assert!(row.state.is_settled(), "{id}");
             // One that recovery saved, of which nobody was told: it may be of any age.
             let known = Known { ended: Duration::ZERO, kept: Some(row.protected), removed: false };
             self.known.entry(id.clone()).or_insert(known);
