@@ -58,6 +58,20 @@ impl Process {
         self.kilobytes("status", "VmRSS:") * 1024
     }
 
+    /// The largest resident set that it ever had, in bytes.
+    #[must_use]
+    pub fn most_rss(self) -> u64 {
+        self.kilobytes("status", "VmHWM:") * 1024
+    }
+
+    /// The same; `None` of a process that has ended.
+    #[must_use]
+    pub fn most_rss_if_any(self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    }
+
     fn kilobytes(self, file: &str, key: &str) -> u64 {
         let text = self.read(file);
         let line = text.lines().find(|l| l.starts_with(key)).unwrap_or_else(|| panic!("{file} has no {key}"));

@@ -1,6 +1,7 @@
 //! `make bench`: one table of ours, the peer in the same run, the ratio and the limit.
 //!
-//! `bench [record|cameras|raw|control|clip|snapshot|segments|start|reduce|upload|bus]…` runs all or the named parts. Every part starts its own daemon on a real
+//! `bench [record|cameras|raw|control|clip|snapshot|segments|start|reduce|upload|bus]…` runs all or the named parts; `bench million`
+//! what takes too long for that. Every part starts its own daemon on a real
 //! disk (below the build output) and measures from outside: /proc, HTTP round trips, files. Peers run right after or in
 //! turns with MOS, because machines drift.
 
@@ -15,6 +16,7 @@ mod bus;
 mod cameras;
 mod clip;
 mod control;
+mod million;
 mod peers;
 mod plenty;
 mod raw;
@@ -35,7 +37,7 @@ type Part = (&'static str, fn(&mut Table));
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [Part; 11] = [
+    let parts: [Part; 12] = [
         ("record", record::run),
         ("cameras", cameras::run),
         ("raw", raw::run),
@@ -47,16 +49,17 @@ fn main() {
         ("reduce", reduce::run),
         ("upload", upload::run),
         ("bus", bus::run),
+        ("million", million::run),
     ];
     for name in &wanted {
         assert!(
             parts.iter().any(|(part, _)| part == name),
-            "no part '{name}': record, cameras, raw, control, clip, snapshot, segments, start, reduce, upload, bus"
+            "no part '{name}': record, cameras, raw, control, clip, snapshot, segments, start, reduce, upload, bus, million"
         );
     }
     let mut table = Table::default();
     for (name, part) in parts {
-        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+        if (wanted.is_empty() && name != "million") || wanted.iter().any(|w| w == name) {
             eprintln!("{name}…");
             part(&mut table);
         }
