@@ -68,12 +68,13 @@ demo: deps ## Build and run the demo; INPUT=file.mp4, rtsp://… or /dev/video0 
 	target/release/mos demo $(if $(INPUT),'$(INPUT)')
 
 .PHONY: test
-test: test-deps yocto-check hil-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the firmware layer
+test: test-deps yocto-check hil-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the API by its document, the firmware layer
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features $(FEATURES) -- -D warnings
 	$(CARGO) clippy --workspace --bins --lib -- -D warnings
 	$(CARGO) build --workspace --features $(FEATURES) --bins
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --features $(FEATURES) --no-fail-fast
+	$(MAKE) --no-print-directory api-check
 	$(MAKE) --no-print-directory loom
 
 .PHONY: loom
@@ -84,6 +85,11 @@ loom: ## Check the frame bus' leases and generations in every interleaving and m
 bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, cameras, raw, control, clip, snapshot, segments, start, reduce, upload or bus
 	$(CARGO) build --release --workspace --features $(FEATURES) --bins --examples
 	target/release/bench $(ONLY)
+
+.PHONY: million
+million: test-deps ## Start on, ask and check an archive of N=n files (a million: 8 GB of disk, some minutes)
+	$(CARGO) build --release --workspace --features $(FEATURES) --bins
+	N=$(if $(filter file,$(origin N)),1000000,$(N)) target/release/bench million
 
 .PHONY: crash
 crash: test-deps ## The power-cut test with CUTS=n cuts (10000)
@@ -100,10 +106,10 @@ soak: test-deps ## Long runs of MINUTES=n (10): 16 network cameras in random tro
 	MINUTES=$(MINUTES) SEED=$(SEED) $(if $(CAMERAS),CAMERAS=$(CAMERAS)) $(CARGO) test --release -p mos-tests --test soak -- --ignored --nocapture --test-threads 1 $(ONLY)
 
 .PHONY: api-check
-api-check: deps ## Try the API by its OpenAPI document with schemathesis (fetched into target/api-venv); EXAMPLES=n for each operation (12)
-	$(CARGO) build -p mos --features demo
+api-check: test-deps ## Try the API by its OpenAPI document with schemathesis (fetched into target/api-venv); EXAMPLES=n for each operation (12)
+	$(CARGO) build --workspace --features $(FEATURES) --bins
 	@wanted=tests/api/requirements.txt; cmp -s $$wanted target/api-venv/requirements.txt || { \
-	  echo "installing with pip, in target/api-venv: the tools of $$wanted"; rm -rf target/api-venv; \
+	  echo "installing with pip, in target/api-venv: the tools of $$wanted"; rm -rf target/api-venv; mkdir -p target; \
 	  python3 -m venv target/api-venv && target/api-venv/bin/pip install --quiet --disable-pip-version-check -r $$wanted && \
 	  cp $$wanted target/api-venv/requirements.txt; }
 	EXAMPLES=$(EXAMPLES) tests/api/check $(CURDIR)/target/debug/mos $(CURDIR)/target/api-venv

@@ -164,7 +164,11 @@ impl Lent for Loan {}
 fn bus(frames: u64, twice: bool) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("road.sock");
-    let publisher = Publisher::open(Settings::new(socket.clone()), None).unwrap();
+    let (told, subscribed) = std::sync::mpsc::channel();
+    let demand = Box::new(move |demanded| {
+        let _ = told.send(demanded);
+    });
+    let publisher = Publisher::open(Settings::new(socket.clone()), Some(demand)).unwrap();
     let picture = Picture::nv12(64, 64, 64);
     let buffer = |_| {
         let fd: OwnedFd = sys::memory("camera", 6144).unwrap();
@@ -172,9 +176,7 @@ fn bus(frames: u64, twice: bool) {
     };
     let buffers: Vec<_> = (0..6).map(buffer).collect();
     let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
-    while publisher.reports().len() != 1 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    assert!(subscribed.recv().unwrap());
     for (sequence, _) in (0_u64..).zip(work(frames, twice)) {
         let pixels = Pixels::Buffer(buffers[sequence as usize % buffers.len()]);
         let (captured, picture) = (sys::monotonic(), picture.clone());

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,6 +39,19 @@ pub struct Seen {
     pub written: AtomicU64,
     /// Connections that the server broke off on purpose.
     pub hang_ups: AtomicU64,
+    /// Files that were removed.
+    removals: Mutex<u64>,
+    removed: Condvar,
+}
+
+impl Seen {
+    /// Waits until `count` files were removed; whether they were within `limit`.
+    #[must_use]
+    pub fn await_removals(&self, count: u64, limit: Duration) -> bool {
+        let removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.removed.wait_timeout_while(removals, limit, |removals| *removals < count);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 >= count
+    }
 }
 
 /// A way in which the server misbehaves.
@@ -423,6 +436,8 @@ impl russh_sftp::server::Handler for Files {
             return Err(StatusCode::PermissionDenied);
         }
         fs::remove_file(self.at(&name)?).map_err(|e| code(&e))?;
+        *self.seen.removals.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.seen.removed.notify_all();
         Ok(ok(id))
     }
 

@@ -195,9 +195,6 @@ fn what_was_called_off_while_it_waited_leaves_nothing_either() {
     assert!(matches!(dropped.state, JobState::Failed { next_try_ts: Some(_), .. }), "{dropped:?}");
     assert_eq!(names(&rig.inbox).len(), 1, "half of it lies there");
     assert_eq!(rig.uploads.cancel(&id).unwrap().state, JobState::Cancelled);
-    let until = std::time::Instant::now() + std::time::Duration::from_mins(1);
-    while !names(&rig.inbox).is_empty() {
-        assert!(std::time::Instant::now() < until, "{:?} is left", names(&rig.inbox));
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    assert!(server.seen().await_removals(1, std::time::Duration::from_mins(1)), "{:?} is left", names(&rig.inbox));
+    assert!(names(&rig.inbox).is_empty(), "{:?}", names(&rig.inbox));
 }
