@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::archive::assert_tiled;
@@ -92,6 +92,11 @@ fn a_lens_is_stopped_started_configured_and_reset_and_every_absence_keeps_its_ca
     });
     assert!(streaming["durable_latency"].as_f64().unwrap() > 0.0, "{streaming}");
     assert!((streaming["keyframe_interval"].as_f64().unwrap() - 1.0).abs() < 0.3, "{streaming}");
+    // It goes on with each frame, not only with those that are durable.
+    let newest = streaming["newest_ts"].as_i64().unwrap();
+    let apart = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64 - newest;
+    assert!((0..5_000_000).contains(&apart), "{streaming}");
+    wait_for("a newer frame", LONG, || lens(&daemon)["newest_ts"].as_i64().filter(|later| *later > newest));
     await_gap(&daemon, "capture_reset");
     let metrics = daemon.client.get("/v1/metrics").text();
     for figure in

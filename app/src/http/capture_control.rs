@@ -120,6 +120,10 @@ pub struct CaptureView {
     pub breaker: BreakerView,
     /// Video frames delivered.
     pub frames: u64,
+    /// Capture time of the newest frame that the source has delivered, UTC microseconds; absent before the first. What a power cut
+    /// may cost counts from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_ts: Option<i64>,
     /// Frames per second, lately.
     pub frame_rate: f64,
     /// How much later than the first lens that streams it captures, in seconds, up to half a frame; absent if their rates differ.
@@ -331,6 +335,7 @@ impl CaptureView {
                 openings: capture.breaker.opened,
             },
             frames: capture.frames,
+            newest_ts: capture.newest.map(utc),
             skew: capture.skew,
             frame_rate: capture.frame_rate,
             bitrate: capture.bitrate,
