@@ -1,4 +1,5 @@
-"""Hours in short: two lenses record while clips, pictures and live frames are asked for all the time. Nothing grows, nothing stops."""
+"""What the recorder takes of a board's memory: without a lens, and in hours in short: two lenses record while clips, pictures and live
+frames are asked for all the time. Nothing grows, nothing stops."""
 
 import time
 from pathlib import Path
@@ -11,9 +12,20 @@ from mos_hil.vivid import Vivid
 
 pytestmark = pytest.mark.lg_feature(["vivid", "ssh"])
 
+MOST_IDLE_KIB = 30_000_000 // 1024
 # More than what the allocator keeps for itself from round to round.
 MOST_GROWTH_KIB = 16 * 1024
 WARM_SHARE = 0.4
+
+
+def test_idle_memory(recorder: Recorder, figures: dict) -> None:
+    board = recorder.board
+    recorder.start(configuration({}))
+    recorder.wait_recovered()
+    said = board.run(f"awk '/^(Rss|Pss|Pss_Anon):/ {{print $1 $2}}' /proc/$(cat {HOME}/pid)/smaps_rollup")
+    figures.update({f"{key.lower()}_kib": int(value) for key, value in (line.split(":") for line in said.split())})
+    figures["program_bytes"] = int(board.run("stat -L -c %s $(command -v mos)"))
+    assert figures["rss_kib"] <= MOST_IDLE_KIB
 
 
 def test_soak(request: pytest.FixtureRequest, recorder: Recorder, vivid: Vivid, figures: dict, tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ guest() {
     install -D -m 644 hil/guest/virtual.yaml "$1/usr/share/libcamera/pipeline/virtual/virtual.yaml"
 }
 
+has_program() {
+    case $1 in
+    qemu-x86) (chosen amd64) > /dev/null 2>&1 ;;
+    *) (chosen arm64) > /dev/null 2>&1 ;;
+    esac
+}
+
 # The program under test for an architecture: $MOS, else what the repository's own targets have built.
 chosen() {
     local found=

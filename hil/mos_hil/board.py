@@ -211,12 +211,16 @@ class Board:
         """One file of the board, byte for byte."""
         self._files.get(remote, str(local))
 
-    def http(self, socket: str, path: str) -> dict:
-        """What a server at a Unix socket of the board answers to a GET; needs the feature `ssh`. Raises OSError where nobody answers."""
+    def connect(self, socket: str) -> http.client.HTTPConnection:
+        """A connection to a server at a Unix socket of the board; needs the feature `ssh`. It is the caller's to close."""
         if socket not in self._forwarded:
             forward = self._shell.forward_unix_socket(socket)
             self._forwarded[socket] = forward, forward.__enter__()
-        connection = http.client.HTTPConnection("localhost", self._forwarded[socket][1], timeout=30 * self.patience)
+        return http.client.HTTPConnection("localhost", self._forwarded[socket][1], timeout=30 * self.patience)
+
+    def http(self, socket: str, path: str) -> dict:
+        """What a server at a Unix socket of the board answers to a GET. Raises OSError where nobody answers."""
+        connection = self.connect(socket)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -1,7 +1,8 @@
 """The judge of a power cut: what a recorder may lose, counted in frames that the camera numbered itself.
 
-Given the frames that decode afterwards (number and capture time) and the time of the cut on the board's clock, tells how much is
-lost. Knows nothing of boards and MOS; works on what was seen.
+Given the frames that decode afterwards (number and capture time), the time of the cut on the board's clock and which frame the lens'
+source had delivered by then, tells how much is lost, and how much camera and encoder still held. Knows nothing of boards and MOS; works
+on what was seen.
 """
 
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 MOST_LOST_MS = 1000.0
 # A sync that takes longer than this is degraded storage: the promise then grows by what it took more.
 SYNC_MS = 300.0
+# From when a frame was due until its source has delivered it, for a board alone. Longer is a fault of capture, whatever the recorder does.
+MOST_HELD_MS = 500.0
 # A stretch of missing frames from here on, what is made durable at once, must be told by a gap. Shorter ones are counted.
 TOLD_FROM_MS = 500.0
 # Frames of a stretch whose least delayed one says where the stretch lies, and how far two stretches may be off one another.
@@ -29,7 +32,9 @@ class Frame:
 @dataclass
 class Verdict:
     lost_ms: float
-    """From the newest frame that the camera had delivered at the cut to the newest that decodes afterwards."""
+    """From the newest frame that the source had delivered at the cut to the newest that decodes afterwards."""
+    held_ms: float
+    """From the newest frame that the camera had made at the cut, by its numbers, to the newest that the source had delivered."""
     frames: int
     missing: list[tuple[int, int]]
     """Numbers within the footage that are not there: first and last of each stretch."""
@@ -82,23 +87,39 @@ def drift(frames: list[Frame], interval: float) -> float:
     return max(least) - min(least)
 
 
-def power_cut(frames: list[Frame], gaps: list[Gap], cut: float, interval: float, worst_sync_ms: float) -> Verdict:
+def power_cut(
+    frames: list[Frame],
+    gaps: list[Gap],
+    cut: float,
+    interval: float,
+    worst_sync_ms: float,
+    delivered: float | None = None,
+    patience: float = 1,
+) -> Verdict:
     """Judges one life of a recorder, from its first frame to the cut.
 
     `interval` is the camera's frame interval in seconds, `cut` the time of the cut; `worst_sync_ms` what the slowest sync of this
-    life took, as far as it is known.
+    life took, as far as it is known. `delivered` is the capture time of the newest frame that the source had delivered at the cut; where
+    nobody knows it, all that the camera had made counts. `patience` is by how much slower than a board alone camera and encoder may be.
     """
     if not frames:
-        return Verdict(float("inf"), 0, [], 0.0, 0.0, ["nothing of this life decodes"])
+        return Verdict(float("inf"), 0.0, 0, [], 0.0, 0.0, ["nothing of this life decodes"])
     faults = []
     faults += out_of_order(frames)
     # When frame 0 was captured, as the frame says that was delayed least.
     origin = min(f.at - f.number * interval for f in frames)
-    delivered = int((cut - origin) / interval)
-    lost_ms = max(0, delivered - frames[-1].number) * interval * 1000
+    made = int((cut - origin) / interval)
+    lost_ms = behind_ms = max(0, made - frames[-1].number) * interval * 1000
+    if delivered is not None:
+        # Frames and not moments: a time in between says nothing of a frame that is missing.
+        newest = min(round((delivered - frames[-1].at) / interval) * interval * 1000, behind_ms)
+        lost_ms = max(0.0, newest)
+    held_ms = behind_ms - lost_ms
     limit = MOST_LOST_MS + max(0.0, worst_sync_ms - SYNC_MS)
     if lost_ms > limit:
         faults.append(f"{lost_ms:.0f} ms are lost, {limit:.0f} may be")
+    if held_ms > MOST_HELD_MS * patience:
+        faults.append(f"camera and encoder held back {held_ms:.0f} ms, {MOST_HELD_MS * patience:.0f} may be")
     missing = []
     untold_ms = longest_untold_ms = 0.0
     for before, after in zip(frames, frames[1:]):
@@ -117,7 +138,7 @@ def power_cut(frames: list[Frame], gaps: list[Gap], cut: float, interval: float,
         longest_untold_ms = max(longest_untold_ms, long_ms)
         if long_ms >= TOLD_FROM_MS:
             faults.append(f"frames {first} to {last} are missing, and no gap tells of it")
-    return Verdict(lost_ms, len(frames), missing, untold_ms, longest_untold_ms, faults)
+    return Verdict(lost_ms, held_ms, len(frames), missing, untold_ms, longest_untold_ms, faults)
 
 
 def told_loss(last: Frame, gaps: list[Gap], cut: float, slack: float, interval: float) -> list[str]:

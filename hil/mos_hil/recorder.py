@@ -1,6 +1,7 @@
 """MOS on a board: started with a configuration of its own, asked through its API and its commands, never through its files while it runs."""
 
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -64,6 +65,10 @@ class Recorder:
         """What the API answers, asked from the host: a command of `mos` costs an emulated board a second of its processor, and
         those that wait ask all the time."""
         return self.board.http(self._socket, f"/v1/{path}")
+
+    def connect(self) -> HTTPConnection:
+        """A connection to the API of one's own."""
+        return self.board.connect(self._socket)
 
     def do(self, command: str) -> str:
         """A command's words; fails if it does. What an emulated board was too slow for, and says so, is asked again."""

@@ -19,6 +19,11 @@ LINKS = "/dev/v4l/by-name"
 TIMINGS = "cvt=1,width=1920,height=1080,fps=20"
 
 
+# Each picture's time is when it was due. Vivid's default, the end of the picture, lies 0.9 intervals behind that and so in the future when
+# the picture is handed out: v4l2src then takes such a driver for broken and every picture for one interval old.
+TIMES = "timestamp_source=1"
+
+
 class Vivid:
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -29,7 +34,8 @@ class Vivid:
         self._board.write("/run/udev/rules.d/70-vivid.rules", RULE + "\n")
         self._board.run(
             "modprobe -r vivid; udevadm control --reload; modprobe vivid n_devs=2 num_inputs=1,1 input_types=0,3 num_outputs=0,0"
-            f" && udevadm settle && [ -e {self.webcam} ] && v4l2-ctl -d {self.hdmi} --set-dv-bt-timings {TIMINGS}"
+            f" && udevadm settle && [ -e {self.webcam} ] && v4l2-ctl -d {self.hdmi} --set-dv-bt-timings {TIMINGS} -c {TIMES}"
+            f" && v4l2-ctl -d {self.webcam} -c {TIMES}"
         )
 
     def source(self) -> str:
@@ -45,7 +51,7 @@ class Vivid:
         self._board.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/unbind")
 
     def bind(self) -> None:
-        self._board.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/bind && udevadm settle")
+        self._board.run(f"echo vivid.0 > /sys/bus/platform/drivers/vivid/bind && udevadm settle && v4l2-ctl -d {self.webcam} -c {TIMES}")
 
     def learn_digits(self, folder: Path) -> Digits:
         said = self._board.run(

@@ -28,6 +28,26 @@ class PowerCut(unittest.TestCase):
         self.assertEqual(len(verdict.faults), 1)
         self.assertIn("1500 ms are lost", verdict.faults[0])
 
+    def test_what_the_encoder_held_is_no_loss_but_has_its_own_limit(self):
+        def judged(*, newest: float, patience: int):
+            return power_cut(life(*range(40)), [], cut=1005.45, interval=0.1, worst_sync_ms=40, delivered=newest, patience=patience)
+
+        held = judged(newest=1004.7, patience=5)
+        self.assertEqual((held.faults, round(held.lost_ms), round(held.held_ms)), ([], 800, 700))
+        # A board alone has no such excuse.
+        self.assertIn("held back 700 ms", judged(newest=1004.7, patience=1).faults[0])
+        # What was delivered is lost, whoever was slow besides.
+        lost = judged(newest=1005.2, patience=5)
+        self.assertEqual((round(lost.lost_ms), round(lost.held_ms)), (1300, 200))
+        self.assertIn("1300 ms are lost", lost.faults[0])
+
+    def test_a_recorder_that_tells_of_frames_to_come_gains_nothing(self):
+        verdict = power_cut(life(*range(40)), [], cut=1005.45, interval=0.1, worst_sync_ms=40, delivered=1009.0)
+        self.assertEqual((round(verdict.lost_ms), round(verdict.held_ms)), (1500, 0))
+        # Nor does one that hides what it was given.
+        silent = power_cut(life(*range(40)), [], cut=1005.45, interval=0.1, worst_sync_ms=40, delivered=1003.9)
+        self.assertIn("held back 1500 ms", silent.faults[0])
+
     def test_slow_storage_widens_the_limit_by_what_it_took_more(self):
         slow = power_cut(life(*range(40)), [], cut=1005.45, interval=0.1, worst_sync_ms=850)
         self.assertEqual(slow.faults, [])
