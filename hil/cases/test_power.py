@@ -21,6 +21,7 @@ from mos_hil.vivid import INTERVAL, Vivid
 CLOCK_CHIP = 1.5
 # Short, so that cuts fall into closes as well.
 SEGMENT_SECONDS = 2
+TICK_SECONDS = 0.5
 
 pytestmark = pytest.mark.lg_feature(["vivid", "ssh", "power", "data-disk"])
 
@@ -45,8 +46,10 @@ def test_power_cuts(
         time.sleep(moments.uniform(0.0, 2.0 * SEGMENT_SECONDS))
         worst_sync = recorder.ask("health")["storage"]["worst_sync_ms"]
         time.sleep(moments.uniform(0.0, 1.0))
-        # What was delivered must be known of this moment, however slow the board is to tell it.
+        # What was delivered must be known of this moment, however slow the board is to tell it; and the cut must keep no step with the
+        # answers, which one processor gives when a commit lets it.
         delivered.wait_fresh()
+        time.sleep(moments.uniform(0.0, TICK_SECONDS))
         cut_at = board.cut_power()
         at, newest = beat.board_time(cut_at), delivered.at(cut_at, INTERVAL)
         beat.stop()
