@@ -11,6 +11,9 @@ from mos_hil.judge import power_cut
 from mos_hil.recorder import ARCHIVE, HOME, Recorder, configuration
 from mos_hil.vivid import HEIGHT, INTERVAL, WIDTH, Vivid
 
+# Capture times are rounded to ticks of 1/90000 s: a frame that is one tick off an asked time is at it.
+EDGE = 1.5 / 90_000
+
 pytestmark = pytest.mark.lg_feature(["vivid", "ssh"])
 
 
@@ -36,8 +39,8 @@ def test_every_frame_is_recorded_clipped_and_pictured(
     shown = digits.read_file(tmp_path / "clip.mp4")
     start = segment["start_ts"] / 1e6
     # A frame is shown from its time to the next: the one under way at 1.0 s belongs to the clip.
-    under_way = [f.number for f in of_segment if f.at - start <= 1.0][-1]
-    wanted = [f.number for f in of_segment if f.number >= under_way and f.at - start < 2.5]
+    under_way = [f.number for f in of_segment if f.at - start <= 1.0 + EDGE][-1]
+    wanted = [f.number for f in of_segment if f.number >= under_way and f.at - start < 2.5 - EDGE]
     assert shown == wanted
 
     recorder.do(f"snapshot {segment['id']} --at 0 -o {HOME}/picture.jpg")
