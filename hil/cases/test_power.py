@@ -51,9 +51,9 @@ def test_power_cuts(
         delivered.wait_fresh()
         time.sleep(moments.uniform(0.0, TICK_SECONDS))
         cut_at = board.cut_power()
+        delivered.stop()
         at, newest = beat.board_time(cut_at), delivered.at(cut_at, INTERVAL)
         beat.stop()
-        delivered.stop()
 
         figures["boot_seconds"].append(round(board.boot(), 1))
         vivid.load()
