@@ -65,7 +65,7 @@ pub(crate) enum TlsError {
 pub(crate) async fn connect(host: &str, port: u16, trust: &Trust) -> Result<TlsStream<TcpStream>, TlsError> {
     let refused = |why: String| TlsError::Refused(why);
     let name = ServerName::try_from(host.to_owned()).map_err(|_| refused("its host is no name or address".into()))?;
-    let config = known_way(trust, host, port).await?;
+    let config = known_way(trust, host, port, Instant::now()).await?;
     let stream = TcpStream::connect((host, port)).await.map_err(|e| TlsError::Absent(e.to_string()))?;
     // Requests are small and wait for their answers.
     let _ = stream.set_nodelay(true);
@@ -99,10 +99,10 @@ fn ways() -> MutexGuard<'static, Vec<Way>> {
 }
 
 /// The way to a camera, which is made if there is none or an old one (Y5).
-async fn known_way(trust: &Trust, host: &str, port: u16) -> Result<Arc<ClientConfig>, TlsError> {
+async fn known_way(trust: &Trust, host: &str, port: u16, now: Instant) -> Result<Arc<ClientConfig>, TlsError> {
     let known = {
         let mut ways = ways();
-        ways.retain(|way| way.since.elapsed() < JUDGED_ANEW);
+        ways.retain(|way| now.saturating_duration_since(way.since) < JUDGED_ANEW);
         ways.iter().find(|way| way.leads(trust, host, port)).map(|way| Arc::clone(&way.config))
     };
     if let Some(known) = known {
@@ -116,7 +116,7 @@ async fn known_way(trust: &Trust, host: &str, port: u16) -> Result<Arc<ClientCon
         ways.retain(|way| !way.leads(&trust, &host, port));
         let excess = ways.len().saturating_sub(MOST_WAYS - 1);
         ways.drain(..excess);
-        ways.push(Way { trust, host, port, since: Instant::now(), config: Arc::clone(&config) });
+        ways.push(Way { trust, host, port, since: now, config: Arc::clone(&config) });
         Ok(config)
     });
     made.await.map_err(|e| TlsError::Broken(e.to_string()))?.map_err(TlsError::Refused)

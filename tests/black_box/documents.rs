@@ -71,10 +71,11 @@ fn targets_of_the_readme_exist() {
 
 #[test]
 fn paths_of_the_documents_exist() {
-    for document in ["README.md", "ARCHITECTURE.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "RELIABILITY.md", "SECURITY.md"] {
         let text = read(document);
         for span in text.split('`').skip(1).step_by(2) {
             let rooms = ["app/", "hal/", "tests/", ".ci/"];
+            let span = span.split_once("::").map_or(span, |(file, _)| file);
             if rooms.iter().any(|room| span.starts_with(room)) && !span.contains(['*', '{', ' ', '…']) {
                 assert!(mos_tests::repository().join(span).exists(), "{document} names {span}, which does not exist");
             }
@@ -90,7 +91,17 @@ fn tests_that_prove_promises_exist() {
     assert!(named.len() >= 20, "promises have their tests: {named:?}");
     for (file, test) in named {
         let functions = read(file);
-        let is_there = ["fn", "def"].iter().any(|word| functions.contains(&format!("{word} {test}(")));
-        assert!(is_there, "{file} has no test {test}");
+        if file.ends_with(".py") {
+            assert!(functions.contains(&format!("def {test}(")), "{file} has no case {test}");
+            continue;
+        }
+        let at = functions.find(&format!("fn {test}(")).unwrap_or_else(|| panic!("{file} has no test {test}"));
+        // Attributes stand in the lines above, up to what ends or begins something else.
+        let marks =
+            functions[..at].lines().rev().skip(1).take_while(|line| !line.trim().is_empty() && line.trim() != "}");
+        let marks: Vec<&str> = marks.collect();
+        let runs = |mark: &str| marks.iter().any(|line| line.trim_start().starts_with(mark));
+        assert!(runs("#[test]") || runs("#[tokio::test"), "{file}: {test} is no test: {marks:?}");
+        assert!(!runs("#[ignore"), "{file}: {test} runs in no `make test`");
     }
 }

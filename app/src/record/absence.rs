@@ -29,8 +29,17 @@ pub struct Absence {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Covered { until: Mono },
-    Absent { begun: Mono, since: Mono, cause: GapCause, source: Source },
+    /// From the end of what is accounted for; where it ends is a guess until the frame behind it comes.
+    Covered {
+        from: Mono,
+        until: Mono,
+    },
+    Absent {
+        begun: Mono,
+        since: Mono,
+        cause: GapCause,
+        source: Source,
+    },
 }
 
 /// What is known of the source of an absent lens.
@@ -54,14 +63,16 @@ impl Absence {
     pub fn footage_from(&mut self, at: Mono) {
         if let State::Absent { since, cause, .. } = self.state {
             self.emit(since, at, cause);
-            self.state = State::Covered { until: at.max(since) };
+            let from = at.max(since);
+            self.state = State::Covered { from, until: from };
         }
     }
 
-    /// Footage reaches to `until` now.
+    /// Footage reaches to `until` now, which may be before what was thought of it: the last frame of a segment lasts as long as
+    /// frames did so far, until the next segment shows how long it was.
     pub fn footage_to(&mut self, until: Mono) {
-        if let State::Covered { until: u } = &mut self.state {
-            *u = (*u).max(until);
+        if let State::Covered { from, until: u } = &mut self.state {
+            *u = until.max(*from);
         }
     }
 
@@ -69,7 +80,7 @@ impl Absence {
     /// be what a source says: only as far back as reordering goes is it believed.
     /// If the lens is absent already, the reason it is absent for stays.
     pub fn hole(&mut self, from: Option<Mono>, cause: GapCause) {
-        if let State::Covered { until } = self.state {
+        if let State::Covered { until, .. } = self.state {
             let since = from.map_or(until, |f| f.min(until).max(Mono(until.0.saturating_sub(REORDERED))));
             self.state = State::Absent { begun: since, since, cause, source: Source::Up };
         }
@@ -96,7 +107,7 @@ impl Absence {
     /// before `at` is part of the same trouble.
     pub fn down(&mut self, at: Mono, cause: GapCause) {
         match self.state {
-            State::Covered { until } => {
+            State::Covered { until, .. } => {
                 self.state = State::Absent { begun: until, since: until, cause, source: Source::Down };
             }
             State::Absent { begun, since, cause: old, .. } => {
@@ -155,7 +166,7 @@ impl Absence {
     #[must_use]
     pub fn covered_until(&self) -> Option<Mono> {
         match self.state {
-            State::Covered { until } => Some(until),
+            State::Covered { until, .. } => Some(until),
             State::Absent { .. } => None,
         }
     }
@@ -268,6 +279,8 @@ mod tests {
                 match kind {
                     0 | 1 => {
                         if a.cause().is_some() { a.footage_from(Mono(now)); covered.push((now, now)); }
+                        // How long the frame lasts is first thought wrongly.
+                        a.footage_to(Mono(now + 700_000_000));
                         now += 40_000_000;
                         a.footage_to(Mono(now));
                         covered.last_mut().unwrap().1 = now;

@@ -31,6 +31,9 @@ pub(super) struct Part {
     size: Mutex<Option<(u32, u32)>>,
     /// Of so many pictures one is coded, as far as that is settled; 0 before.
     coded: AtomicU32,
+    /// For one of so many pictures the book has a place; 0 before. Held by who asks the book, so that a place is for the size
+    /// that passes. Answers may take their time: no picture waits for this.
+    booked: Mutex<u32>,
 }
 
 impl Part {
@@ -42,7 +45,8 @@ impl Part {
         outlet: &Arc<Outlet>,
     ) -> Self {
         let (claim, outlet) = (Arc::downgrade(claim), Arc::clone(outlet));
-        Self { soc, budget, fps, claim, outlet, size: Mutex::default(), coded: AtomicU32::new(0) }
+        let (size, booked) = (Mutex::default(), Mutex::default());
+        Self { soc, budget, fps, claim, outlet, size, coded: AtomicU32::new(0), booked }
     }
 
     /// Of so many pictures one is coded to begin with.
@@ -55,6 +59,7 @@ impl Part {
 
     /// Takes the part for pictures of that size, unless it has it.
     pub(super) fn admit(&self, size: (u32, u32)) -> Result<(), SourceError> {
+        let mut booked = lock(&self.booked);
         if lock(&self.size).replace(size) == Some(size) {
             return Ok(());
         }
@@ -69,13 +74,20 @@ impl Part {
                 budget / (1920 * 1080),
             )));
         }
-        let one_in = self.first().max(self.least());
+        // A larger part may have been granted that the line has not heard of yet: it is for the new size, too.
+        let one_in = if *booked == 0 { self.first() } else { *booked }.max(self.least());
         let Some(claim) = self.claim.upgrade() else { return Ok(()) };
-        let taken = claim.encode(self.needed(one_in));
-        taken.inspect(|()| self.coded.store(one_in, Ordering::Relaxed)).map_err(|why| {
-            self.tell(0, self.outlet.one_in());
-            self.outlet.exhausted(why)
-        })
+        match claim.encode(self.needed(one_in)) {
+            Ok(()) => {
+                self.coded.store(one_in, Ordering::Relaxed);
+                *booked = one_in;
+                Ok(())
+            }
+            Err(why) => {
+                self.tell(0, self.outlet.one_in());
+                Err(self.outlet.exhausted(why))
+            }
+        }
     }
 
     /// Pixels per second, if one of so many pictures is coded.
@@ -96,8 +108,13 @@ impl Room for Part {
     }
 
     fn take(&self, one_in: u32) -> bool {
+        let mut booked = lock(&self.booked);
         // Without a camera nothing is coded.
-        self.claim.upgrade().is_none_or(|claim| claim.encode(self.needed(one_in)).is_ok())
+        let taken = self.claim.upgrade().is_none_or(|claim| claim.encode(self.needed(one_in)).is_ok());
+        if taken {
+            *booked = one_in;
+        }
+        taken
     }
 
     fn tell(&self, one_in: u32, wanted: u32) {
