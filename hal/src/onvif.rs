@@ -38,6 +38,9 @@ pub enum OnvifError {
     /// Nobody answers there.
     #[error("no answer: {0}")]
     Unreachable(String),
+    /// It was there and broke off.
+    #[error("it broke off: {0}")]
+    BrokeOff(String),
     /// It wants other credentials, or any.
     #[error("{0}")]
     Refused(String),

@@ -14,7 +14,7 @@ use mos_tests::streams::{Kind, Stream};
 use serde_json::Value;
 
 use crate::clips::cut;
-use crate::quirks::assert_g711;
+use crate::quirks::{assert_g711, assert_g711_pieces};
 
 const LONG: Duration = Duration::from_mins(2);
 
@@ -57,10 +57,6 @@ fn g711_is_recorded_and_cut_as_it_was_sent() {
         let segment = segments.iter().filter(|s| s["state"] != "open").nth(1).unwrap();
         let file = daemon.file(segment);
         assert_track(&file, &format!("pcm_{law}"), &format!("audio/x-{law}"));
-        if lens == "mu_law_udp" {
-            // A busy machine drops datagrams.
-            continue;
-        }
         let sent = folder.path().join(law);
         tool(
             Command::new("ffmpeg")
@@ -69,6 +65,10 @@ fn g711_is_recorded_and_cut_as_it_was_sent() {
                 .args(["-map", "0:a", "-c", "copy", "-f", law])
                 .arg(&sent),
         );
+        if lens == "mu_law_udp" {
+            assert_g711_pieces(&file, &sent, law, lens);
+            continue;
+        }
         let _ = assert_pictures(&file, stream);
         assert_g711(&file, &sent, law, lens);
         let times = ffmpeg::times(&file, "v");

@@ -14,7 +14,7 @@ use mos_tests::judge::archive::assert_tiled;
 use mos_tests::judge::ffmpeg;
 use mos_tests::srt::{SrtCamera, free_port};
 use mos_tests::streams::{Kind as Coding, Stream};
-use mos_tests::whep::{self, Aiortc, TOKEN};
+use mos_tests::whep::{Aiortc, TOKEN};
 use serde_json::{Map, Value, json};
 
 use crate::boards::{CAMX, Kind, Rig};
@@ -101,7 +101,7 @@ fn the_recorder_and_the_bus_cannot_tell_which_lens_is_which() {
         .camera("usb", &format!("v4l2:/dev/video82?{OPTIONS}"))
         .camera("rtsp", &camera.url(0))
         .camera("srt", &format!("srt://127.0.0.1:{port}"));
-    let webrtc = cfg!(feature = "whep").then(|| Aiortc::start(&stream, whep::free_port(), None)).flatten();
+    let webrtc = cfg!(feature = "whep").then(|| Aiortc::start(&stream, mos_tests::free_tcp_port(), None)).flatten();
     let setup = match &webrtc {
         Some(server) => setup.camera("webrtc", &server.source(&format!("{TOKEN}@"), "whep")),
         None => setup,

@@ -5,9 +5,11 @@ use std::time::Duration;
 use mos_tests::certificates::{Authority, Valid};
 use mos_tests::daemon::{Daemon, Setup};
 use mos_tests::judge::archive::{assert_each_picture, assert_tiled};
+use mos_tests::judge::ffmpeg;
 use mos_tests::streams::{Kind, Stream};
-use mos_tests::wait_for;
-use mos_tests::whep::{Aiortc, TOKEN, free_port};
+use mos_tests::turn::TurnServer;
+use mos_tests::whep::{Aiortc, TOKEN};
+use mos_tests::{free_tcp_port, turn, wait_for};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_mins(3);
@@ -33,7 +35,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
     let stream = Stream::get(Kind::H264);
     let authority = Authority::new();
     let certificate = authority.issue("good", "DNS:localhost", Valid::Now);
-    let Some(server) = Aiortc::start(&stream, free_port(), Some(&certificate)) else { return };
+    let Some(server) = Aiortc::start(&stream, free_tcp_port(), Some(&certificate)) else { return };
     let ca = format!("tls_ca = \"{}\"", authority.pem().display());
     let token = format!("{TOKEN}@");
     let with = |path: &str| server.source(&token, path);
@@ -47,7 +49,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
         .camera_with("without", &server.source("", "whep"), &ca)
         .camera_with("wrong", &server.source("another-token@", "whep"), &ca)
         .camera("stranger", &with("whep"))
-        .camera("nobody", &format!("whep+http://127.0.0.1:{}/whep", free_port()));
+        .camera("nobody", &format!("whep+http://127.0.0.1:{}/whep", free_tcp_port()));
     let daemon = setup.start();
     for lens in ["road", "moved"] {
         let segments = daemon.await_closed(lens, 2, LONG);
@@ -74,7 +76,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
 #[test]
 fn a_server_that_comes_back_is_recorded_again() {
     let stream = Stream::get(Kind::H264);
-    let port = free_port();
+    let port = free_tcp_port();
     let Some(server) = Aiortc::start(&stream, port, None) else { return };
     let setup = Setup::new().camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();
@@ -86,4 +88,104 @@ fn a_server_that_comes_back_is_recorded_again() {
     wait_for("frames of the server that came back", LONG, || (frames(&daemon) > before + 50).then_some(()));
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
     assert!(daemon.gaps("road").iter().any(|gap| gap["cause"] != "starting"), "no gap of the outage");
+}
+
+/// Asserts that the closed segments of a lens hold pictures of a stream as they were sent, as ffprobe and ffmpeg see it.
+fn assert_recorded(daemon: &Daemon, lens: &str, stream: &Stream) {
+    let segments = daemon.await_closed(lens, 2, LONG);
+    for segment in segments.iter().filter(|s| s["state"] != "open") {
+        let file = daemon.file(segment);
+        let probed = ffmpeg::probe(&file);
+        let video = &probed["streams"][0];
+        let (codec, tag) = if stream.kind.codec() == "h265" { ("hevc", "hvc1") } else { ("h264", "avc1") };
+        assert_eq!((&video["codec_name"], &video["codec_tag_string"]), (&codec.into(), &tag.into()), "{lens}: {video}");
+        let _ = assert_each_picture(&file, stream);
+    }
+    assert_tiled(&segments, &daemon.gaps(lens), 0.05);
+}
+
+/// Main and Main 10, with pictures that are shown in another order; parameter sets among the pictures or in the answer only.
+#[test]
+fn h265_is_recorded_as_sent() {
+    let kinds = [("main", Kind::H265, false), ("ten", Kind::H265Ten, false), ("told", Kind::H265, true)];
+    let mut setup = Setup::new().storage("segment_seconds", "2");
+    let mut servers = Vec::new();
+    for (lens, kind, sprop) in kinds {
+        let (stream, more): (_, &[&str]) = (Stream::get(kind), if sprop { &["--sprop"] } else { &[] });
+        let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, more) else { return };
+        setup = setup.camera(lens, &server.source(&format!("{TOKEN}@"), "whep"));
+        servers.push((lens, stream, server));
+    }
+    let daemon = setup.start();
+    for (lens, stream, _) in &servers {
+        assert_recorded(&daemon, lens, stream);
+    }
+}
+
+/// A server behind a firewall that lets in nobody but the TURN server that it names, here over TCP.
+#[test]
+fn a_turn_server_that_is_named_is_used() {
+    let stream = Stream::get(Kind::H264);
+    let turn = TurnServer::start();
+    let url = format!("turn:127.0.0.1:{}?transport=tcp", turn.port);
+    let more = ["--turn", &url, "--turn-login", turn::LOGIN];
+    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &more) else { return };
+    let setup = Setup::new().environment("MOS_LOG__LEVEL", "trace").storage("segment_seconds", "2");
+    let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
+    let daemon = setup.start();
+    assert_recorded(&daemon, "road", &stream);
+    let log = server.log();
+    // What is recorded came through it: the server lets nothing else in.
+    assert!(log.lines().any(|line| line.starts_with("relayed addresses: ") && !line.ends_with(" 0")), "{log}");
+    assert!(turn.log().contains("ALLOCATE processed, success"), "{}", turn.log());
+    let (_, secret) = turn::LOGIN.split_once(':').unwrap();
+    let shown = format!("{}{}", daemon.client.get("/v1/capture/status").text(), daemon.log());
+    assert!(!shown.contains(secret), "the server's password shows up");
+}
+
+/// A server that begins in the middle of a group and sends keyframes only when asked, as those that pass others' pictures on.
+#[test]
+fn a_keyframe_is_asked_for_at_the_start() {
+    let stream = Stream::get(Kind::H264);
+    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &["--on-demand"]) else { return };
+    let setup = Setup::new().storage("segment_seconds", "2");
+    let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
+    let daemon = setup.start();
+    assert_recorded(&daemon, "road", &stream);
+    let log = server.log();
+    assert_eq!(log.matches("POST").count(), 1, "it took more than one session: {log}");
+}
+
+/// Packets that do not come again either: each costs the pictures up to the next keyframe, which is asked for, and is told.
+#[test]
+fn lost_packets_are_told_and_answered_by_asking_for_a_keyframe() {
+    let stream = Stream::get(Kind::H264);
+    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &["--lossy", "3"]) else { return };
+    let setup = Setup::new().storage("segment_seconds", "2");
+    let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
+    let daemon = setup.start();
+    let gap = wait_for("a gap of a lost packet", LONG, || {
+        daemon.gaps("road").into_iter().find(|gap| gap["cause"] == "packet_loss")
+    });
+    wait_for("a keyframe that is asked for", LONG, || {
+        server.log().lines().any(|line| line.starts_with("a keyframe") && !line.ends_with(" 0 losses")).then_some(())
+    });
+    wait_for("footage behind the gap", LONG, || {
+        let closed = daemon.segments("road").into_iter().rfind(|s| s["state"] != "open")?;
+        (closed["start_ts"].as_i64() > gap["end_ts"].as_i64()).then_some(())
+    });
+    assert_recorded(&daemon, "road", &stream);
+}
+
+/// Who is on the way of the media and has a certificate of his own is not recorded.
+#[test]
+fn media_of_somebody_else_than_who_answered_are_refused() {
+    let stream = Stream::get(Kind::H264);
+    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &["--impostor"]) else { return };
+    let setup = Setup::new();
+    let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
+    let daemon = setup.start();
+    let refused = error(&daemon, "road", "another certificate");
+    assert!(refused.contains("refused"), "{refused}");
+    assert!(daemon.segments("road").is_empty(), "{:?}", daemon.segments("road"));
 }

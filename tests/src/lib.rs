@@ -25,6 +25,8 @@ pub mod srt;
 pub mod sshd;
 pub mod streams;
 #[cfg(feature = "whep")]
+pub mod turn;
+#[cfg(feature = "whep")]
 pub mod whep;
 pub mod wire;
 
@@ -67,6 +69,23 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
         assert!(Instant::now() < end, "waited {limit:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(25));
     }
+}
+
+/// What cannot be fetched: a test that cannot run must fail, unless `MOS_TESTS_OFFLINE=1` says that there is no network.
+pub(crate) fn unavailable(what: &str, why: &str) {
+    let why = why.lines().last().unwrap_or_default();
+    let permitted = std::env::var_os("MOS_TESTS_OFFLINE").is_some_and(|value| value == "1");
+    assert!(permitted, "{what} cannot be fetched (MOS_TESTS_OFFLINE=1 goes on without): {why}");
+    #[allow(clippy::print_stderr, reason = "shown by the test harness")]
+    {
+        eprintln!("skipped: {what} cannot be fetched: {why}");
+    }
+}
+
+/// A TCP port that was free a moment ago.
+#[must_use]
+pub fn free_tcp_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// CLOCK_MONOTONIC in nanoseconds: the clock of MOS's frames and of the camera rig's log.

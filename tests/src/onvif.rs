@@ -83,8 +83,8 @@ pub fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
 }
 
-/// A Python with packages of PyPI from `requirements`, in an environment beside the build output; `None`, with the reason
-/// on standard error, where it cannot be made.
+/// A Python with packages of PyPI from `requirements`, in an environment beside the build output; `None` where it cannot be made
+/// and `MOS_TESTS_OFFLINE=1`.
 #[must_use]
 pub fn python_with(name: &str, requirements: &str) -> Option<PathBuf> {
     let folder = crate::binary_folder().parent()?.join(format!("{name}-venv"));
@@ -118,10 +118,7 @@ pub fn python_with(name: &str, requirements: &str) -> Option<PathBuf> {
             Some(python)
         }
         Err(why) => {
-            #[allow(clippy::print_stderr, reason = "shown by the test harness")]
-            {
-                eprintln!("skipped: {requirements} cannot be installed: {}", why.lines().last().unwrap_or_default());
-            }
+            crate::unavailable(requirements, &why);
             None
         }
     }

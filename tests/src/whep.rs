@@ -2,7 +2,7 @@
 //!
 //! Promise: what it sends is coded as in the stream's file and numbered as in it; who has no [`TOKEN`] is refused.
 
-use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -28,19 +28,23 @@ pub struct Aiortc {
 }
 
 impl Aiortc {
-    /// Sends `stream` (H.264) ten times over to whoever has [`TOKEN`], over TLS if there is a certificate; `None` where aiortc
-    /// cannot be installed.
+    /// Sends `stream` ten times over to whoever has [`TOKEN`], over TLS if there is a certificate; `None` where aiortc cannot be
+    /// installed.
     #[must_use]
     pub fn start(stream: &Stream, port: u16, certificate: Option<&Certificate>) -> Option<Self> {
+        Self::start_with(stream, port, certificate, &[])
+    }
+
+    /// The same with more options of the program.
+    #[must_use]
+    pub fn start_with(stream: &Stream, port: u16, certificate: Option<&Certificate>, more: &[&str]) -> Option<Self> {
         let python = python_with("whep", "aiortc==1.16.0 aiohttp==3.14.5")?;
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("long.ts");
-        let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args(["-nostdin", "-v", "error", "-stream_loop", "9", "-i"]).arg(&stream.path);
-        cli::tool(ffmpeg.args(["-c", "copy"]).arg(&long));
+        repeated(stream, &long);
         let mut command = Command::new(python);
         command.arg(peers().join("whep_server.py")).arg("--file").arg(&long).args(["--port", &port.to_string()]);
-        command.args(["--token", TOKEN]).arg("--log").arg(folder.path().join("log"));
+        command.args(["--token", TOKEN]).args(more).arg("--log").arg(folder.path().join("log"));
         if let Some(shown) = certificate {
             command.arg("--certificate").arg(&shown.certificate).arg("--key").arg(&shown.key);
         }
@@ -73,8 +77,9 @@ impl Drop for Aiortc {
     }
 }
 
-/// A TCP port that was free a moment ago.
-#[must_use]
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A stream ten times over, in the container that the name of the file says.
+fn repeated(stream: &Stream, into: &Path) {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-stream_loop", "9", "-i"]).arg(&stream.path);
+    cli::tool(ffmpeg.args(["-c", "copy"]).arg(into));
 }

@@ -342,7 +342,9 @@ impl Camera {
             );
             match self.ask(&at, "GetProfiles", &body, read).await {
                 Ok(profiles) if profiles.iter().any(Profile::is_recordable) => return Ok(profiles),
-                Err(e @ (OnvifError::Refused(_) | OnvifError::Unreachable(_))) => return Err(e),
+                Err(e @ (OnvifError::Refused(_) | OnvifError::Unreachable(_) | OnvifError::BrokeOff(_))) => {
+                    return Err(e);
+                }
                 // Media2 of this firmware is of no use; its tokens are not those of Media.
                 _ => self.media2 = None,
             }
@@ -450,7 +452,7 @@ fn in_confidence(source: &Url, stream: &Url, trust: &Trust) -> Result<(), OnvifE
 pub(super) async fn channels(camera: &mut Camera, url: &Url) -> Result<(Channel, Vec<Channel>), OnvifError> {
     let profiles = match camera.profiles().await {
         Ok(profiles) => profiles,
-        Err(e @ (OnvifError::Refused(_) | OnvifError::Unreachable(_))) => return Err(e),
+        Err(e @ (OnvifError::Refused(_) | OnvifError::Unreachable(_) | OnvifError::BrokeOff(_))) => return Err(e),
         Err(e) => {
             log::debug!("onvif: a camera does not say what its events are of: {e}");
             return Ok(<_>::default());

@@ -174,7 +174,9 @@ async fn follow(asked: Asked, told: Told, mut ended: oneshot::Receiver<()>) {
         };
         let had_one = subscribed.is_some();
         // It counts against what the camera can hold until its end, and some hold four.
-        if let Some(subscription) = subscribed.filter(|_| !matches!(why, OnvifError::Unreachable(_))) {
+        if let Some(subscription) =
+            subscribed.filter(|_| !matches!(why, OnvifError::Unreachable(_) | OnvifError::BrokeOff(_)))
+        {
             let _ = timeout(LIFTING, subscription.lift()).await;
         }
         if had_one || !lost {

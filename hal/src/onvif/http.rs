@@ -106,6 +106,7 @@ pub(super) async fn post(
     let late = |_| OnvifError::Unreachable(format!("nothing within {} s", limit.as_secs()));
     tokio::time::timeout(limit, work).await.map_err(late).flatten().map_err(|e| match e {
         OnvifError::Unreachable(why) => OnvifError::Unreachable(format!("{why} (port {})", to.port)),
+        OnvifError::BrokeOff(why) => OnvifError::BrokeOff(format!("{why} (port {})", to.port)),
         e => e,
     })
 }
@@ -136,12 +137,12 @@ async fn exchange(
     body: &str,
     authorization: Option<String>,
 ) -> Result<(Answer, HeaderMap), OnvifError> {
-    let broken =
-        |e: hyper::Error| OnvifError::Unreachable(format!("the connection broke off: {}", shown(&e.to_string())));
+    let broken = |e: hyper::Error| OnvifError::BrokeOff(format!("no answer over HTTP: {}", shown(&e.to_string())));
     let address = |stream: &TcpStream| stream.peer_addr().ok().map(|at| at.ip().to_canonical());
     let (from, stream): (_, Box<dyn Stream>) = if to.secure {
         let stream = tls::connect(&to.host, to.port, trust).await.map_err(|e| match e {
-            TlsError::Absent(why) | TlsError::Broken(why) => OnvifError::Unreachable(why),
+            TlsError::Absent(why) => OnvifError::Unreachable(why),
+            TlsError::Broken(why) => OnvifError::BrokeOff(why),
             TlsError::Refused(why) => OnvifError::Refused(why),
         })?;
         (address(stream.get_ref().0), Box::new(stream))
@@ -174,7 +175,7 @@ async fn exchange(
         let response = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
-        let body = body.map_err(|e| OnvifError::Unreachable(format!("no whole answer: {}", shown(&e.to_string()))))?;
+        let body = body.map_err(|e| OnvifError::BrokeOff(format!("no whole answer: {}", shown(&e.to_string()))))?;
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         Ok((Answer { status: head.status, text, from }, head.headers))
     };

@@ -53,6 +53,7 @@ fn failure(outlet: &Outlet, e: OnvifError) -> SourceError {
     let what = outlet.what.clone();
     match e {
         OnvifError::Unreachable(detail) => SourceError::Absent { what, detail },
+        OnvifError::BrokeOff(detail) => SourceError::Broken { what, detail },
         OnvifError::Refused(detail) => SourceError::Refused { what, detail },
         e @ (OnvifError::Fault { .. } | OnvifError::Nonsense { .. } | OnvifError::NoStream(_)) => {
             SourceError::Unsupported { what, detail: e.to_string() }

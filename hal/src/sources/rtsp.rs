@@ -17,21 +17,19 @@ use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParameters, Vide
 use tokio_stream::StreamExt;
 use url::Url;
 
-use self::opening::{PROBE, Raw};
-use self::receiver::Receiver;
 use self::routes::Routes;
 use self::udp::Udp;
+use super::opening::{PROBE, Raw};
 use super::outlet::Outlet;
+use super::receiver::Receiver;
 use crate::clock::Mono;
 use crate::media::{AccessUnit, AudioFormat, FrameKind, Law, Rotation, TrackFormat, VideoCodec, VideoFormat};
 use crate::nal;
 use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen, Trust};
 use crate::tls::TlsError;
 
-mod media_time;
-mod opening;
 mod reactor;
-mod receiver;
+mod refusals;
 mod routes;
 mod tunnel;
 mod udp;

@@ -156,7 +156,7 @@ async fn stream_of(answer: Option<&'static str>) -> (Result<Url, OnvifError>, us
 #[tokio::test]
 async fn n5_a_broken_question_for_the_stream_over_tls_is_no_answer() {
     let (uri, asked) = stream_of(None).await;
-    assert!(matches!(uri, Err(OnvifError::Unreachable(_))) && asked == 1, "{uri:?} after {asked} questions");
+    assert!(matches!(uri, Err(OnvifError::BrokeOff(_))) && asked == 1, "{uri:?} after {asked} questions");
     let (uri, asked) = stream_of(Some("<R><Uri>rtsps://192.0.2.1:322/s</Uri></R>")).await;
     assert_eq!((uri.unwrap().as_str(), asked), ("rtsps://127.0.0.1:322/s", 1));
     let fault = "<Fault><Code><Value>Sender</Value></Code></Fault>";

@@ -55,18 +55,23 @@ pub(super) async fn open(url: &Url, trust: &Trust) -> Result<Tunnel, TlsError> {
     Ok(Tunnel { url: within, carrying })
 }
 
-/// The connection that this process makes to `listener`. All others are closed unheard: any user of this machine can come.
+/// Most connections of others that are sent away before the session is given up.
+const STRANGERS: usize = 16;
+
+/// The connection that this process makes to `listener`. All others are closed unheard: any user of this machine can come. The
+/// kernel's tables are not read on the thread of all cameras.
 async fn our_own(listener: &TcpListener) -> Option<TcpStream> {
-    loop {
+    for _ in 0..=STRANGERS {
         let (client, from) = listener.accept().await.ok()?;
         let (SocketAddr::V4(from), Ok(SocketAddr::V4(to))) = (from, client.local_addr()) else { continue };
-        if is_ours(from, to) {
+        if tokio::task::spawn_blocking(move || is_ours(from, to)).await.unwrap_or(false) {
             return Some(client);
         }
         log::warn!(
             "another process connected to a port of an encrypted camera session on this machine, and was sent away"
         );
     }
+    None
 }
 
 /// Whether the end `from` of a connection to `to` is a socket of this process.

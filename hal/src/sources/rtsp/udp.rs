@@ -4,19 +4,20 @@
 //! [`ORDERING`] by our clock, whatever the camera's does; one that does not come by then costs the pictures up to the next keyframe. One pipeline per camera: only
 //! cameras that need UDP get one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 
+use super::super::endless::Gathered;
+use super::super::media_time;
 use super::super::outlet::Outlet;
+use super::super::received::Received;
 use super::super::samples::{self, Samples};
-use super::media_time;
-use super::opening::{PROBE, Raw};
-use super::receiver::Receiver;
+use super::refusals::{self, Refusals};
 use super::{Camera, HANDSHAKE, OverUdp};
 use crate::clock::Mono;
 use crate::gst as common;
@@ -46,45 +47,22 @@ impl Drop for Udp {
 /// What the threads of a session share.
 struct Session {
     camera: Camera,
-    receiver: Mutex<Receiver>,
+    received: Arc<Received>,
+    gathered: Gathered,
     /// A packet was lost since the last picture.
     damaged: AtomicBool,
     /// A picture came.
     delivered: AtomicBool,
+    /// Requests that were to be sent.
+    requests: AtomicU32,
     /// Who hears of the first picture and of the end.
     way: Arc<OverUdp>,
 }
 
 impl Session {
-    fn receiver(&self) -> MutexGuard<'_, Receiver> {
-        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn finish(&self, why: SourceError) {
-        self.receiver().settle();
+        self.received.settle();
         self.way.end(why, self.delivered.load(Ordering::SeqCst));
-    }
-
-    /// Passes a unit on. What the opening holds leaves, at the latest, when no other unit comes for a while (O3).
-    fn pass(self: &Arc<Self>, raw: Raw) {
-        let held = {
-            let mut receiver = self.receiver();
-            receiver.pass(raw);
-            receiver.held()
-        };
-        if held == 0 {
-            return;
-        }
-        let session = Arc::downgrade(self);
-        let clock = gst::SystemClock::obtain();
-        let probe = gst::ClockTime::from_nseconds(PROBE.as_nanos() as u64);
-        let _ = clock.new_single_shot_id(clock.time() + probe).wait_async(move |_, _, _| {
-            let Some(session) = session.upgrade() else { return };
-            let mut receiver = session.receiver();
-            if receiver.held() == held {
-                receiver.settle();
-            }
-        });
     }
 }
 
@@ -98,12 +76,14 @@ pub(super) fn start(camera: Camera, opened: Mono, way: Arc<OverUdp>) -> Result<U
         made.map_err(|_| unsupported(format!("UDP needs GStreamer's element {name}, which is not installed")))
     };
     let source = element("rtspsrc")?;
-    let receiver = Mutex::new(Receiver::new(&outlet, opened));
+    let received = Received::new(&outlet, opened);
     let (damaged, delivered) = (AtomicBool::new(false), AtomicBool::new(false));
-    let session = Arc::new(Session { camera, receiver, damaged, delivered, way });
+    let (gathered, requests) = (Gathered::default(), AtomicU32::new(0));
+    let session = Arc::new(Session { camera, received, gathered, damaged, delivered, requests, way });
     configure(&source, &session.camera).map_err(unsupported)?;
     let pipeline = gst::Pipeline::new();
     pipeline.add(&source).map_err(|e| outlet.broken(e.to_string()))?;
+    ask(&source, &session);
     choose(&source, &session);
     connect(&source, &pipeline, &session);
     watch(&pipeline, &session);
@@ -145,6 +125,15 @@ fn configure(source: &gst::Element, camera: &Camera) -> Result<(), String> {
         None
     });
     Ok(())
+}
+
+/// Leaves the first request out, which is OPTIONS, if the camera refused it before.
+fn ask(source: &gst::Element, session: &Arc<Session>) {
+    let session = Arc::clone(session);
+    source.connect("before-send", false, move |_| {
+        let first = session.requests.fetch_add(1, Ordering::SeqCst) == 0;
+        Some(!(first && Refusals::get().has(&session.camera.url))).map(|send| send.to_value())
+    });
 }
 
 /// What a stream of the description is for us.
@@ -226,6 +215,16 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, track: Track, session: &Arc<
     media_time::keep(&depay).ok_or("a depayloader without pads")?;
     deliver(&sink, track, session);
     if !track.is_sound() {
+        let counting = Arc::clone(session);
+        input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            match counting.gathered.packet(info.buffer().map_or(0, |packet| packet.size())) {
+                Ok(()) => gst::PadProbeReturn::Ok,
+                Err(why) => {
+                    counting.finish(counting.camera.outlet.broken(why));
+                    gst::PadProbeReturn::Drop
+                }
+            }
+        });
         let session = Arc::clone(session);
         input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             let lost = |event: &gst::EventRef| event.structure().is_some_and(|s| s.name() == "GstRTPPacketLost");
@@ -254,18 +253,13 @@ fn deliver(sink: &AppSink, track: Track, session: &Arc<Session>) {
         match samples.unit(&sample, arrival, Mono) {
             Ok(mut unit) => {
                 if unit.kind != FrameKind::Audio {
+                    session.gathered.unit();
                     if !session.delivered.swap(true, Ordering::SeqCst) {
                         session.way.delivers();
                     }
                     unit.discontinuity |= session.damaged.swap(false, Ordering::SeqCst);
                 }
-                if let Some(Mono(media)) = unit.pts.take() {
-                    session.pass(Raw { track: number, media, unit });
-                } else {
-                    // Without a time it goes as it came; the recorder finds one.
-                    session.receiver().settle();
-                    session.camera.outlet.unit(unit);
-                }
+                session.received.unit(number, unit);
                 Ok(gst::FlowSuccess::Ok)
             }
             Err(why) => {
@@ -284,7 +278,7 @@ fn watch(pipeline: &gst::Pipeline, session: &Arc<Session>) {
     bus.set_sync_handler(move |_, message| {
         let outlet = &session.camera.outlet;
         match message.view() {
-            gst::MessageView::Error(e) => session.finish(failure(&session.camera, e)),
+            gst::MessageView::Error(e) => session.finish(failure(&session, e)),
             gst::MessageView::Eos(_) => session.finish(outlet.broken("the camera ended its stream")),
             // The packets would go on for a while, or not; the session is over.
             gst::MessageView::Warning(w)
@@ -299,10 +293,21 @@ fn watch(pipeline: &gst::Pipeline, session: &Arc<Session>) {
 }
 
 /// Which kind of failure an error of `rtspsrc` is: the same as over TCP, in words that hold nothing of the address.
-fn failure(camera: &Camera, error: &gst::message::Error) -> SourceError {
+fn failure(session: &Session, error: &gst::message::Error) -> SourceError {
     use gst::{ResourceError as R, StreamError};
+    let camera = &session.camera;
     let what = camera.outlet.what.clone();
-    match error.error().kind::<R>() {
+    let kind = error.error().kind::<R>();
+    let refused = error.debug().filter(|_| kind == Some(R::Read)).and_then(|said| refusals::status(&said));
+    if let Some(status) = refused {
+        let options = session.requests.load(Ordering::SeqCst) == 1;
+        if options {
+            Refusals::get().add(&camera.url);
+        }
+        let asked = if options { "OPTIONS; the next attempt does without" } else { "a request" };
+        return SourceError::Broken { what, detail: format!("over UDP it answers {status} to {asked}") };
+    }
+    match kind {
         Some(R::NotAuthorized) => SourceError::Refused { what, detail: camera.login_refused().into() },
         Some(R::NotFound) => SourceError::Refused { what, detail: "it has no stream of that path (404)".into() },
         Some(R::OpenReadWrite | R::OpenRead) => {
@@ -316,63 +321,5 @@ fn failure(camera: &Camera, error: &gst::message::Error) -> SourceError {
             SourceError::Unsupported { what, detail: "it offers no H.264 or H.265 over UDP".into() }
         }
         _ => SourceError::Broken { what, detail: camera.shown(&common::words(error)) },
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::mpsc;
-
-    use bytes::Bytes;
-    use url::Url;
-
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::media::{AccessUnit, Rotation, TrackFormat, VideoCodec, VideoFormat};
-    use crate::source::UnitSink;
-
-    struct Recorder(mpsc::Sender<AccessUnit>);
-
-    impl UnitSink for Recorder {
-        fn unit(&self, unit: AccessUnit) {
-            let _ = self.0.send(unit);
-        }
-        fn ended(&self, _: SourceError) {}
-    }
-
-    /// A camera that sends one picture and then none for long, as at night: the picture is not kept back until the next.
-    #[test]
-    fn o3_a_single_picture_is_not_held() {
-        common::init().unwrap();
-        let (tell, units) = mpsc::channel();
-        let clock = Arc::new(SystemClock::new().unwrap());
-        let outlet = Outlet::new("rtsp://h/s".into(), clock, Arc::new(Recorder(tell)));
-        let url = Url::parse("rtsp://h/s").unwrap();
-        let camera =
-            Camera { url, credentials: None, trust: None, audio: false, known_as: None, outlet: Arc::clone(&outlet) };
-        let arrival = outlet.clock.mono();
-        let session = Arc::new(Session {
-            camera,
-            receiver: Mutex::new(Receiver::new(&outlet, arrival)),
-            damaged: AtomicBool::new(false),
-            delivered: AtomicBool::new(false),
-            way: Arc::new(OverUdp { known_as: None, before: None, outlet: Arc::clone(&outlet) }),
-        });
-        let format = Arc::new(TrackFormat::Video(VideoFormat {
-            codec: VideoCodec::H264,
-            width: 64,
-            height: 64,
-            pixel_aspect: (1, 1),
-            config: Bytes::new(),
-            reorder: 0,
-            frame_duration: None,
-            rotation: Rotation::default(),
-        }));
-        let (kind, data) = (FrameKind::Idr, Bytes::from_static(&[0; 100]));
-        let unit = AccessUnit { format, kind, pts: None, duration: None, arrival, discontinuity: false, data };
-        session.pass(Raw { track: 0, media: 0, unit });
-        assert!(units.recv_timeout(Duration::from_secs(30)).unwrap().pts.is_some());
-        assert!(session.receiver().is_settled());
     }
 }

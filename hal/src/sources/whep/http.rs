@@ -2,8 +2,9 @@
 //!
 //! Promises:
 //! - H1: over `https` nothing is sent before the certificate was judged (`crate::tls`).
-//! - H2: token and password go to the host that the configuration names and, once asked over `https`, never in clear; a
-//!   server that points elsewhere gets a request without them.
+//! - H2: token and password go to the host and port that the configuration names, or over `https` to another port of that host
+//!   if they would go in clear else, and once asked over `https` never in clear; a server that points elsewhere gets a request
+//!   without them.
 //! - H3: an answer has at most [`MAX_ANSWER`] bytes, and no error repeats a server's words at length.
 //!
 //! Facts: draft-ietf-wish-whep-03, RFC 9725 (WHIP), which it follows. Time is bounded by the caller.
@@ -33,6 +34,7 @@ const SDP: &str = "application/sdp";
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     Absent(String),
+    Broken(String),
     Refused(String),
     Unsupported(String),
 }
@@ -42,6 +44,7 @@ impl Failure {
         let what = what.to_owned();
         match self {
             Self::Absent(detail) => SourceError::Absent { what, detail },
+            Self::Broken(detail) => SourceError::Broken { what, detail },
             Self::Refused(detail) => SourceError::Refused { what, detail },
             Self::Unsupported(detail) => SourceError::Unsupported { what, detail },
         }
@@ -49,6 +52,7 @@ impl Failure {
 }
 
 /// Where offers are posted.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     url: Url,
     authorization: Option<HeaderValue>,
@@ -63,6 +67,8 @@ pub(super) struct Agreed {
     pub(super) answer: Bytes,
     /// What is to be deleted at the end.
     pub(super) session: Option<Endpoint>,
+    /// It names servers for ICE, now that addresses have been gathered.
+    pub(super) late_ice: bool,
 }
 
 impl Endpoint {
@@ -81,15 +87,14 @@ impl Endpoint {
         Self { url: url.clone(), authorization, by_token, trust: trust.clone() }
     }
 
-    /// Another place that this one names, with the credentials if it is the same host (H2); `None` if it makes no sense.
+    /// Another place that this one names, with the credentials if it may have them (H2); `None` if it makes no sense.
     pub(super) fn at(&self, place: &HeaderValue) -> Option<Self> {
         let url = self.url.join(place.to_str().ok()?).ok()?;
         let downgraded = self.url.scheme() == "https" && url.scheme() != "https";
         if !matches!(url.scheme(), "http" | "https") || downgraded || !url.has_host() {
             return None;
         }
-        let same = url.host_str() == self.url.host_str();
-        let authorization = self.authorization.clone().filter(|_| same);
+        let authorization = self.authorization.clone().filter(|_| is_confidant(&self.url, &url));
         Some(Self { url, authorization, by_token: self.by_token, trust: self.trust.clone() })
     }
 
@@ -97,35 +102,50 @@ impl Endpoint {
     pub(super) fn is_allowed(&self, asked: &Url) {
         let url = &self.url;
         assert!(url.scheme() == "https" || asked.scheme() == "http" && url.scheme() == "http", "{url}");
-        assert!(self.authorization.is_none() || url.host_str() == asked.host_str(), "{url}");
+        assert!(self.authorization.is_none() || is_confidant(asked, url), "{url}");
     }
 
-    /// The servers for ICE that it names beforehand. Whoever does not know the question names none; whoever cannot be reached
-    /// or believed fails here already.
+    /// The servers for ICE that it names beforehand. Whoever does not know the question, in whatever way, names none; whoever
+    /// cannot be reached or believed fails here already.
     pub(super) async fn ice_servers(&self) -> Result<Vec<IceServer>, Failure> {
-        let (status, headers, _) = exchange(self, Method::OPTIONS, None).await?;
-        let links = headers.get_all(LINK).iter().filter(|_| status.is_success());
-        Ok(links.filter_map(|v| v.to_str().ok()).flat_map(ice::servers).collect())
+        let mut place = self.clone();
+        for _ in 0..=REDIRECTS {
+            let stream = connect(&place).await?;
+            let Ok((status, headers, _)) = speak(&place, Method::OPTIONS, None, stream).await else { break };
+            if !points_elsewhere(status) {
+                return Ok(if status.is_success() { named(&headers) } else { Vec::new() });
+            }
+            let Ok(next) = place.next(&headers) else { break };
+            place = next;
+        }
+        Ok(Vec::new())
     }
 
     /// Posts an offer.
     pub(super) async fn offer(self, offer: &str) -> Result<Agreed, Failure> {
         let mut place = self;
         for _ in 0..=REDIRECTS {
-            let (status, headers, body) = exchange(&place, Method::POST, Some(offer)).await?;
-            if !matches!(status.as_u16(), 301 | 302 | 307 | 308) {
+            let stream = connect(&place).await?;
+            let (status, headers, body) = speak(&place, Method::POST, Some(offer), stream).await?;
+            if !points_elsewhere(status) {
                 return place.agreed(status, &headers, body);
             }
-            let next = headers.get(LOCATION).and_then(|location| place.at(location));
-            place = next.ok_or_else(|| Failure::Unsupported("it points to no usable address".to_owned()))?;
+            place = place.next(&headers)?;
         }
         Err(Failure::Unsupported(format!("it points elsewhere more than {REDIRECTS} times")))
+    }
+
+    /// Where an answer that points elsewhere points to.
+    fn next(&self, headers: &HeaderMap) -> Result<Self, Failure> {
+        let next = headers.get(LOCATION).and_then(|location| self.at(location));
+        next.ok_or_else(|| Failure::Unsupported("it points to no usable address".to_owned()))
     }
 
     fn agreed(&self, status: StatusCode, headers: &HeaderMap, answer: Bytes) -> Result<Agreed, Failure> {
         match status {
             StatusCode::CREATED | StatusCode::OK => {
-                Ok(Agreed { answer, session: headers.get(LOCATION).and_then(|location| self.at(location)) })
+                let session = headers.get(LOCATION).and_then(|location| self.at(location));
+                Ok(Agreed { answer, session, late_ice: !named(headers).is_empty() })
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let why = match (&self.authorization, self.by_token) {
@@ -139,37 +159,52 @@ impl Endpoint {
             StatusCode::NOT_ACCEPTABLE => {
                 Err(Failure::Unsupported("it wants to make the offer itself, which MOS does not take (406)".to_owned()))
             }
-            status if status.is_server_error() => Err(Failure::Absent(format!("it has a fault ({})", status.as_u16()))),
+            status if status.is_server_error() => Err(Failure::Broken(format!("it has a fault ({})", status.as_u16()))),
             status => Err(Failure::Refused(format!("it answers {} to the offer", status.as_u16()))),
         }
     }
 
     /// Ends the session that this is. Its answer changes nothing.
     pub(super) async fn delete(self) {
-        if let Err(Failure::Absent(why) | Failure::Refused(why) | Failure::Unsupported(why)) =
-            exchange(&self, Method::DELETE, None).await
-        {
-            log::debug!("a WHEP session cannot be deleted: {why}");
+        let done = async { speak(&self, Method::DELETE, None, connect(&self).await?).await };
+        if let Err(why) = done.await {
+            log::debug!("a WHEP session cannot be deleted: {why:?}");
         }
     }
 }
 
-async fn exchange(
-    to: &Endpoint,
-    method: Method,
-    body: Option<&str>,
-) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
+fn points_elsewhere(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 307 | 308)
+}
+
+/// Whether `asked`'s token and password may go to `url` (H2).
+fn is_confidant(asked: &Url, url: &Url) -> bool {
+    let secured = asked.scheme() == "http" && url.scheme() == "https";
+    url.origin() == asked.origin() || secured && url.host_str() == asked.host_str()
+}
+
+/// Servers for ICE in the headers of an answer.
+fn named(headers: &HeaderMap) -> Vec<IceServer> {
+    headers.get_all(LINK).iter().filter_map(|v| v.to_str().ok()).flat_map(ice::servers).collect()
+}
+
+/// Either kind of connection.
+trait Way: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Way for T {}
+
+async fn connect(to: &Endpoint) -> Result<Box<dyn Way>, Failure> {
     let port = to.url.port_or_known_default().unwrap_or_default();
     let host = to.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     if to.url.scheme() == "https" {
         let stream = tls::connect(host, port, &to.trust).await.map_err(|e| match e {
-            TlsError::Absent(why) | TlsError::Broken(why) => Failure::Absent(why),
+            TlsError::Absent(why) => Failure::Absent(why),
+            TlsError::Broken(why) => Failure::Broken(why),
             TlsError::Refused(why) => Failure::Refused(why),
         })?;
-        speak(to, method, body, stream).await
+        Ok(Box::new(stream))
     } else {
         let stream = TcpStream::connect((host, port)).await.map_err(|e| Failure::Absent(e.to_string()))?;
-        speak(to, method, body, stream).await
+        Ok(Box::new(stream))
     }
 }
 
@@ -177,9 +212,9 @@ async fn speak(
     to: &Endpoint,
     method: Method,
     body: Option<&str>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    stream: Box<dyn Way>,
 ) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
-    let broken = |e: hyper::Error| Failure::Absent(format!("no answer over HTTP: {e}"));
+    let broken = |e: hyper::Error| Failure::Broken(format!("no answer over HTTP: {e}"));
     let handshake = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(broken)?;
     let mut request = Request::builder()
@@ -200,7 +235,7 @@ async fn speak(
     let answer = async {
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
-        let body = body.map_err(|e| Failure::Absent(format!("no whole answer over HTTP: {e}")))?;
+        let body = body.map_err(|e| Failure::Broken(format!("no whole answer over HTTP: {e}")))?;
         Ok((head.status, head.headers, body.to_bytes()))
     };
     // The connection is driven until the answer is there; its own end comes before only if the answer does not.
@@ -231,6 +266,9 @@ mod tests {
         assert_eq!((same.url.as_str(), same.authorization.is_some()), ("https://a:8889/x/whep/1234", true));
         let other = at("https://b/x").unwrap();
         assert!(other.authorization.is_none());
+        assert!(at("https://a:8890/x").unwrap().authorization.is_none(), "another port is another user's");
+        let upgraded = endpoint("http://a:8889/x", "t", "").at(&HeaderValue::from_static("https://a/x")).unwrap();
+        assert!(upgraded.authorization.is_some());
         for bad in ["http://a:8889/x", "rtsp://a/x", "file:///x", "https://"] {
             assert!(at(bad).is_none(), "{bad}");
         }
@@ -247,7 +285,7 @@ mod tests {
         assert_eq!(answered(401), Some(Failure::Refused("it does not accept this token (401)".into())));
         assert!(matches!(answered(404), Some(Failure::Refused(why)) if why.contains("no stream of that path")));
         assert!(matches!(answered(406), Some(Failure::Unsupported(_))));
-        assert!(matches!(answered(503), Some(Failure::Absent(_))));
+        assert!(matches!(answered(503), Some(Failure::Broken(_))));
         assert_eq!(answered(201), None);
     }
 }

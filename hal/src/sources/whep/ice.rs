@@ -1,6 +1,7 @@
 //! Servers for ICE that a WHEP server names in `Link` headers (draft-ietf-wish-whep-03 section 4.5, RFC 9725 section 4.6).
 //!
-//! Promises URLs as `webrtcbin` takes them, and nothing of what cannot be read.
+//! Promises URLs as `webrtcbin` takes them, and nothing of what cannot be read. `whepserversink` (gst-plugins-rs 0.15) leaves the
+//! relation of STUN servers out and writes `credential:"…"`: both are read.
 
 use url::Url;
 
@@ -32,10 +33,10 @@ fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
 fn server(link: &str) -> Option<IceServer> {
     let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
     let parameter = |name: &str| {
-        let mut each = parts(parameters, ';').filter_map(|p| p.split_once('='));
+        let mut each = parts(parameters, ';').filter_map(|p| p.split_once(['=', ':']));
         each.find(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().trim_matches('"'))
     };
-    if !parameter("rel")?.eq_ignore_ascii_case("ice-server") {
+    if parameter("rel").is_some_and(|rel| !rel.eq_ignore_ascii_case("ice-server")) {
         return None;
     }
     let (scheme, place) = target.split_once(':')?;
@@ -73,9 +74,19 @@ mod tests {
         assert_eq!(servers(header), [stun, turn]);
         let header = "<turns:192.0.2.3?transport=tcp>; rel=ice-server; username=u; credential=p";
         assert_eq!(servers(header), [IceServer::Turn("turns://u:p@192.0.2.3:5349?transport=tcp".into())]);
-        for none in
-            ["", "<", "<stun:>; rel=ice-server", "<stun:a>", "<turn:a>; rel=ice-server", "<x:a>; rel=ice-server"]
-        {
+        // As whepserversink writes it.
+        let header = "<stun:192.0.2.4:3478>, <turn:192.0.2.3>; rel=\"ice-server\"; username=\"u\"; credential:\"p\"; credential-type:\"password\";";
+        let written =
+            [IceServer::Stun("stun://192.0.2.4:3478".into()), IceServer::Turn("turn://u:p@192.0.2.3:3478".into())];
+        assert_eq!(servers(header), written);
+        for none in [
+            "",
+            "<",
+            "<stun:>; rel=ice-server",
+            "<stun:a>; rel=next",
+            "<turn:a>; rel=ice-server",
+            "<x:a>; rel=ice-server",
+        ] {
             assert_eq!(servers(none), [], "{none}");
         }
     }

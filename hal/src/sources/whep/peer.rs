@@ -1,12 +1,11 @@
 //! Our end of a WebRTC session: `webrtcbin` that receives one video stream and hands out its access units.
 //!
-//! Promises that only H.264 and H.265 are offered, that coded pictures are passed on as they were sent, at the spacing of the
-//! sender's RTP clock, and that a lost packet is told with the picture that follows it and answered by asking for a keyframe.
+//! Promises that only H.264 and H.265 are offered, that nobody else than who is named by the answer can send ([`certificate`]), and
+//! that no step takes longer than the time that is given for all of them. Pictures take the way of [`Stream`].
 //!
 //! Facts: GStreamer's `webrtcbin` 1.22; RFC 6184 and RFC 7798 (parameters of payloads), RFC 8834 (feedback).
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -19,21 +18,18 @@ use gstreamer_webrtc::{
     WebRTCSDPType, WebRTCSessionDescription,
 };
 
-use super::super::live;
 use super::super::outlet::Outlet;
-use super::super::samples::{self, Samples};
+use super::certificate;
 use super::ice::IceServer;
+use super::stream::{OUT, Stream};
 use crate::gst as common;
-use crate::timeline::Timeline;
 
 /// How long a missing packet is waited for, in ms; it is asked for again meanwhile. What comes in order is passed on at once.
 const ORDERING: u32 = 1000;
 /// How long our own addresses are gathered; a server for ICE that does not answer must not hold the offer up.
 const GATHERING: Duration = Duration::from_secs(3);
-/// How long `webrtcbin` may take for a step that asks nobody: it makes a key and a certificate first.
-const STEP: Duration = Duration::from_secs(8);
 /// Ticks of the RTP clock of video in a second (RFC 6184, RFC 7798).
-const RATE: i64 = 90_000;
+const RATE: i32 = 90_000;
 /// Most servers for ICE that are tried.
 const ICE_SERVERS: usize = 4;
 /// The elements of a session, and where they come from.
@@ -48,11 +44,18 @@ const ELEMENTS: [(&str, &str); 6] = [
 /// H.264 profiles as they are offered: High, Main, Constrained Baseline. Levels do not bind (`level-asymmetry-allowed`), and
 /// nothing here decodes, so any is taken; servers compare the profile.
 const PROFILES: [&str; 3] = ["640034", "4d0034", "42e034"];
+/// H.265 profiles as they are offered, at the highest level: Main 10 and Main. Without parameters Main up to level 3.1 would be
+/// meant (RFC 7798 section 7.1); that is offered too, for servers that compare parameters as text.
+const H265_PROFILES: [Option<&str>; 3] = [Some("2"), Some("1"), None];
+
+/// Most codecs of an answer that are told.
+const CODECS_TOLD: usize = 8;
 
 /// Our end.
 pub(super) struct Peer {
     pub(super) pipeline: gst::Pipeline,
     webrtc: gst::Element,
+    stream: Arc<Stream>,
     gathered: mpsc::Receiver<()>,
 }
 
@@ -70,12 +73,14 @@ impl Peer {
         webrtc.set_property("latency", ORDERING);
         let rtp: gst::Element = common::named(&pipeline, "rtpbin")?;
         common::set(&rtp, "do-lost", "true")?;
+        // It takes one server for STUN and several for TURN.
+        let stun = ice.iter().find_map(|server| if let IceServer::Stun(url) = server { Some(url) } else { None });
+        if let Some(url) = stun {
+            webrtc.set_property("stun-server", url);
+        }
         for server in ice.iter().take(ICE_SERVERS) {
-            match server {
-                IceServer::Stun(url) => webrtc.set_property("stun-server", url),
-                IceServer::Turn(url) => {
-                    webrtc.emit_by_name::<bool>("add-turn-server", &[url]);
-                }
+            if let IceServer::Turn(url) = server {
+                webrtc.emit_by_name::<bool>("add-turn-server", &[url]);
             }
         }
         let direction = WebRTCRTPTransceiverDirection::Recvonly;
@@ -98,43 +103,44 @@ impl Peer {
                 _ => {}
             }
         });
-        receive(&pipeline, &webrtc, outlet);
-        Ok(Self { pipeline, webrtc, gathered })
+        let stream = Stream::await_one(&pipeline, &webrtc, outlet);
+        Ok(Self { pipeline, webrtc, stream, gathered })
     }
 
-    /// The offer with our addresses. The pipeline must run.
-    pub(super) fn offer(&self) -> Result<String, String> {
+    /// The offer with our addresses, until `deadline`. The pipeline must run.
+    pub(super) fn offer(&self, deadline: Instant) -> Result<String, String> {
         let (tell, made) = mpsc::channel();
         let promise = gst::Promise::with_change_func(move |reply| {
             let offer = reply.ok().flatten().and_then(|s| s.get::<WebRTCSessionDescription>("offer").ok());
             let _ = tell.send(offer);
         });
         self.webrtc.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
-        let offer = made.recv_timeout(STEP).ok().flatten().ok_or("webrtcbin makes no offer")?;
-        self.describe("set-local-description", &offer)?;
-        let begun = Instant::now();
+        let offer = made.recv_timeout(left(deadline)).ok().flatten().ok_or("webrtcbin makes no offer")?;
+        self.describe("set-local-description", &offer, deadline)?;
         loop {
-            let complete = self.gathered.recv_timeout(GATHERING).is_ok();
+            let complete = self.gathered.recv_timeout(GATHERING.min(left(deadline))).is_ok();
             let local = self.webrtc.property::<Option<WebRTCSessionDescription>>("local-description");
             let local = local.ok_or("webrtcbin has no description of its own")?;
             let text = local.sdp().as_text().map_err(|e| e.to_string())?;
             if text.contains("a=candidate:") {
                 return Ok(text);
             }
-            if complete || begun.elapsed() > STEP {
+            if complete || left(deadline).is_zero() {
                 return Err("this machine has no address that its media could come to".to_owned());
             }
         }
     }
 
     /// Takes the answer; what follows comes by itself.
-    pub(super) fn accept(&self, answer: &[u8]) -> Result<(), String> {
+    pub(super) fn accept(&self, answer: &[u8], deadline: Instant) -> Result<(), String> {
         let answer = read(answer)?;
         judge(&answer)?;
-        self.describe("set-remote-description", &WebRTCSessionDescription::new(WebRTCSDPType::Answer, answer))
+        self.stream.believe(certificate::named(&answer)?);
+        let answer = WebRTCSessionDescription::new(WebRTCSDPType::Answer, answer);
+        self.describe("set-remote-description", &answer, deadline)
     }
 
-    fn describe(&self, how: &str, description: &WebRTCSessionDescription) -> Result<(), String> {
+    fn describe(&self, how: &str, description: &WebRTCSessionDescription, deadline: Instant) -> Result<(), String> {
         let (tell, done) = mpsc::channel();
         let promise = gst::Promise::with_change_func(move |reply| {
             // An error comes as a field of the reply (webrtcbin since 1.22).
@@ -142,7 +148,7 @@ impl Peer {
             let _ = tell.send(error);
         });
         self.webrtc.emit_by_name::<()>(how, &[description, &promise]);
-        match done.recv_timeout(STEP) {
+        match done.recv_timeout(left(deadline)) {
             Ok(None) => Ok(()),
             Ok(Some(error)) => Err(format!("its answer cannot be used: {}", error.message())),
             Err(_) => Err("webrtcbin does not take the description".to_owned()),
@@ -157,15 +163,17 @@ impl Peer {
     }
 }
 
-/// The name that [`super::super::file::connect`] finds a sink by.
-const OUT: &str = "out";
+/// What is left of the time for all steps.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
 
 /// What we take, the most capable first.
 fn offered() -> gst::Caps {
     let mut caps = gst::Caps::new_empty();
     let all = caps.make_mut();
     let codec = |name: &str, payload: i32| {
-        let rtp = gst::Structure::builder("application/x-rtp").field("media", "video").field("clock-rate", RATE as i32);
+        let rtp = gst::Structure::builder("application/x-rtp").field("media", "video").field("clock-rate", RATE);
         let rtp = rtp.field("encoding-name", name).field("payload", payload);
         rtp.field("rtcp-fb-nack", true).field("rtcp-fb-nack-pli", true).field("rtcp-fb-ccm-fir", true)
     };
@@ -173,7 +181,11 @@ fn offered() -> gst::Caps {
         let h264 = codec("H264", payload).field("packetization-mode", "1").field("level-asymmetry-allowed", "1");
         all.append_structure(h264.field("profile-level-id", profile).build());
     }
-    all.append_structure(codec("H265", 96 + PROFILES.len() as i32).build());
+    for (payload, profile) in (96 + PROFILES.len() as i32..).zip(H265_PROFILES) {
+        let h265 = codec("H265", payload);
+        let level = profile.map(|_| "186");
+        all.append_structure(h265.field_if_some("profile-id", profile).field_if_some("level-id", level).build());
+    }
     caps
 }
 
@@ -192,7 +204,10 @@ pub(super) fn judge(answer: &SDPMessageRef) -> Result<(), String> {
     let taken = codecs.iter().any(|c| ["H264", "H265"].contains(&c.as_str()));
     match (sends, taken) {
         (true, true) => Ok(()),
-        (true, false) => Err(format!("it offers {}; accepted are H.264 and H.265", codecs.join(", "))),
+        (true, false) => Err(format!(
+            "it offers {}; accepted are H.264 and H.265",
+            codecs[..codecs.len().min(CODECS_TOLD)].join(", ")
+        )),
         (false, _) => Err("it sends no video to an offer of H.264 and H.265".to_owned()),
     }
 }
@@ -204,113 +219,10 @@ fn codecs(media: &SDPMediaRef) -> Vec<String> {
     names.map(|name| name.chars().filter(char::is_ascii_graphic).take(16).collect::<String>().to_uppercase()).collect()
 }
 
-/// Gives the first video stream its way out.
-fn receive(pipeline: &gst::Pipeline, webrtc: &gst::Element, outlet: &Arc<Outlet>) {
-    let (parent, outlet) = (pipeline.downgrade(), Arc::clone(outlet));
-    let seen = AtomicBool::new(false);
-    webrtc.connect_pad_added(move |_, pad| {
-        let Some(pipeline) = parent.upgrade().filter(|_| pad.direction() == gst::PadDirection::Src) else { return };
-        let caps = pad.current_caps().or_else(|| pad.allowed_caps()).unwrap_or_else(|| pad.query_caps(None));
-        let name = caps.structure(0).and_then(|s| s.get::<String>("encoding-name").ok()).unwrap_or_default();
-        let Some(text) = branch(&name).filter(|_| !seen.swap(true, Ordering::SeqCst)) else {
-            log::debug!("{}: a stream of {name} is left out", outlet.what);
-            return;
-        };
-        keep_times(pad);
-        match super::super::file::connect(&pipeline, pad, &text) {
-            Ok(sink) => deliver(&sink, &outlet),
-            Err(why) => outlet.end(outlet.unsupported(why)),
-        }
-    });
-}
-
-/// Puts the sender's own times in place of what the jitter buffer made of them and of the arrivals: the timeline maps them.
-fn keep_times(pad: &gst::Pad) {
-    let clock = Mutex::new(RtpClock::default());
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let mut stamp = [0; 4];
-        // The timestamp stands behind the first four bytes of a packet (RFC 3550 section 5.1).
-        if let Some(packet) = info.buffer_mut()
-            && packet.copy_to_slice(4, &mut stamp).is_ok()
-        {
-            let time = clock.lock().unwrap_or_else(PoisonError::into_inner).nanoseconds(u32::from_be_bytes(stamp));
-            packet.make_mut().set_pts(gst::ClockTime::from_nseconds(time));
-        }
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// RTP timestamps of 90 kHz without their wrapping every 13 hours.
-#[derive(Default)]
-struct RtpClock(Option<(u32, i64)>);
-
-impl RtpClock {
-    /// The time of a stamp that lies at most half a round from the one before, in ns; the first is an hour, since pictures
-    /// that are shown earlier may follow.
-    fn nanoseconds(&mut self, stamp: u32) -> u64 {
-        let ticks =
-            self.0.map_or(3600 * RATE, |(last, ticks)| ticks + i64::from(stamp.wrapping_sub(last).cast_signed()));
-        self.0 = Some((stamp, ticks));
-        u64::try_from(ticks.saturating_mul(1_000_000_000 / 10_000) / (RATE / 10_000)).unwrap_or(0)
-    }
-}
-
-fn branch(name: &str) -> Option<String> {
-    let parser = match name {
-        "H264" => {
-            format!("rtph264depay name=depay ! h264parse config-interval=0 ! {}", samples::H264)
-        }
-        "H265" => format!("rtph265depay name=depay ! h265parse config-interval=0 ! {}", samples::H265),
-        _ => return None,
-    };
-    Some(format!("{parser} ! {}", live::sink(OUT)))
-}
-
-fn deliver(sink: &AppSink, outlet: &Arc<Outlet>) {
-    let damaged = Arc::new(AtomicBool::new(false));
-    let depay = sink.parent().and_then(|bin| bin.downcast::<gst::Bin>().ok()).and_then(|bin| bin.by_name("depay"));
-    if let Some(pad) = depay.and_then(|depay| depay.static_pad("sink")) {
-        let damaged = Arc::clone(&damaged);
-        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
-            let lost = |event: &gst::EventRef| event.structure().is_some_and(|s| s.name() == "GstRTPPacketLost");
-            if info.event().is_some_and(|event| lost(event)) && !damaged.swap(true, Ordering::SeqCst) {
-                // Only the first of a burst: the next picture tells whether that helped.
-                pad.push_event(UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
-            }
-            gst::PadProbeReturn::Ok
-        });
-    }
-    if let Some(pad) = sink.static_pad("sink") {
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let Some(buffer) = info.buffer_mut()
-                && damaged.swap(false, Ordering::SeqCst)
-            {
-                buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
-            }
-            gst::PadProbeReturn::Ok
-        });
-    }
-    let timeline = Mutex::new(Timeline::new());
-    live::deliver(sink, Arc::clone(outlet), Samples::new(true), move |media, arrival| {
-        timeline.lock().unwrap_or_else(PoisonError::into_inner).place(0, media, arrival)
-    });
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rtp_times_go_on_over_a_wrap_and_back_for_reordered_pictures() {
-        let mut clock = RtpClock::default();
-        let first = clock.nanoseconds(u32::MAX - 3599);
-        assert_eq!(first, 3600 * 1_000_000_000);
-        assert_eq!(clock.nanoseconds(0) - first, 40_000_000);
-        assert_eq!(clock.nanoseconds(7200) - first, 120_000_000);
-        assert_eq!(clock.nanoseconds(3600) - first, 80_000_000);
-        assert_eq!(first - clock.nanoseconds(u32::MAX - 3599 - 3600), 40_000_000);
-    }
 
     #[test]
     fn an_answer_must_send_what_is_recorded() {
@@ -329,6 +241,8 @@ mod tests {
         for none in [rejected, inactive] {
             assert!(judged(none).unwrap_err().contains("sends no video"), "{none}");
         }
+        let many = "a=rtpmap:96 ABCDEFGHIJKLMNOP/90000\r\n".repeat(9000);
+        assert!(judged(&format!("{line}{many}")).unwrap_err().len() < 300);
         assert_eq!(judged(""), Err("its answer has no video".into()));
     }
 }

@@ -1,12 +1,12 @@
-//! From frames of a session, by whatever transport, to access units with capture times.
+//! From frames of a network session, by whatever transport, to access units with capture times.
 //!
-//! Promises the same order and times for both transports: units are held while the session opens, then placed by one
+//! Promises the same order and times for all transports: units are held while the session opens, then placed by one
 //! mapping of the media clock. A loss is told with the picture that follows it.
 
 use std::sync::Arc;
 
-use super::super::outlet::Outlet;
 use super::opening::{Opening, Raw};
+use super::outlet::Outlet;
 use crate::clock::Mono;
 use crate::media::AccessUnit;
 use crate::timeline::Timeline;

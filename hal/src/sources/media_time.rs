@@ -1,4 +1,4 @@
-//! The camera's own times of packets that GStreamer's jitter buffer has put in order.
+//! The sender's own times of packets that GStreamer's jitter buffer has put in order.
 //!
 //! The jitter buffer waits for a missing packet by our clock only in the modes in which it also bends times towards our clock; with
 //! plain RTP times it waits too long or not at all as soon as the camera's clock was set or has drifted. So it may bend what it likes:

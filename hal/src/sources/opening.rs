@@ -7,7 +7,7 @@
 //! Promises (O1) that units leave in the order in which they came, with the times that their own clock gives them; (O2) that
 //! no unit is placed after its arrival by more than the bounds leave no choice, nor before the session was opened; (O3) that
 //! nothing is held once units come at the pace at which they were captured, nor longer than [`LONGEST`] or beyond [`MOST`].
-//! Used by both transports. Reads no clock.
+//! Used by RTSP over both transports and by WHEP. Reads no clock.
 
 use std::time::Duration;
 
