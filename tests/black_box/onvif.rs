@@ -7,7 +7,7 @@ use mos_tests::camera::{Camera, PASSWORD, USER};
 use mos_tests::cli;
 use mos_tests::daemon::{Daemon, Setup};
 use mos_tests::judge::archive::{assert_pictures, assert_tiled};
-use mos_tests::onvif::{OnvifCamera, peers, python_with};
+use mos_tests::onvif::{OnvifCamera, OnvifDevice, peers, python_with};
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 use serde_json::Value;
@@ -146,4 +146,55 @@ fn others_agree() {
     assert!(device["properties"]["source"].as_str().unwrap().ends_with(&format!(":{port}")), "{device}");
     target.kill().unwrap();
     target.wait().unwrap();
+}
+
+/// A camera of others: found by a search, by its UUID and at its address, with tokens that it checks against time and repetition.
+#[test]
+fn a_camera_that_others_have_written_is_recorded() {
+    let stream = Stream::get(Kind::H264);
+    let locked = Camera::locked(std::slice::from_ref(&stream));
+    let uuid = "8a52f1de-77aa-4c0e-b0c5-5d1e0f2a9b11";
+    let uri = locked.url(0).replace(&format!("{USER}:{PASSWORD}@"), "");
+    let Some(camera) = OnvifDevice::start(uuid, &uri, "http://127.0.0.1/picture.jpg?channel=1") else { return };
+    let login = format!("{USER}:{PASSWORD}");
+    let at = format!("127.0.0.1:{}", camera.port);
+    let setup = Setup::new()
+        .environment("MOS_LOG__LEVEL", "trace")
+        .storage("segment_seconds", "2")
+        .camera_with("road", &format!("onvif://{login}@{at}"), "events = \"motion\"")
+        .camera("found", &format!("onvif://{login}@{uuid}/sub"))
+        .camera("wrong", &format!("onvif://{login}-wrong@{at}"))
+        .camera("without", &format!("onvif://{at}"));
+    let daemon = setup.start();
+    for lens in ["road", "found"] {
+        let segments = daemon.await_closed(lens, 2, LONG);
+        for segment in segments.iter().filter(|s| s["state"] != "open") {
+            let _ = assert_pictures(&daemon.file(segment), &stream);
+        }
+        assert_tiled(&segments, &daemon.gaps(lens), 0.05);
+    }
+    // Without a word about it the largest profile is meant.
+    let said = camera.said();
+    for asked in ["GetStreamUri main", "GetStreamUri sub"] {
+        assert!(said.lines().any(|line| line == asked), "{said}");
+    }
+    let wrong = wait_for("the refusal", LONG, || status_error(&daemon, "wrong", "Authentication failed"));
+    let without = wait_for("the refusal", LONG, || status_error(&daemon, "without", "required"));
+    let events = wait_for("a subscription", LONG, || {
+        let status = daemon.client.get("/v1/capture/status").json();
+        let road = status["lenses"].as_array().unwrap().iter().find(|lens| lens["lens"] == "road").unwrap();
+        Some(road["events"].clone()).filter(|events| events["subscribed_ts"].is_i64())
+    });
+    let device = wait_for("the camera in the list", LONG, || {
+        let listed = network_devices(&daemon);
+        listed.into_iter().find(|d| d["id"].as_str().unwrap().contains(&at) && d.to_string().contains(uuid))
+    });
+    assert_eq!(device["name"], "Others & Sons Box <2>", "{device}");
+    let told = &device["properties"];
+    assert_eq!((&told["serial"], &told["firmware"]), (&"OS-4711".into(), &"2.0.1".into()), "{device}");
+    assert_eq!(told["profile main"], "Large h264 640x360", "{device}");
+    assert_eq!(told["stream sub"].as_str().unwrap(), uri, "{device}");
+    assert!(told["snapshot main"].as_str().unwrap().starts_with("http://127.0.0.1/picture.jpg"), "{device}");
+    let shown = format!("{device}{events}{wrong}{without}{}", daemon.log());
+    assert!(!shown.contains(PASSWORD), "the password shows up");
 }

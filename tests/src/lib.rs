@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub mod board_tree;
+pub mod built_peer;
 pub mod camera;
 pub mod certificates;
 pub mod cli;

@@ -1,12 +1,17 @@
-//! A test camera over ONVIF (`tests/peers/onvif_camera.py`), and the tools of others that judge it and MOS.
+//! A test camera over ONVIF (`tests/peers/onvif_camera.py`), one of others' making (`tests/peers/onvif_device`), and the tools of
+//! others that judge ours and MOS.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::built_peer::built_peer;
 use crate::camera::{PASSWORD, USER};
+use crate::{free_tcp_port, wait_for};
 
 /// A running ONVIF camera; it dies when dropped.
 #[derive(Debug)]
@@ -71,6 +76,46 @@ impl OnvifCamera {
 }
 
 impl Drop for OnvifCamera {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A camera of others' making that answers searches and wants a login; it dies when dropped.
+#[derive(Debug)]
+pub struct OnvifDevice {
+    child: Child,
+    said: PathBuf,
+    _folder: tempfile::TempDir,
+    /// Its port on all addresses.
+    pub port: u16,
+}
+
+impl OnvifDevice {
+    /// One of that endpoint that tells where its stream and its picture are; `None` where its crates cannot be had.
+    #[must_use]
+    pub fn start(uuid: &str, stream: &str, snapshot: &str) -> Option<Self> {
+        let program = built_peer("onvif_device")?;
+        let folder = tempfile::tempdir().unwrap();
+        let (said, port) = (folder.path().join("said"), free_tcp_port());
+        let mut command = Command::new(program);
+        command.args([&port.to_string(), USER, PASSWORD, uuid, stream, snapshot]);
+        let out = std::fs::File::create(&said).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(out).spawn().unwrap();
+        let this = Self { child, said, _folder: folder, port };
+        wait_for("the ONVIF device", Duration::from_mins(1), || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
+        Some(this)
+    }
+
+    /// What it was asked and let in, a line each.
+    #[must_use]
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap()
+    }
+}
+
+impl Drop for OnvifDevice {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
