@@ -14,6 +14,8 @@ SYNC_MS = 300.0
 MOST_HELD_MS = 500.0
 # A stretch of missing frames from here on, what is made durable at once, must be told by a gap. Shorter ones are counted.
 TOLD_FROM_MS = 500.0
+# Times of footage are in ticks of 1/90000 s, those of gaps in microseconds.
+ROUNDING = 0.001
 # Frames of a stretch whose least delayed one says where the stretch lies, and how far two stretches may be off one another.
 STRETCH = 30
 DRIFT_SECONDS = 0.5
@@ -141,13 +143,21 @@ def power_cut(
     return Verdict(lost_ms, held_ms, len(frames), missing, untold_ms, longest_untold_ms, faults)
 
 
+def lost_accounts(frames: list[Frame], gaps: list[Gap]) -> list[Gap]:
+    """The gaps `power_loss` that lie between two frames of the footage. There the camera or the encoder left pictures out, and the line
+    that told so went with the power: they tell of the cut, but are not what it cost. Only within the last second: what is older was durable."""
+    holes = [(a, b) for a, b in zip(frames, frames[1:]) if frames[-1].at - b.at <= MOST_LOST_MS / 1000]
+    losses = [gap for gap in gaps if gap.cause == "power_loss"]
+    return [gap for gap in losses if any(a.at - ROUNDING <= gap.start and gap.end <= b.at + ROUNDING for a, b in holes)]
+
+
 def told_loss(last: Frame, gaps: list[Gap], cut: float, slack: float, interval: float) -> list[str]:
     """What is wrong with how the end of a life is told: as one `power_loss`, from the last frame to the cut at least.
 
     Other gaps may lie between the last frame and it, of pictures that never came to the encoder; but what is told begins within
     `MOST_LOST_MS` of the last frame. `slack` is how far the board's clock may be off after a boot.
     """
-    losses = [gap for gap in gaps if gap.cause == "power_loss"]
+    losses = [gap for gap in gaps if gap.cause == "power_loss" and not gap.start < gap.end <= last.at + ROUNDING]
     if len(losses) != 1:
         return [f"the cut is told as power_loss {len(losses)} times"]
     (loss,) = losses
