@@ -98,8 +98,8 @@ fn tests_that_prove_promises_exist() {
         }
         let at = functions.find(&format!("fn {test}(")).unwrap_or_else(|| panic!("{file} has no test {test}"));
         // Attributes stand in the lines above, up to what ends or begins something else.
-        let marks =
-            functions[..at].lines().rev().skip(1).take_while(|line| !line.trim().is_empty() && line.trim() != "}");
+        let above = functions[..at].rfind('\n').map_or("", |end| &functions[..end]);
+        let marks = above.lines().rev().take_while(|line| !line.trim().is_empty() && line.trim() != "}");
         let marks: Vec<&str> = marks.collect();
         let runs = |mark: &str| marks.iter().any(|line| line.trim_start().starts_with(mark));
         assert!(runs("#[test]") || runs("#[tokio::test"), "{file}: {test} is no test: {marks:?}");
