@@ -6,50 +6,83 @@
 //!   one that is refused all the same.
 //! - E8: what somebody protects by Protect stays so, also if an event had protected it before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 
 use mos_hal::media::LensId;
 
 use super::error::ArchiveError;
 use super::ids::SegmentId;
-use super::{Archive, KeepNote, Row, lock};
+use super::{Archive, Catalog, KeepNote, Row, SegmentState, lock};
 use crate::index::Place;
 
 /// Events may protect one part of so many.
 const PART: u64 = 2;
 
-/// What gives way, the oldest first, with the bytes that it counted when it was protected.
+/// What gives way, the oldest first, with the bytes that it counts.
 #[derive(Default)]
-pub(crate) struct Yielding(BTreeMap<(Place, LensId), u64>);
+pub(crate) struct Yielding {
+    counts: BTreeMap<Key, u64>,
+    /// Those that were open when last counted: they may become smaller or larger than was likely.
+    open: BTreeSet<Key>,
+}
+
+type Key = (Place, LensId);
 
 impl Yielding {
     pub(super) fn forget(&mut self, row: &Row) {
-        self.0.remove(&key(row));
+        self.remove(&key(row));
+    }
+
+    fn insert(&mut self, row: &Row, bytes: u64) {
+        self.counts.insert(key(row), bytes);
+        if row.state == SegmentState::Open {
+            self.open.insert(key(row));
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.counts.remove(key);
+        self.open.remove(key);
     }
 
     fn bytes(&self) -> u64 {
-        self.0.values().sum()
+        self.counts.values().sum()
+    }
+
+    /// Counts those anew that were open.
+    fn settle(&mut self, catalog: &Catalog) {
+        for key in std::mem::take(&mut self.open) {
+            let id = id(&key);
+            match catalog.get(&id) {
+                Some(found) => self.insert(&found.row, catalog.protected_with(&id).1),
+                None => self.remove(&key),
+            }
+        }
     }
 
     /// The oldest that count `lack` bytes together; `None` if those that were captured before `before` do not.
     pub(super) fn oldest(&self, lack: u64, before: Option<Place>) -> Option<Vec<SegmentId>> {
         let mut found = Vec::new();
         let mut bytes = 0;
-        let older = self.0.iter().take_while(|((place, _), _)| before.is_none_or(|before| *place < before));
-        for (((run, _, seq), lens), counts) in older {
+        let older = self.counts.iter().take_while(|((place, _), _)| before.is_none_or(|before| *place < before));
+        for (key, counts) in older {
             if bytes >= lack {
                 break;
             }
             bytes += counts;
-            found.push(SegmentId { lens: lens.clone(), run: *run, seq: *seq });
+            found.push(id(key));
         }
         (bytes >= lack).then_some(found)
     }
 }
 
-fn key(row: &Row) -> (Place, LensId) {
+fn key(row: &Row) -> Key {
     ((row.id.run, row.start, row.id.seq), row.id.lens.clone())
+}
+
+fn id(((run, _, seq), lens): &Key) -> SegmentId {
+    SegmentId { lens: lens.clone(), run: *run, seq: *seq }
 }
 
 impl Archive {
@@ -68,7 +101,7 @@ impl Archive {
         let lack = over(used, more, quota).max(over(of_events, more, quota / PART));
         if lack > 0 {
             let Some(older) = yielding.as_ref().and_then(|y| y.oldest(lack, Some(place))) else {
-                let in_the_way = yielding.as_ref().is_some_and(|y| y.0.keys().any(|(other, _)| *other > place));
+                let in_the_way = yielding.as_ref().is_some_and(|y| y.counts.keys().any(|(other, _)| *other > place));
                 let (used, quota) = if over(used, more, quota) > 0 { (used, quota) } else { (of_events, quota / PART) };
                 return if in_the_way { Ok(false) } else { Err(refusal(id, used, more, quota)) };
             };
@@ -80,7 +113,7 @@ impl Archive {
         }
         self.write_keep(id, note, true)?;
         if let Some(yielding) = yielding.as_mut() {
-            yielding.0.insert(key(&row), more);
+            yielding.insert(&row, more);
         }
         Ok(true)
     }
@@ -113,8 +146,12 @@ impl Archive {
         if known.is_none() && self.health().loaded {
             let protected = self.inner.catalog.protected()?;
             let gives_way = |(row, _): &(Row, u64)| self.read_keep(&row.id).gives_way;
-            let found = protected.into_iter().filter(gives_way).map(|(row, bytes)| (key(&row), bytes));
-            *known = Some(Yielding(found.collect()));
+            let mut found = Yielding::default();
+            protected.into_iter().filter(gives_way).for_each(|(row, bytes)| found.insert(&row, bytes));
+            *known = Some(found);
+        }
+        if let Some(known) = known.as_mut() {
+            known.settle(&self.inner.catalog);
         }
         Ok(known)
     }
@@ -126,7 +163,10 @@ impl Archive {
                 log::info!("{id} is not protected any more: what an event protected gives way");
             }
             if let Some(yielding) = yielding.as_deref_mut() {
-                yielding.0.retain(|((run, _, seq), lens), _| (*run, *seq, lens) != (id.run, id.seq, &id.lens));
+                let lifted: Vec<Key> = yielding.counts.keys().filter(|key| self::id(key) == *id).cloned().collect();
+                for key in &lifted {
+                    yielding.remove(key);
+                }
             }
         }
         Ok(())

@@ -174,3 +174,33 @@ fn e6_e7_e8_what_events_protect_gives_way_and_what_people_protect_does_not() {
     assert!(!is_kept(&archive, &later[2]));
     assert!(matches!(archive.keep(&later[1], &note()), Err(ArchiveError::ProtectedQuota { .. })));
 }
+
+/// What was open when an event protected it counted as what it was likely to become.
+#[test]
+fn e7_nothing_is_lifted_in_vain_for_what_closed_smaller_than_was_likely() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let road = lens("road");
+    let room = |archive: &Archive, id: &SegmentId| archive.lookup(id).unwrap().row.allocated;
+    let usual = room(&archive, &record(&archive, &road, now(&machine), 200));
+    machine.kill();
+    let archive = machine.open_with(2 * usual).unwrap();
+    archive.load().unwrap();
+    let begin = now(&machine);
+    let long = record(&archive, &road, begin, 300);
+    let by_hand = record(&archive, &road, begin + FRAGMENT * 300, 200);
+    archive.keep(&by_hand, &note()).unwrap();
+    let mut take = Take::begin(&archive, &road, begin + FRAGMENT * 500).unwrap();
+    take.append().unwrap();
+    take.after_sync(&archive.commit());
+    let event = KeepNote { who: "camera".into(), why: "event: motion".into() };
+    assert!(archive.keep_for_event(&take.id(), &event).unwrap());
+    assert_eq!(archive.yielding_bytes(), usual, "as likely");
+    take.begin_close().unwrap();
+    assert!(take.finish_close(&archive));
+    let short = room(&archive, &take.id());
+    assert!(short < usual / 4 && room(&archive, &long) > usual + short, "{short} of {usual}");
+    assert!(matches!(archive.keep(&long, &note()), Err(ArchiveError::ProtectedQuota { .. })));
+    assert!(archive.protection(&take.id()).unwrap().is_some(), "lifted in vain");
+    assert_eq!(archive.yielding_bytes(), short);
+}
