@@ -57,7 +57,7 @@ fn g711_is_recorded_and_cut_as_it_was_sent() {
         let segment = segments.iter().filter(|s| s["state"] != "open").nth(1).unwrap();
         let file = daemon.file(segment);
         assert_track(&file, &format!("pcm_{law}"), &format!("audio/x-{law}"));
-        let sent = folder.path().join(law);
+        let sent = folder.path().join(lens);
         tool(
             Command::new("ffmpeg")
                 .args(["-nostdin", "-v", "error", "-i"])
