@@ -1,6 +1,7 @@
 //! A test camera over RTSP: starts the `rtsp_camera` program and reads what it says it sent.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Manner {
     pub udp_only: bool,
     /// Its RTP times wrap round five seconds after it began to play.
     pub wraps: bool,
+    /// Where it listens; on loopback if that is not said.
+    pub address: Option<IpAddr>,
     /// It speaks TLS and shows this.
     pub certificate: Option<Certificate>,
 }
@@ -102,6 +105,9 @@ impl Camera {
         command.args(["--slow", &manner.slow.as_millis().to_string()]);
         command.args(["--protocols", if manner.udp_only { "udp" } else { "tcp" }]);
         command.args(manner.wraps.then_some("--wraps"));
+        if let Some(address) = manner.address {
+            command.args(["--address", &address.to_string()]);
+        }
         if let Some(shown) = &manner.certificate {
             command.arg("--certificate").arg(&shown.certificate).arg("--key").arg(&shown.key);
         }

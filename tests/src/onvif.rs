@@ -134,6 +134,9 @@ pub fn peers() -> PathBuf {
 pub fn python_with(name: &str, requirements: &str) -> Option<PathBuf> {
     let folder = crate::binary_folder().parent()?.join(format!("{name}-venv"));
     let python = folder.join("bin/python");
+    // Tests run side by side, and the first of them makes it.
+    let turn = std::fs::File::create(folder.with_extension("turn")).unwrap();
+    turn.lock().unwrap();
     let marker = folder.join("requirements.txt");
     if std::fs::read_to_string(&marker).is_ok_and(|text| text == requirements) {
         return Some(python);

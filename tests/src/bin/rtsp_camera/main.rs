@@ -1,6 +1,6 @@
 //! A test camera: gst-rtsp-server that loops coded files with continuous timestamps, at the pace of a real camera.
 //!
-//! `rtsp_camera [--port N] [--user U --password P] [--log FILE] [--slow MS] [--protocols tcp|udp] [--wraps] [--certificate PEM --key PEM] FILE[+FILE]…` serves each FILE as `/0`, `/1`… on loopback, with
+//! `rtsp_camera [--port N] [--user U --password P] [--log FILE] [--slow MS] [--protocols tcp|udp] [--wraps] [--address IP] [--certificate PEM --key PEM] FILE[+FILE]…` serves each FILE as `/0`, `/1`… on loopback or at that address, with
 //! Digest authentication if a user is given, and prints `port N` when it listens. The camera's time begins when the program
 //! starts and goes on whether anybody watches or not, so a client joins wherever the picture happens to be. Each access
 //! unit that was sent is appended to the log as `mount number capture_ns bytes sent_ns` (`number` counts displayed frames since
@@ -30,6 +30,7 @@ struct Wanted {
     slow: Duration,
     protocols: String,
     wraps: bool,
+    address: Option<String>,
     /// Files of certificate and key.
     tls: Option<(PathBuf, PathBuf)>,
     /// Each with all codings of one scene, joined by `+`.
@@ -44,6 +45,7 @@ fn wanted() -> Wanted {
         slow: Duration::ZERO,
         protocols: "tcp".into(),
         wraps: false,
+        address: None,
         tls: None,
         files: Vec::new(),
     };
@@ -60,6 +62,7 @@ fn wanted() -> Wanted {
             "--certificate" => certificate = Some(value().into()),
             "--key" => key = Some(value().into()),
             "--wraps" => wanted.wraps = true,
+            "--address" => wanted.address = Some(value()),
             "--log" => wanted.log = Some(value().into()),
             _ => wanted.files.push(arg),
         }

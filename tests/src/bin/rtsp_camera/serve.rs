@@ -52,14 +52,14 @@ impl Camera {
     }
 }
 
-/// Starts listening on loopback; gives the loop to run and the port.
+/// Starts listening; gives the loop to run and the port.
 pub(crate) fn start(
     wanted: &crate::Wanted,
     footage: Vec<Vec<Arc<Footage>>>,
     camera: &Arc<Camera>,
 ) -> (glib::MainLoop, u16) {
     let server = gst_rtsp_server::RTSPServer::new();
-    server.set_address("127.0.0.1");
+    server.set_address(wanted.address.as_deref().unwrap_or("127.0.0.1"));
     server.set_service(&wanted.port.to_string());
     let guarded = wanted.login.is_some() || wanted.tls.is_some();
     let mounts = server.mount_points().expect("a server has mount points");
