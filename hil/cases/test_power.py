@@ -13,7 +13,7 @@ from mos_hil.board import Board
 from mos_hil.counter import Digits
 from mos_hil.delivered import Delivered
 from mos_hil.footage import frames, gaps, holes, of_run
-from mos_hil.judge import lost_accounts, power_cut, told_loss
+from mos_hil.judge import losses, power_cut, told_loss
 from mos_hil.recorder import ARCHIVE, Recorder, configuration
 from mos_hil.vivid import INTERVAL, Vivid
 
@@ -33,7 +33,7 @@ def test_power_cuts(
     moments = random.Random(seed)
     lost: list[float] = []
     held: list[float] = []
-    figures.update(seed=seed, cuts=0, lost_ms=lost, held_ms=held, worst_sync_ms=[], boot_seconds=[], missing_frames=0, untold_ms=0.0, longest_untold_ms=0.0, files=0, lost_accounts=0)
+    figures.update(seed=seed, cuts=0, lost_ms=lost, held_ms=held, worst_sync_ms=[], boot_seconds=[], missing_frames=0, untold_ms=0.0, longest_untold_ms=0.0, files=0)
 
     config = configuration({"road": vivid.source()}, segment_seconds=SEGMENT_SECONDS)
     recorder.start(config)
@@ -76,12 +76,11 @@ def test_power_cuts(
         figures.update(lost_p50_ms=statistics.median(lost), lost_max_ms=max(lost), held_max_ms=max(held))
         assert verdict.faults == [], f"cut {cut} of run {run}, seed {seed}"
         # What the cut cost is told as such, once, and no earlier one is told otherwise than it was.
-        losses = [g for g in told if g.cause == "power_loss"]
-        figures["told_gaps"] = len(losses)
-        figures["lost_accounts"] += len(lost_accounts(seen, told))
-        assert len(losses) == cut + figures["lost_accounts"], f"cut {cut}: told as power_loss {len(losses)} times"
+        cuts_told = losses(told)
+        figures["told_gaps"] = len(cuts_told)
+        assert len(cuts_told) == cut, f"cut {cut}: told as power_loss {len(cuts_told)} times"
         assert told_loss(seen[-1], [g for g in told if g.end > seen[0].at], at, CLOCK_CHIP, INTERVAL) == [], f"cut {cut}"
-        assert holes(listed, until=losses[-1].end) == [], f"cut {cut}"
+        assert holes(listed, until=cuts_told[-1].end) == [], f"cut {cut}"
         unchanged(recorder, listed, tmp_path)
         run = status["run"]
 

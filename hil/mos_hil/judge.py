@@ -143,12 +143,23 @@ def power_cut(
     return Verdict(lost_ms, held_ms, len(frames), missing, untold_ms, longest_untold_ms, faults)
 
 
-def lost_accounts(frames: list[Frame], gaps: list[Gap]) -> list[Gap]:
-    """The gaps `power_loss` that lie between two frames of the footage. There the camera or the encoder left pictures out, and the line
-    that told so went with the power: they tell of the cut, but are not what it cost. Only within the last second: what is older was durable."""
-    holes = [(a, b) for a, b in zip(frames, frames[1:]) if frames[-1].at - b.at <= MOST_LOST_MS / 1000]
-    losses = [gap for gap in gaps if gap.cause == "power_loss"]
-    return [gap for gap in losses if any(a.at - ROUNDING <= gap.start and gap.end <= b.at + ROUNDING for a, b in holes)]
+def losses(gaps: list[Gap]) -> list[Gap]:
+    """What the gaps tell as `power_loss`, each cut as one. A line that tells of pictures which the encoder left out is durable before
+    the pictures ahead of it: its gap then parts the cut's own, and all three follow one another without a hole."""
+    found: list[Gap] = []
+    reached, parted = 0.0, False
+    for gap in sorted(gaps, key=lambda gap: gap.start):
+        follows = bool(found) and gap.start <= reached + ROUNDING
+        if gap.cause != "power_loss":
+            if follows:
+                reached, parted = max(reached, gap.end), True
+            continue
+        if follows and parted:
+            found[-1] = Gap(found[-1].start, gap.end, gap.cause)
+        else:
+            found.append(gap)
+        reached, parted = gap.end, False
+    return found
 
 
 def told_loss(last: Frame, gaps: list[Gap], cut: float, slack: float, interval: float) -> list[str]:
@@ -157,14 +168,14 @@ def told_loss(last: Frame, gaps: list[Gap], cut: float, slack: float, interval: 
     Other gaps may lie between the last frame and it, of pictures that never came to the encoder; but what is told begins within
     `MOST_LOST_MS` of the last frame. `slack` is how far the board's clock may be off after a boot.
     """
-    losses = [gap for gap in gaps if gap.cause == "power_loss" and not gap.start < gap.end <= last.at + ROUNDING]
-    if len(losses) != 1:
-        return [f"the cut is told as power_loss {len(losses)} times"]
-    (loss,) = losses
+    behind = [gap for gap in losses(gaps) if not gap.start < gap.end <= last.at + ROUNDING]
+    if len(behind) != 1:
+        return [f"the cut is told as power_loss {len(behind)} times"]
+    (loss,) = behind
     faults = []
     if loss.start < last.at - interval:
         faults.append(f"power_loss begins {last.at - loss.start:.2f} s before the last frame")
-    told = min(gap.start for gap in gaps if gap is loss or gap.start >= last.at - interval)
+    told = min([loss.start, *(gap.start for gap in gaps if gap.start >= last.at - interval)])
     if told - last.at >= MOST_LOST_MS / 1000:
         faults.append(f"nothing is told of {told - last.at:.2f} s after the last frame")
     if loss.end < cut - slack:

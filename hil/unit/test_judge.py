@@ -11,7 +11,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from mos_hil import counter, film, report  # noqa: E402
-from mos_hil.judge import Frame, Gap, drift, lost_accounts, out_of_order, power_cut, since_opened, told_loss  # noqa: E402
+from mos_hil.judge import Frame, Gap, drift, losses, out_of_order, power_cut, since_opened, told_loss  # noqa: E402
 
 
 def life(*numbers: int) -> list[Frame]:
@@ -143,15 +143,14 @@ class Told(unittest.TestCase):
     def test_other_causes_may_lie_between(self):
         self.assertEqual(self.faults(Gap(1005.1, 1007.3, "encoder_slow"), Gap(1007.3, 1020.0, "power_loss")), [])
 
-    def test_pictures_left_out_whose_account_is_lost_are_none_of_the_cuts_cost(self):
-        within, behind = Gap(1004.1, 1004.4, "power_loss"), Gap(1005.1, 1020.0, "power_loss")
-        frames = [Frame(40, 1004.0), Frame(44, 1004.4), Frame(50, 1005.0)]
-        self.assertEqual(lost_accounts(frames, [within, behind]), [within])
-        # What covers a frame is wrong, and what is older than a second was durable.
-        self.assertEqual(lost_accounts([*frames, Frame(65, 1006.5)], [within]), [])
-        self.assertEqual(lost_accounts(frames, [Gap(1004.1, 1004.6, "power_loss")]), [])
-        self.assertEqual(self.faults(within, behind), [])
-        self.assertIn("0 times", self.faults(within)[0])
+    def test_an_account_that_the_cut_left_parts_its_loss(self):
+        # As seen: the last frame lasts to 5.2, its follower was not durable, the line about the two behind that one was.
+        parts = [Gap(1005.2, 1005.3, "power_loss"), Gap(1005.3, 1005.5, "encoder_slow"), Gap(1005.5, 1020.0, "power_loss")]
+        self.assertEqual(losses(parts), [Gap(1005.2, 1020.0, "power_loss")])
+        self.assertEqual(self.faults(*parts), [])
+        # Footage or a hole between them are two losses.
+        self.assertEqual(len(losses([parts[0], parts[2]])), 2)
+        self.assertEqual(len(losses([parts[0], Gap(1005.4, 1005.5, "encoder_slow"), parts[2]])), 2)
 
     def test_what_is_told_wrongly_is_found(self):
         self.assertIn("0 times", self.faults(Gap(1005.1, 1020.0, "recorder_killed"))[0])
