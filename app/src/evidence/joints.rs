@@ -8,6 +8,7 @@
 //!
 //! Nothing that is read is trusted: a note that another key signed, or none, counts as none.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use mos_hal::media::LensId;
@@ -22,19 +23,17 @@ use crate::archive::ids::RunId;
 use crate::archive::run::{read_whole, write_whole};
 
 /// Where parts of a chain do not hang together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Break {
     /// A part is not there; which.
+    #[error("{0}")]
     Missing(String),
     /// Something else stands where links were; where.
+    #[error("{0}")]
     Altered(String),
-}
-
-impl std::fmt::Display for Break {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Missing(why) | Self::Altered(why)) = self;
-        f.write_str(why)
-    }
+    /// A part cannot be read, which says nothing of it; which, and why.
+    #[error("{0}")]
+    Unread(String),
 }
 
 /// Parts that went with their segments, from the first to the last of them.
@@ -46,6 +45,21 @@ struct Went {
     follows: Hash,
     /// What the next part may follow: the last link that was made when its segment was closed, and those behind it.
     ends: Vec<Hash>,
+    /// Nothing of them was linked when its segment was closed: they stand beside the chain, and what was recorded later may follow
+    /// what was before them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    beside: bool,
+}
+
+impl Went {
+    /// With those that follow it.
+    fn joined(self, behind: Self) -> Self {
+        let mut ends = behind.ends;
+        if behind.beside && !self.beside {
+            ends.splice(0..0, self.ends.first().copied());
+        }
+        Self { to: behind.to, ends, beside: self.beside && behind.beside, ..self }
+    }
 }
 
 /// What went of a chain.
@@ -88,14 +102,18 @@ impl Gone {
         Self(signed.map(|signed| signed.gone).unwrap_or_default())
     }
 
-    pub(super) fn load(disk: &dyn Disk, lens: &LensId, run: RunId, key: &DeviceKey) -> Self {
-        let bytes = read_whole(disk, &gone_path(lens, run)).unwrap_or_default();
-        Self::read(lens.as_str(), run.0, &bytes, &key.public())
+    /// The note of a run, if `key` signed it.
+    pub(super) fn load(disk: &dyn Disk, lens: &LensId, run: RunId, key: &str) -> std::io::Result<Self> {
+        match read_whole(disk, &gone_path(lens, run)) {
+            Ok(bytes) => Ok(Self::read(lens.as_str(), run.0, &bytes, key)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(e),
+        }
     }
 
-    /// The same; none if there is a note that this key did not sign, which must stay.
+    /// The same; none if there is a note that this key did not sign, or that cannot be read: it must stay.
     pub(super) fn own(disk: &dyn Disk, lens: &LensId, run: RunId, key: &DeviceKey) -> Option<Self> {
-        let gone = Self::load(disk, lens, run, key);
+        let gone = Self::load(disk, lens, run, &key.public()).ok()?;
         (!gone.0.is_empty() || disk.size(&gone_path(lens, run)).is_err()).then_some(gone)
     }
 
@@ -131,16 +149,19 @@ impl Gone {
         if self.of(part).is_some() || !is_whole || part_of(first.segment.seq) != part {
             return false;
         }
-        let closed = chain.links.iter().rposition(|link| link.made == Made::Closed).unwrap_or(0);
-        let ends = chain.links[closed..].iter().map(|link| link.head).collect();
-        let mut fresh = Went { from: part, to: part, follows: first.before, ends };
-        if let Some(at) = self.0.iter().position(|went| went.to < fresh.from && went.ends.contains(&fresh.follows)) {
-            let before = self.0.remove(at);
-            (fresh.from, fresh.follows) = (before.from, before.follows);
+        let closed = chain.links.iter().rposition(|link| link.made == Made::Closed);
+        let ends = chain.links[closed.unwrap_or(0)..].iter().map(|link| link.head).collect();
+        let mut fresh = Went { from: part, to: part, follows: first.before, ends, beside: closed.is_none() };
+        // Neighbours only: what lies between others may still be there, and follow the former.
+        let before = |went: &Went| went.to.checked_add(1) == Some(fresh.from) && went.ends.contains(&fresh.follows);
+        if let Some(at) = self.0.iter().position(before) {
+            fresh = self.0.remove(at).joined(fresh);
         }
-        if let Some(at) = self.0.iter().position(|went| went.from > fresh.to && fresh.ends.contains(&went.follows)) {
-            let behind = self.0.remove(at);
-            (fresh.to, fresh.ends) = (behind.to, behind.ends);
+        let behind = |fresh: &Went, went: &Went| {
+            fresh.to.checked_add(1) == Some(went.from) && fresh.ends.contains(&went.follows)
+        };
+        while let Some(at) = self.0.iter().position(|went| behind(&fresh, went)) {
+            fresh = fresh.joined(self.0.remove(at));
         }
         self.0.push(fresh);
         self.0.sort_unstable_by_key(|went| went.from);
@@ -175,7 +196,7 @@ pub(super) fn step_back(
     let (mut at, mut absent) = (part, None);
     while let Some(next) = at.checked_sub(1) {
         at = next;
-        let chain = read(at).map_err(|e| Break::Missing(format!("{run}-{at}.jsonl cannot be read: {e}")))?;
+        let chain = read(at).map_err(|e| Break::Unread(format!("{run}-{at}.jsonl: {e}")))?;
         if let Some((line, why)) = chain.broken.filter(|_| !chain.torn) {
             return Err(Break::Altered(format!("line {line} of {run}-{at}.jsonl: {why}")));
         }
@@ -221,13 +242,14 @@ fn missing(run: u32, part: u32, absent: u32) -> Break {
 }
 
 /// What the first link of a part follows that has none yet: the last one before it.
-pub(super) fn beginning(disk: &dyn Disk, lens: &LensId, run: RunId, part: u32, gone: &Gone) -> Hash {
-    let last = (0..part).rev().find_map(|before| {
-        let chain = load(disk, lens, run, before).ok()?;
-        let last = chain.links.last().map(|link| link.head);
-        last.or_else(|| gone.of(before).and_then(|went| went.ends.last().copied()))
-    });
-    last.unwrap_or_else(|| root(lens.as_str(), run.0))
+pub(super) fn beginning(disk: &dyn Disk, lens: &LensId, run: RunId, part: u32, gone: &Gone) -> std::io::Result<Hash> {
+    for before in (0..part).rev() {
+        let last = load(disk, lens, run, before)?.links.last().map(|link| link.head);
+        if let Some(last) = last.or_else(|| gone.of(before).and_then(|went| went.ends.last().copied())) {
+            return Ok(last);
+        }
+    }
+    Ok(root(lens.as_str(), run.0))
 }
 
 #[cfg(test)]
@@ -341,6 +363,24 @@ mod tests {
             {
                 assert_eq!(Gone::read(lens, run, &bytes, &key), Gone::default());
             }
+        }
+        // What was linked late beside the chain goes as well, before or after those around it.
+        let late = {
+            let head = whole[0].links[2].head;
+            let [first, next] = [(2, head), (3, link(2 * PART, head, Made::Closed, &key).head)]
+                .map(|(part, before)| chain(vec![link(part * PART, before, Made::Closed, &key)]));
+            [whole[0].clone(), chain(vec![link(PART, head, Made::Old, &key)]), first, next]
+        };
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let (mut gone, mut parts) = (Gone::default(), late.clone());
+            for n in order {
+                assert!(gone.add(n, &late[n as usize]));
+                parts[n as usize].links.clear();
+                for (last, _) in parts.iter().enumerate().filter(|(_, part)| !part.links.is_empty()) {
+                    assert_eq!(traced(&parts[..=last], &gone), Ok(()), "{order:?}, {n}, from {last}");
+                }
+            }
+            assert_eq!(gone.0.len(), 1, "{order:?}");
         }
         // What is harmed, or another part's, is not vouched for.
         let harmed = Chain { broken: Some((2, "it cannot be read")), ..whole[1].clone() };

@@ -194,8 +194,7 @@ impl Keeper {
             let _ = self.take_key();
         }
         let Some(key) = self.key.get() else { return };
-        let (mut ledger, trouble) = Ledger::load(&self.key_file, key);
-        self.trouble("ledger", trouble);
+        let Some(mut ledger) = self.ledger(key) else { return };
         let has_chains = self.archive.disk().read_dir(Path::new(chain::FOLDER)).is_ok_and(|lenses| !lenses.is_empty());
         if key.is_new() && has_chains {
             let (file, public) = (self.key_file.display(), key.public());
@@ -232,6 +231,23 @@ impl Keeper {
 
     pub(super) fn key(&self) -> Option<&DeviceKey> {
         self.key.get()
+    }
+
+    /// What lies beside the key. What cannot be read is waited for, up to a minute: without it nothing is as a cut left it. None to end.
+    fn ledger(&self, key: &DeviceKey) -> Option<Ledger> {
+        let mut delay = EVERY;
+        loop {
+            let (ledger, trouble) = Ledger::load(&self.key_file, key);
+            let unread = ledger.is_unread();
+            self.trouble("ledger", trouble);
+            if !unread || delay >= KEY_DELAY {
+                return Some(ledger);
+            }
+            if self.rest(delay) {
+                return None;
+            }
+            delay *= 2;
+        }
     }
 
     fn take_key(&self) -> Option<&DeviceKey> {
@@ -279,6 +295,14 @@ impl Keeper {
         log::error!("{lens}: the chain of run {} is not as it was written: {why}", run.0);
         let what = format!("the chain of {lens}, run {}, is not as it was written: {why}", run.0);
         self.trouble(&format!("{lens} {}", run.0), Some(what));
+    }
+
+    /// Tells that a chain cannot be read now. Stays told until the next start.
+    pub(super) fn unread(&self, lens: &LensId, run: RunId, why: &str) {
+        log::error!("{lens}: the chain of run {} cannot be read: {why}", run.0);
+        let what =
+            format!("the chain of {lens}, run {}, cannot be read, is tried again at the next start: {why}", run.0);
+        self.trouble(&format!("{lens} {} unread", run.0), Some(what));
     }
 
     /// Tells that a segment gets no link. Stays told until the next start.

@@ -53,6 +53,8 @@ struct File {
     kind: &'static str,
     rows: Vec<Row>,
     changed: bool,
+    /// The disk does not give it.
+    unread: bool,
 }
 
 /// What chains must hold: those that are written to, and those of runs that were looked through.
@@ -64,7 +66,9 @@ pub(super) struct Ledger {
 impl File {
     fn load(key_file: &Path, (suffix, kind): (&str, &'static str), key: &DeviceKey) -> (Self, Option<String>) {
         let path = beside(key_file, suffix);
-        let (rows, trouble) = match std::fs::read(&path) {
+        let read = std::fs::read(&path);
+        let unread = read.as_ref().is_err_and(|e| e.kind() != std::io::ErrorKind::NotFound);
+        let (rows, trouble) = match read {
             Ok(bytes) => match serde_json::from_slice::<Signed>(&bytes) {
                 Ok(signed) if is_signed(&key.public(), &text(kind, &signed.rows), &signed.signature) => {
                     (signed.rows, None)
@@ -75,7 +79,7 @@ impl File {
             Err(e) => (Vec::new(), Some(e.to_string())),
         };
         let trouble = trouble.map(|why| format!("{}: {why}; what is linked late is told as old", path.display()));
-        (Self { path, kind, rows, changed: false }, trouble)
+        (Self { path, kind, rows, changed: false, unread }, trouble)
     }
 
     fn find(&self, lens: &str, run: u32) -> Option<&Row> {
@@ -131,6 +135,11 @@ impl Ledger {
         let (now, trouble) = File::load(key_file, (".links", "mos-ledger-1\n"), key);
         let (past, of_past) = File::load(key_file, (".past-links", "mos-ledger-past-1\n"), key);
         (Self { now, past }, trouble.or(of_past))
+    }
+
+    /// Whether the disk does not give all of it: it may be given later, if nothing is written before.
+    pub(super) fn is_unread(&self) -> bool {
+        self.now.unread || self.past.unread
     }
 
     /// What the chain of a run must hold that no later start has looked through.

@@ -3,7 +3,8 @@
 //! Promises: (V2) what a power cut left is linked as `later`: the few behind the last link of a chain that is as the ledger says.
 //! Everything else is `old`, which attests nothing of the time before. (O1) A chain in which something is wrong is not written
 //! to. (O3) At every start every file of every chain is compared with the one before it, and the last one with the ledger; what
-//! does not fit is told. What cannot be read now is looked at by the next start, and not forgotten.
+//! does not fit is told. (O4) What cannot be read or written now is told, and a run of which that is so is not done with: the next
+//! start looks at it as this one did, so that what a cut left is not `old` because of it, and nothing is less guarded than before.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -11,8 +12,9 @@ use std::path::Path;
 use mos_hal::media::LensId;
 
 use super::chain::{self, Chain, Made, Tail, part_of};
-use super::joints::{self, Gone, step_back};
-use super::keeper::Keeper;
+use super::joints::{self, Break, Gone, step_back};
+use super::keeper::{Keeper, Unlinked};
+use super::key::DeviceKey;
 use super::ledger::{Ledger, Row};
 use crate::archive::ids::{RunId, SegmentId, Seq, number};
 
@@ -40,6 +42,8 @@ struct Left {
     at: Option<u32>,
     /// What the chain holds so far.
     row: Option<Row>,
+    /// The disk did not give or take all of it. (O4)
+    failed: bool,
 }
 
 /// A file of a chain.
@@ -89,8 +93,10 @@ impl Past {
         }
         let Some(now) = &mut self.now else { return true };
         if !now.step(keeper) {
-            ledger.looked_through(now.lens.as_str(), now.run.0, now.row.take());
-            keeper.write(ledger);
+            if !now.failed {
+                ledger.looked_through(now.lens.as_str(), now.run.0, now.row.take());
+                keeper.write(ledger);
+            }
             self.now = None;
         }
         true
@@ -105,7 +111,8 @@ impl Left {
         let mut seqs: Vec<u32> = names.iter().filter_map(|e| e.name.strip_suffix(".mp4")).filter_map(number).collect();
         seqs.sort_unstable();
         let later = later(keeper, ledger, (&lens, run), &seqs);
-        Some(Self { lens, run, seqs: seqs.into(), later, part: None, at: None, row: None })
+        let later = later.inspect_err(|e| keeper.unread(&lens, run, &e.to_string())).ok()?;
+        Some(Self { lens, run, seqs: seqs.into(), later, part: None, at: None, row: None, failed: false })
     }
 
     /// Links its next segment without a link, or reads the next file; whether there was one.
@@ -129,7 +136,16 @@ impl Left {
             let made = if self.later.contains(&seq) { Made::Later } else { Made::Old };
             match keeper.link(&id, tail, made) {
                 Ok(()) => keeper.count(|counts| counts.late += 1),
-                Err(why) => keeper.given_up(&id, &why),
+                Err(why) => {
+                    keeper.given_up(&id, &why);
+                    if matches!(why, Unlinked::Reading(_) | Unlinked::Storage(_)) {
+                        self.failed = true;
+                        if made == Made::Later {
+                            // Those behind a later link only are of the cut at the next start.
+                            self.seqs.clear();
+                        }
+                    }
+                }
             }
             self.row = self.held().or(self.row.take());
             return true;
@@ -143,22 +159,35 @@ impl Left {
         Some(Row::new(self.lens.as_str(), self.run.0, tail))
     }
 
-    /// A file of the chain. (O1, O3)
-    fn open(&self, keeper: &Keeper, part: u32) -> Option<Part> {
+    /// A file of the chain. (O1, O3, O4)
+    fn open(&mut self, keeper: &Keeper, part: u32) -> Option<Part> {
+        let read = self.read(keeper, part);
+        if let Err(e) = &read {
+            let path = chain::path(&self.lens, self.run, part);
+            keeper.unread(&self.lens, self.run, &format!("{}: {e}", path.display()));
+            self.failed = true;
+        }
+        read.ok().flatten()
+    }
+
+    fn read(&self, keeper: &Keeper, part: u32) -> std::io::Result<Option<Part>> {
         let (lens, run) = (&self.lens, self.run);
+        let Some(own) = keeper.key().map(DeviceKey::public) else { return Ok(None) };
         let disk = keeper.archive.disk().as_ref();
-        let read = chain::load(disk, lens, run, part);
-        let chain = read.inspect_err(|e| log::warn!("{lens}: the chain of run {} cannot be read: {e}", run.0)).ok()?;
-        let gone = Gone::load(disk, lens, run, keeper.key()?);
+        let chain = chain::load(disk, lens, run, part)?;
+        // Who signed a link vouches for what was before it: this recorder may have another key by now.
+        let gone = Gone::load(disk, lens, run, chain.links.first().map_or(&own, |link| &link.key))?;
         let begin = match chain.links.first() {
-            None => joints::beginning(disk, lens, run, part, &gone),
+            None => joints::beginning(disk, lens, run, part, &gone)?,
             Some(link) => link.before,
         };
         if !chain.links.is_empty() {
             let known = |before| self.part.as_ref().filter(|_| self.at == Some(before)).map(|part| part.chain.clone());
             let parts = |before| known(before).map_or_else(|| chain::load(disk, lens, run, before), Ok);
-            if let Err(why) = step_back((lens.as_str(), run.0), part, begin, &gone, parts) {
-                keeper.harmed(lens, run, &why.to_string());
+            match step_back((lens.as_str(), run.0), part, begin, &gone, parts) {
+                Err(Break::Unread(why)) => return Err(std::io::Error::other(why)),
+                Err(why) => keeper.harmed(lens, run, &why.to_string()),
+                Ok(_) => {}
             }
         }
         let tail = chain.tail(part, begin);
@@ -166,34 +195,40 @@ impl Left {
             keeper.harmed(lens, run, &format!("line {line} of {}: {why}", chain::path(lens, run, part).display()));
         }
         let linked = chain.links.iter().map(|link| link.segment.seq).collect();
-        Some(Part { chain, linked, tail })
+        Ok(Some(Part { chain, linked, tail }))
     }
 }
 
 /// Which of these segments a power cut left without a link. (V2)
-fn later(keeper: &Keeper, ledger: &Ledger, (lens, run): (&LensId, RunId), seqs: &[u32]) -> BTreeSet<u32> {
+fn later(
+    keeper: &Keeper,
+    ledger: &Ledger,
+    (lens, run): (&LensId, RunId),
+    seqs: &[u32],
+) -> std::io::Result<BTreeSet<u32>> {
     let (now, past) = (ledger.row(lens.as_str(), run.0), ledger.past_row(lens.as_str(), run.0));
-    let Some(row) = now.or(past) else { return BTreeSet::new() };
+    let Some(row) = now.or(past) else { return Ok(BTreeSet::new()) };
     let disk = keeper.archive.disk().as_ref();
-    let (Ok(chain), Ok(next)) =
-        (chain::load(disk, lens, run, row.part), chain::load(disk, lens, run, row.part.saturating_add(1)))
-    else {
-        return BTreeSet::new();
-    };
-    let went = || keeper.key().is_some_and(|key| Gone::load(disk, lens, run, key).vouches(row.part, row.head));
-    let holds = row.agrees(&chain) || (chain == Chain::default() && went());
+    let chain = chain::load(disk, lens, run, row.part)?;
+    let next = chain::load(disk, lens, run, row.part.saturating_add(1))?;
+    let holds = row.agrees(&chain)
+        || chain == Chain::default()
+            && match keeper.key() {
+                Some(key) => Gone::load(disk, lens, run, &key.public())?.vouches(row.part, row.head),
+                None => false,
+            };
     if !holds {
         let found = chain.links.len();
         let why = format!("{found} of at least {} links are left in {}-{}", row.links, run.0, row.part);
         keeper.harmed(lens, run, &format!("it was shortened or replaced: {why}"));
-        return BTreeSet::new();
+        return Ok(BTreeSet::new());
     }
     if now.is_none() {
         // What it left was linked.
-        return BTreeSet::new();
+        return Ok(BTreeSet::new());
     }
     let linked: BTreeSet<u32> = chain.links.iter().chain(&next.links).map(|link| link.segment.seq).collect();
     let behind = linked.last().map_or(0, |last| last + 1).max(row.part.saturating_mul(chain::PART));
     let behind: BTreeSet<u32> = seqs.iter().copied().filter(|seq| *seq >= behind).collect();
-    if behind.len() <= FEW { behind } else { BTreeSet::new() }
+    Ok(if behind.len() <= FEW { behind } else { BTreeSet::new() })
 }

@@ -1,7 +1,8 @@
 //! Files of chains of which no segment is left.
 //!
 //! Promise (O2): such a file is removed only when the folder of its segments can be listed, holds none of them, the archive deletes at
-//! all, and what the file tied together is noted (`joints`).
+//! all, and what the file tied together is noted (`joints`). The note goes with the folder, which may stay for its accounts of gaps: as
+//! long as the run is known of, the ledger asks for its links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -38,18 +39,18 @@ pub(super) fn tidy(keeper: &Keeper, present: &Present) {
             let in_work = |part| run == archive.run().0 && present.part(&lens).is_none_or(|now| part >= now);
             let left = match disk.read_dir(&SegmentId::run_dir(&lens, RunId(run))) {
                 Ok(names) => names,
+                Err(e) if e.kind() == ErrorKind::NotFound && run < archive.run().0 => {
+                    // Best effort: a chain of nothing is small and harmless.
+                    for name in names {
+                        let _ = disk.remove_file(&folder.join(name));
+                    }
+                    continue;
+                }
                 Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
                 Err(_) => continue,
             };
             let left: BTreeSet<u32> =
                 left.iter().filter_map(|e| number(e.name.split('.').next()?)).map(part_of).collect();
-            if left.is_empty() && run < archive.run().0 {
-                // Best effort: a chain of nothing is small and harmless.
-                for name in names {
-                    let _ = disk.remove_file(&folder.join(name));
-                }
-                continue;
-            }
             let parts = names.iter().filter_map(|name| chain::parse_name(name)).map(|(_, part)| part);
             let gone: BTreeSet<u32> = parts.filter(|part| !left.contains(part) && !in_work(*part)).collect();
             if let Err(e) = forget(disk, (&lens, RunId(run)), &gone, key) {

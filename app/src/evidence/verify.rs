@@ -131,6 +131,7 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], beside: Option<&ByName<'_>>, key
         Ok(()) => {}
         Err(Break::Altered(why)) => wrong.push(format!("the chain before it: {why}")),
         Err(Break::Missing(why)) => missing.push(format!("the chain before it: {why}")),
+        Err(Break::Unread(why)) => missing.push(format!("the chain before it cannot be read: {why}")),
     }
     for (number, digest) in link.blocks.iter().enumerate() {
         match found.get(number) {

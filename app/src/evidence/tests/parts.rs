@@ -69,6 +69,113 @@ fn o2_a_part_that_went_with_its_segments_is_vouched_for() {
     }
 }
 
+/// The notes of the part that went are by the key that signed the parts behind it.
+#[test]
+fn o2_a_new_key_believes_what_the_former_noted_of_its_chain() {
+    let (rig, _) = in_three_parts();
+    for seq in chain::PART..2 * chain::PART {
+        let id: SegmentId = format!("road-1-{seq}").parse().unwrap();
+        std::fs::remove_file(rig.root().join(id.media_path())).unwrap();
+    }
+    let (root, archive) = rig.again();
+    let (evidence, _) = started(&archive, &root);
+    let gone = root.join(path(&lens(), RunId(1), 1));
+    until("no segment needs it", || (!gone.exists()).then_some(()));
+    drop(evidence);
+    for name in ["device.key", "device.key.links", "device.key.past-links"] {
+        let _ = std::fs::remove_file(root.join(name));
+    }
+    let archive = next(archive, &root);
+    let (_evidence, alarms) = started(&archive, &root);
+    until("not looked through", || root.join("device.key.past-links").exists().then_some(()));
+    let told = told(&alarms);
+    assert!(told.contains("a new key was made") && !told.contains("not as it was written"), "{told}");
+}
+
+/// A run of which retention has taken all footage: its folder stays for its accounts, and the ledger knows of its links.
+#[test]
+fn o2_a_run_of_which_only_accounts_are_left_was_not_shortened() {
+    // The first run was recorded without evidence: its links are made behind all that is said of the second.
+    let (root, archive) = Rig::recorded(9).again();
+    let folder = root.join("segments/road/2");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("gaps.jsonl"), "").unwrap();
+    let key_file = root.join("device.key");
+    let key = key::DeviceKey::load(&key_file).unwrap();
+    let mut tail = chain::Tail::begin(0, chain::root("road", 2));
+    for seq in 0..3 {
+        let name = digest::Name { lens: "road".into(), run: 2, seq, boot: "01".into(), mono_start: 0, utc: None };
+        let link = chain::Link::new(name, digest::Hash::of(&[b"shape"]), Vec::new(), (tail.head, Made::Closed), &key);
+        chain::append(archive.disk().as_ref(), &mut tail, &link).unwrap();
+    }
+    let mut ledger = Ledger::load(&key_file, &key).0;
+    ledger.set(Row::new("road", 2, &tail));
+    ledger.write(&key).unwrap();
+    // Something is left to be linked at each start.
+    let (last, aside) = (root.join("segments/road/1/4.mp4"), root.join("aside"));
+    std::fs::rename(&last, &aside).unwrap();
+    let mut archive = next(archive, &root);
+    let note = root.join("evidence/road").join(joints::gone_name(2));
+    for count in [4, 5] {
+        let (evidence, alarms) = started(&archive, &root);
+        linked(&archive, count);
+        assert_eq!(told(&alarms), "");
+        assert!(note.exists() && !root.join(path(&lens(), RunId(2), 0)).exists());
+        drop(evidence);
+        let _ = std::fs::rename(&aside, &last);
+        archive = next(archive, &root);
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+    let (_evidence, _) = started(&archive, &root);
+    until("nothing is left of the run", || (!note.exists()).then_some(()));
+}
+
+#[test]
+fn o4_what_the_disk_does_not_give_at_one_start_is_linked_by_the_next_as_if_by_this() {
+    let left: SegmentId = "road-1-4".parse().unwrap();
+    for (file, words) in [
+        (path(&lens(), RunId(1), 0), "cannot be read, is tried again at the next start"),
+        (left.media_path(), "road-1-4 gets no link"),
+    ] {
+        let rig = Rig::recorded(9);
+        linked_then_stopped(&rig);
+        let (root, archive) = rig.again();
+        // A link in its place is not followed: an error that says nothing of the file.
+        let (file, aside) = (root.join(file), root.join("aside"));
+        std::fs::rename(&file, &aside).unwrap();
+        std::os::unix::fs::symlink("nowhere", &file).unwrap();
+        let (evidence, alarms) = started(&archive, &root);
+        let key = until("no key", || evidence.key());
+        until("not told", || told(&alarms).contains(words).then_some(()));
+        drop(evidence);
+        std::fs::rename(&aside, &file).unwrap();
+        let archive = next(archive, &root);
+        let (_evidence, alarms) = started(&archive, &root);
+        let chain = Chain::read("road", 1, &linked(&archive, 5));
+        assert_eq!(chain.links[4].made, Made::Later, "{words}");
+        assert_eq!(told(&alarms), "", "{words}");
+        let verdict = judged(&root, 4, &key);
+        assert!(matches!(&verdict, Verdict::Intact { later, .. } if later.len() == 1), "{words}: {verdict}");
+    }
+}
+
+#[test]
+fn o4_a_ledger_that_cannot_be_read_at_once_is_waited_for() {
+    let rig = Rig::recorded(9);
+    linked_then_stopped(&rig);
+    let (root, archive) = rig.again();
+    let (file, aside) = (root.join("device.key.links"), root.join("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let (_evidence, alarms) = started(&archive, &root);
+    until("not told", || told(&alarms).contains("device.key.links").then_some(()));
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    let chain = Chain::read("road", 1, &linked(&archive, 5));
+    assert_eq!(chain.links[4].made, Made::Later);
+    assert_eq!(told(&alarms), "");
+}
+
 #[test]
 fn a_chain_of_the_older_form_is_told_for_what_it_is_and_linked_anew() {
     let rig = Rig::recorded(9);
