@@ -33,7 +33,8 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// From look to look while something is to be protected, and after one that could not protect it all.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// Footage is listed so long after its capture at the latest, unless the disk stalls.
+/// Footage is listed so long after its capture at the latest, unless the disk stalls: then what is listed must have come past it, for
+/// at most [`LONGEST`].
 const LISTED: Duration = Duration::from_secs(10);
 /// Segments that are listed at once.
 const PAGE: usize = 1000;
@@ -212,9 +213,10 @@ impl Shared {
         }
         let mut trouble = None;
         for (id, spans, refused) in wanted {
+            let listed = self.archive.catalog().reaches(&id, self.archive.run());
             let (refused, why) = protect(&self.archive, &id, &spans, refused, now);
             if let Some(lens) = self.lenses().get_mut(&id) {
-                lens.done(now, refused);
+                lens.done(now, listed, refused);
             }
             trouble = why.map(|why| format!("{id}: what its camera reported is not protected: {why}")).or(trouble);
         }
@@ -321,12 +323,14 @@ impl Lens {
         over
     }
 
-    /// Lets go of spans that were looked through as a whole: `refused` is what is left of them.
-    fn done(&mut self, now: Mono, refused: Refused) {
-        self.spans.retain(|span| later(span.until, LISTED) >= now);
+    /// Lets go of spans that were looked through as a whole, while so much was listed: `refused` is what is left of them.
+    fn done(&mut self, now: Mono, listed: Option<Mono>, refused: Refused) {
+        let comes = |until| listed.is_none_or(|listed| listed < until) && later(until, LONGEST) >= now;
+        self.spans.retain(|span| later(span.until, LISTED) >= now || comes(span.until));
+        let through = listed.unwrap_or(Mono(i64::MIN)).clamp(earlier(now, LONGEST), now);
         for span in &mut self.spans {
             // What was captured before is listed and was looked at.
-            span.from = span.from.max(earlier(now, self.plan.before + LISTED));
+            span.from = span.from.max(earlier(through, self.plan.before + LISTED));
         }
         self.refused = refused;
         while self.refused.len() > MOST_REFUSED {

@@ -426,6 +426,13 @@ impl Catalog {
         self.both(None).0.account_for_holes(lost, present).map_err(index_failed)
     }
 
+    /// How far the listed footage of a lens reaches in a run.
+    pub(crate) fn reaches(&self, lens: &LensId, run: RunId) -> Option<Mono> {
+        let (cold, open) = self.both(Some(lens));
+        let stored = cold.index.span(lens, run).map(|span| span.end);
+        open.iter().filter(|row| row.id.run == run).map(|row| row.end).chain(stored).max()
+    }
+
     /// Whether anything is known of a lens in a run.
     pub(crate) fn has_run(&self, lens: &LensId, run: RunId) -> bool {
         self.both(Some(lens)).0.has_run(lens, run)

@@ -39,9 +39,44 @@ fn g1_an_event_is_protected_with_what_is_around_it() {
     assert!(motion(&mut lens, false, 140));
     assert!(lens.forget(at(150)).is_empty());
     assert_eq!(bounds(&lens), [(90, 160)]);
-    lens.done(at(165), Refused::new());
+    lens.done(at(165), Some(at(165)), Refused::new());
     assert!(lens.wants());
-    lens.done(at(171), Refused::new());
+    lens.done(at(171), Some(at(171)), Refused::new());
+    assert!(!lens.wants());
+}
+
+#[test]
+fn g1_what_a_disk_that_stalled_lists_late_is_protected_all_the_same() {
+    let machine = Machine::new();
+    let (archive, road) = (machine.start(), named("road"));
+    let begin = now(&machine);
+    let after = |seconds| begin + Duration::from_secs(seconds);
+    let footage = |seconds| record(&archive, &road, after(seconds), 2);
+    let mut lens = lens();
+    let look = |lens: &mut Lens, seconds| {
+        let (now, listed) = (after(seconds), archive.catalog().reaches(&road, archive.run()));
+        lens.forget(now);
+        let (refused, why) = protect(&archive, &road, &lens.spans, lens.refused.clone(), now);
+        assert_eq!(why, None);
+        lens.done(now, listed, refused);
+    };
+    footage(0);
+    for (active, seconds) in [(true, 5), (false, 6)] {
+        lens.hear(EventKind::Motion, DOOR, active, after(seconds));
+    }
+    (6..60).for_each(|seconds| look(&mut lens, seconds));
+    let late = footage(8);
+    look(&mut lens, 60);
+    assert!(archive.protection(&late).unwrap().is_some());
+    let behind = footage(30);
+    look(&mut lens, 61);
+    assert!(archive.protection(&behind).unwrap().is_none() && !lens.wants());
+    // What never comes is not waited for.
+    lens.hear(EventKind::Motion, DOOR, true, after(100));
+    lens.hear(EventKind::Motion, DOOR, false, after(101));
+    (101..400).for_each(|seconds| look(&mut lens, seconds));
+    assert!(lens.wants());
+    (400..430).for_each(|seconds| look(&mut lens, seconds));
     assert!(!lens.wants());
 }
 
@@ -51,7 +86,7 @@ fn g2_an_event_without_an_end_is_forgotten() {
     lens.hear(EventKind::Tamper, DOOR, true, at(100));
     for now in 101..=400 {
         assert!(lens.forget(at(now)).is_empty());
-        lens.done(at(now), Refused::new());
+        lens.done(at(now), Some(at(now)), Refused::new());
     }
     assert_eq!(bounds(&lens), [(380, 420)]);
     assert_eq!(lens.forget(at(401)), [EventKind::Tamper]);
@@ -103,11 +138,11 @@ fn g6_what_cannot_be_protected_keeps_nothing_else_from_it_and_is_not_let_go() {
     }
     assert_eq!(refused.keys().collect::<Vec<_>>(), [&big]);
     let much_later = later(end, LISTED * 10);
-    lens.done(much_later, refused);
+    lens.done(much_later, Some(much_later), refused);
     assert!(lens.spans.is_empty() && lens.wants(), "it is tried again");
     let (refused, why) = protect(&archive, &road, &lens.spans, lens.refused.clone(), much_later);
     assert_eq!(why, None, "newer footage has the room now");
-    lens.done(much_later, refused);
+    lens.done(much_later, Some(much_later), refused);
     assert!(!lens.wants());
 }
 
@@ -133,7 +168,7 @@ fn g7_what_is_refused_for_an_hour_has_only_the_footage_of_events_protected_in_th
         let now = begin + Duration::from_secs(seconds);
         lens.forget(now);
         let (refused, why) = protect(&archive, &road, &lens.spans, lens.refused.clone(), now);
-        lens.done(now, refused);
+        lens.done(now, Some(now), refused);
         why
     };
     for event in [1000, 4600] {
