@@ -45,6 +45,8 @@ pub struct Health {
     pub frozen: Vec<String>,
     /// Files that gave errors and wait for the next start.
     pub unreadable: Vec<String>,
+    /// Loading ended early: more may be there than is listed.
+    pub incomplete: bool,
 }
 
 /// Closed segments per lens and run, from the newest back, whose close may be in the page cache only. A close is synced by
@@ -78,11 +80,12 @@ impl Archive {
         if let Ok(space) = self.space() {
             self.lay_in_reserve(space.free);
         }
-        // Also after an error: nobody shall wait for ever.
-        self.inner.health(|h| (h.listed, h.loaded) = (true, true));
-        if let Err(error) = &done {
-            self.inner.health(|h| h.frozen.push(error.to_string()));
-        }
+        self.inner.health(|h| {
+            h.incomplete = done.is_err();
+            h.frozen.extend(done.as_ref().err().map(ToString::to_string));
+            // Also after an error: nobody shall wait for ever.
+            (h.listed, h.loaded) = (true, true);
+        });
         done
     }
 

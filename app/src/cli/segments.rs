@@ -42,6 +42,11 @@ pub(super) async fn execute(client: &Client, args: &SegmentsArgs) -> Outcome {
             "segments of earlier runs are still being recovered; some may be missing here, with no gap in their place",
         );
     }
+    if found.unreadable {
+        print::to_stderr(
+            "something that earlier runs left cannot be read and may be missing here: `mos status` says what",
+        );
+    }
     segments(&found.segments)?;
     if found.gaps.is_empty() { Ok(()) } else { gaps(&found.gaps) }
 }
@@ -56,6 +61,7 @@ async fn all(client: &Client, query: &str) -> Result<SegmentPage, super::Failure
         whole.gaps.extend(page.gaps);
         whole.listing |= page.listing;
         whole.recovering |= page.recovering;
+        whole.unreadable |= page.unreadable;
         next = page.next_cursor.map(|cursor| {
             let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
             format!("&cursor={cursor}")

@@ -86,6 +86,10 @@ pub struct SegmentPage {
     /// neither a segment nor a gap here yet. Absent when that is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recovering: bool,
+    /// True if something that earlier runs left could not be read at this start: it may be missing here, and GetHealth says what and
+    /// why. The next start tries again. Absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreadable: bool,
     /// To be sent as `cursor` for the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
@@ -200,6 +204,7 @@ fn page(
     SegmentPage {
         listing: !health.listed,
         recovering: !health.loaded,
+        unreadable: health.incomplete || !health.unreadable.is_empty(),
         gaps: gaps.iter().filter(|gap| own(gap)).map(GapView::of).collect(),
         next_cursor: last.map(|row| format!("{}:{}", row.start_ts, row.row.id)),
         segments: rows.iter().map(|row| SegmentView::of(services, row)).collect(),

@@ -48,10 +48,16 @@ impl Rig {
 
     /// Recorded with a quota of protection, and the alarm at a half of it.
     fn with_protection(seconds: i64, protected_max_bytes: u64) -> Self {
+        Self::behind(|_| {}, seconds, protected_max_bytes)
+    }
+
+    /// Recorded behind what `left` puts into the archive's root.
+    fn behind(left: impl FnOnce(&Path), seconds: i64, protected_max_bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::new(BootId([7; 16]), UtcMicros(BEGIN)));
         let disk = Arc::new(RealDisk::open(&folder.path().join("archive")).unwrap());
         let root = disk.root().to_owned();
+        left(&root);
         let as_clock: Arc<dyn Clock> = clock.clone();
         let options = ArchiveOptions { sync_threads: 0, protected_max_bytes, ..ArchiveOptions::default() };
         let archive = Archive::open(disk, as_clock.clone(), &options).unwrap();
@@ -245,6 +251,25 @@ fn segments_are_listed_in_pages_without_loss_or_repetition() {
             assert_eq!(kind(client.get::<Value>(&format!("/v1/segments?{bad}")).await), Kind::BadRequest, "{bad}");
         }
     });
+}
+
+#[test]
+fn an_answer_says_that_something_could_not_be_read() {
+    let left = |root: &Path| {
+        let folder = root.join("segments/door/4");
+        std::fs::create_dir_all(&folder).unwrap();
+        // A link is not followed: an error that says nothing of the segment.
+        std::os::unix::fs::symlink("nowhere", folder.join("0.mp4")).unwrap();
+    };
+    let rig = Rig::behind(left, 5, u64::MAX);
+    rig.served(async |client| {
+        let page: SegmentPage = client.get("/v1/segments").await.unwrap();
+        assert!(page.unreadable && !page.listing && !page.recovering, "{page:?}");
+        let health: HealthView = client.get("/v1/health").await.unwrap();
+        assert!(health.problems.iter().any(|problem| problem.contains("segments/door/4/0.mp4")), "{health:?}");
+    });
+    let whole = Rig::recorded(5).served(async |client| client.get::<Value>("/v1/segments").await.unwrap());
+    assert!(whole.get("unreadable").is_none(), "{whole}");
 }
 
 #[test]
