@@ -130,7 +130,7 @@ impl From<Refused> for Fault {
             Refused::NotDurable(_) => Kind::Storage,
             Refused::Path { .. } => Kind::Forbidden,
             Refused::NotFound { .. } | Refused::NoJob { .. } => Kind::NotFound,
-            Refused::Open { .. } => Kind::Open,
+            Refused::Open { .. } | Refused::Unfinished { .. } => Kind::Open,
             Refused::StillListing { .. } => Kind::NotReady,
             Refused::QueueFull { .. } | Refused::Stopping => Kind::Busy,
         };

@@ -143,6 +143,15 @@ pub enum Refused {
         /// The path as asked.
         path: String,
     },
+    /// The segment was given up after an error, and recovery has not judged it yet.
+    #[error(
+        "path '{path}': the segment was given up after an error of the disk; the next start of the recorder closes what is intact of \
+         it. Until then a clip of it can be cut and sent"
+    )]
+    Unfinished {
+        /// The path as asked.
+        path: String,
+    },
     /// Two files of one call would get the same name.
     #[error("two of the paths would both become '{name}' at the destination; send them in separate calls")]
     SameName {

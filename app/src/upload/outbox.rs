@@ -12,7 +12,7 @@ use super::template::Values;
 use crate::archive::disk::{DiskFile, OpenMode};
 use crate::archive::ids::SegmentId;
 use crate::archive::paths::confine;
-use crate::archive::{Archive, ArchiveError, Pin};
+use crate::archive::{Archive, ArchiveError, Pin, SegmentState};
 
 /// The folders that files are sent from.
 pub struct Outbox {
@@ -98,8 +98,11 @@ impl Outbox {
             Ok((pin, self.archive.lookup(id)?))
         };
         match look_up() {
-            Ok((_, segment)) if !segment.row.state.is_settled() => Err(Refused::Open { path: path() }),
-            Ok((pin, _)) => Ok(pin),
+            Ok((pin, segment)) => match segment.row.state {
+                SegmentState::Open => Err(Refused::Open { path: path() }),
+                SegmentState::Unfinished => Err(Refused::Unfinished { path: path() }),
+                SegmentState::Closed | SegmentState::Recovered | SegmentState::Newer => Ok(pin),
+            },
             Err(ArchiveError::NotFound(_)) => Err(Refused::NotFound { path: path() }),
             Err(ArchiveError::StillListing(_)) => Err(Refused::StillListing { path: path() }),
             Err(e) => Err(Refused::Path { path: path(), why: e.to_string() }),

@@ -95,6 +95,10 @@ fn a_segment_is_sent_only_when_it_is_whole_and_pinned_meanwhile() {
     };
     let refused = rig.uploads.submit(&request(1)).unwrap_err();
     assert!(matches!(refused, Refused::Open { .. }), "{refused:?}");
+    // It will not be closed in this run, however long somebody waits.
+    rig.archive.catalog().abandon(&open.parse().unwrap());
+    let refused = rig.uploads.submit(&request(1)).unwrap_err();
+    assert!(matches!(refused, Refused::Unfinished { .. }), "{refused:?}");
     let id = rig.uploads.submit(&request(0)).unwrap().uploads[0].id.clone();
     let job = rig.wait(&id, |job| job.state.is_end());
     assert!(matches!(job.state, JobState::Done { .. }), "{job:?}");
