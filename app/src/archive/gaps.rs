@@ -211,13 +211,18 @@ impl GapFile {
             let end = at + part.len();
             let own: Vec<GapRecord> =
                 (at..end).zip(part).filter(|(n, _)| !self.newer.contains_key(n)).map(|(_, record)| *record).collect();
-            for fields in self.newer.range(at..end).map(|(_, fields)| fields) {
+            let mut stop = String::new();
+            for (n, fields) in self.newer.range(at..end) {
                 let mut fields = fields.clone();
                 fields.insert("synced".to_owned(), 0.into());
-                anew += &line::seal(&fields);
-                anew.push('\n');
+                // A stop is the last of its part.
+                let text =
+                    if matches!(self.records.get(*n), Some(GapRecord::Stop { .. })) { &mut stop } else { &mut anew };
+                *text += &line::seal(&fields);
+                text.push('\n');
             }
             anew += &text(lens, &gone.map_or_else(|| own.clone(), |gone| compact(&own, gone)), 0);
+            anew += &stop;
             at = end;
         }
         anew
@@ -390,6 +395,15 @@ mod tests {
             let stop = again.records.iter().position(|r| matches!(r, GapRecord::Stop { .. })).unwrap();
             assert!(again.newer.contains_key(&(stop + 1)), "what came after the stop stays there: {anew}");
         }
+        // So does what came before one of that version: an absence behind it would be of a lens that had come back.
+        let stopped = Gap { start: Mono(7), end: Mono(20), cause: GapCause::CaptureStopped };
+        let newer_stop = line::seal(&serde_json::json!({
+            "lens": "road", "start": 20, "end": 20, "cause": "stopped", "stop": true, "by": "marten", "synced": 0,
+        }));
+        let whole = text(&road, &[GapRecord::Gap { gap: stopped, seq: None }], 0) + &newer_stop + "\n";
+        let again = parse(parse(whole.as_bytes()).anew(&road, None).as_bytes());
+        assert_eq!(again.records, [GapRecord::Gap { gap: stopped, seq: None }, GapRecord::Stop { at: Mono(20) }]);
+        assert!(again.newer.contains_key(&1));
     }
 
     #[test]

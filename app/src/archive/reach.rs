@@ -68,7 +68,9 @@ impl Archive {
             row.run != self.inner.run.0 && lens.is_some_and(|lens| self.inner.catalog.has_run(&lens, RunId(row.run)))
         };
         let mut rows: Vec<Row> = known.rows.iter().filter(is_there).cloned().collect();
-        for (lens, run) in lock(&self.inner.lenses).iter() {
+        // A log may be waiting for the disk, and the recorder for the lenses.
+        let lenses: Vec<_> = lock(&self.inner.lenses).iter().map(|(lens, run)| (lens.clone(), run.clone())).collect();
+        for (lens, run) in &lenses {
             let before = known.rows.iter().find(|row| row.run == run.run.0 && row.lens == lens.as_str());
             let until = run.gaps.durable_until().map(|at| at.0).or(before.map(|row| row.until));
             rows.extend(until.map(|until| Row { lens: lens.to_string(), run: run.run.0, until }));
