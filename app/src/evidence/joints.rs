@@ -342,6 +342,22 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_says_nothing_of_a_chain() {
+        let read = |_| Err(std::io::Error::other("busy"));
+        let traced = trace(("road", 3), 1, Hash::of(&[b"head"]), &Gone::default(), read);
+        assert!(matches!(&traced, Err(Break::Unread(why)) if why.contains("3-0.jsonl")), "{traced:?}");
+        // Nor is anything linked behind what is before it.
+        let folder = tempfile::tempdir().unwrap();
+        let disk = crate::archive::disk::RealDisk::open(folder.path()).unwrap();
+        std::fs::create_dir_all(folder.path().join("evidence/road")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("evidence/road/3-1.jsonl")).unwrap();
+        let road = LensId::new("road").unwrap();
+        let begins = |part| beginning(&disk, &road, RunId(3), part, &Gone::default());
+        assert_eq!(begins(1).unwrap(), root("road", 3));
+        assert!(begins(2).is_err() && begins(3).is_err());
+    }
+
+    #[test]
     fn t2_what_went_with_its_segments_is_vouched_for_in_one_entry() {
         let key = key();
         let whole = parts(&key);
