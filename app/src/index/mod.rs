@@ -6,37 +6,20 @@
 //! - I3: rows hold the run's monotonic times; UTC is derived outside, so a new mapping re-maps a run at no cost here.
 //! - I4: what retention asks every second (sums, the oldest that may go) costs no time by the rows there are.
 //!
-//! Only the archive's catalog uses it, under its lock. Lenses are stored as small integers, formats and flags are packed.
+//! Only the archive's catalog uses it, under its lock. Lenses are stored as small integers; how rows are packed is told by `table`.
 
 pub mod snapshot;
+mod table;
 
 use std::collections::BTreeMap;
 
 use mos_hal::clock::Mono;
-use mos_hal::media::{LensId, VideoCodec};
+use mos_hal::media::LensId;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use self::table::{COLUMNS, PROTECTED, TABLES, row_of, state_of};
 use crate::archive::ids::{RunId, SegmentId, Seq};
 use crate::archive::{Row, SegmentState};
-
-/// Changes whenever the tables do; a snapshot of another schema is not loaded.
-pub(crate) const SCHEMA: i64 = 2;
-
-const TABLES: &str = "
-    PRAGMA user_version = 2;
-    CREATE TABLE lenses (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-    CREATE TABLE segments (
-        lens INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER NOT NULL, seq INTEGER NOT NULL,
-        duration INTEGER NOT NULL, bytes INTEGER NOT NULL, allocated INTEGER NOT NULL, frames INTEGER NOT NULL,
-        shape INTEGER NOT NULL, flags INTEGER NOT NULL,
-        PRIMARY KEY (lens, run, start, seq)
-    ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX by_seq ON segments (lens, run, seq);
-    CREATE INDEX may_go ON segments (lens, run, start) WHERE flags IN (1, 2);
-";
-
-const COLUMNS: &str = "start, seq, duration, bytes, allocated, frames, shape, flags";
-const PROTECTED: i64 = 16;
 
 /// First and last moment that a lens's segments of one run cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,25 +156,7 @@ impl Index {
     }
 
     fn insert(&mut self, lens: i64, row: &Row) -> Result<()> {
-        let flags = i64::from(state_no(row.state)) | if row.protected { PROTECTED } else { 0 };
-        let codec = match row.codec {
-            None => 0,
-            Some(VideoCodec::H264) => 1,
-            Some(VideoCodec::H265) => 2,
-        };
-        let shape = i64::from(row.width) << 24 | i64::from(row.height & 0xf_ffff) << 4 | codec;
-        self.conn.prepare_cached("INSERT INTO segments VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)")?.execute(params![
-            lens,
-            row.id.run.0,
-            row.start.0,
-            row.id.seq.0,
-            row.end.since(row.start),
-            row.bytes,
-            row.allocated,
-            row.frames,
-            shape,
-            flags
-        ])?;
+        table::insert(&self.conn, lens, row)?;
         self.totals.entry(lens).or_default().add(Totals::of(row));
         let span = self.spans.entry((lens, row.id.run.0)).or_insert(Span { start: row.start, end: row.end });
         span.start = span.start.min(row.start);
@@ -409,52 +374,11 @@ impl Index {
     }
 }
 
-fn row_of(r: &rusqlite::Row<'_>, lens: &LensId, run: RunId) -> Result<Row> {
-    let start: i64 = r.get(0)?;
-    let duration: i64 = r.get(2)?;
-    let shape: i64 = r.get(6)?;
-    let flags: i64 = r.get(7)?;
-    Ok(Row {
-        id: SegmentId { lens: lens.clone(), run, seq: Seq(r.get(1)?) },
-        start: Mono(start),
-        end: Mono(start.saturating_add(duration)),
-        bytes: r.get(3)?,
-        allocated: r.get(4)?,
-        frames: r.get(5)?,
-        codec: match shape & 0xf {
-            1 => Some(VideoCodec::H264),
-            2 => Some(VideoCodec::H265),
-            _ => None,
-        },
-        width: (shape >> 24) as u32,
-        height: (shape >> 4 & 0xf_ffff) as u32,
-        state: state_of(flags),
-        protected: flags & PROTECTED != 0,
-    })
-}
-
-fn state_no(state: SegmentState) -> u8 {
-    match state {
-        // Neither is ever in the index.
-        SegmentState::Open | SegmentState::Unfinished => 0,
-        SegmentState::Closed => 1,
-        SegmentState::Recovered => 2,
-        SegmentState::Newer => 3,
-    }
-}
-
-fn state_of(flags: i64) -> SegmentState {
-    match flags & 0xf {
-        0 => SegmentState::Open,
-        1 => SegmentState::Closed,
-        2 => SegmentState::Recovered,
-        _ => SegmentState::Newer,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use mos_hal::media::VideoCodec;
+
     use super::*;
 
     fn row(id: &str, start: i64, end: i64) -> Row {

@@ -11,7 +11,8 @@ use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use sha2::{Digest, Sha256};
 
-use super::{Index, SCHEMA};
+use super::Index;
+use super::table::SCHEMA;
 use crate::archive::disk::{Disk, OpenMode};
 use crate::archive::error::at;
 use crate::archive::{ArchiveError, way};

@@ -94,17 +94,18 @@ impl Opening {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
 
     use super::*;
-    use crate::media::{TrackFormat, VideoCodec, VideoFormat};
+    use crate::media::{Rotation, TrackFormat, VideoCodec, VideoFormat};
 
     const MS: i64 = 1_000_000;
 
-    fn raw(track: usize, media: i64, arrival: i64) -> Raw {
+    /// A small unit of a picture's track.
+    pub(in crate::sources) fn unit(kind: FrameKind, pts: Option<Mono>, arrival: Mono) -> AccessUnit {
         let format = Arc::new(TrackFormat::Video(VideoFormat {
             codec: VideoCodec::H264,
             width: 64,
@@ -113,13 +114,15 @@ mod tests {
             config: Bytes::new(),
             reorder: 0,
             frame_duration: None,
-            rotation: crate::media::Rotation::None,
+            rotation: Rotation::None,
         }));
-        let kind = if track == 0 { FrameKind::Delta } else { FrameKind::Audio };
         let data = Bytes::from_static(&[0; 100]);
-        let arrival = Mono(arrival * MS);
-        let unit = AccessUnit { format, kind, pts: None, duration: None, arrival, discontinuity: false, data };
-        Raw { track, media: media * MS, unit }
+        AccessUnit { format, kind, pts, duration: None, arrival, discontinuity: false, data }
+    }
+
+    fn raw(track: usize, media: i64, arrival: i64) -> Raw {
+        let kind = if track == 0 { FrameKind::Delta } else { FrameKind::Audio };
+        Raw { track, media: media * MS, unit: unit(kind, None, Mono(arrival * MS)) }
     }
 
     /// What was taken until the opening was over, as milliseconds.

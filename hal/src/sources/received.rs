@@ -70,12 +70,11 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::clock::SystemClock;
-    use crate::media::{FrameKind, Rotation, TrackFormat, VideoCodec, VideoFormat};
+    use crate::media::FrameKind;
     use crate::source::{SourceError, UnitSink};
+    use crate::sources::opening::tests::unit;
 
     struct Recorder(mpsc::Sender<AccessUnit>);
 
@@ -95,18 +94,7 @@ mod tests {
         let outlet = Outlet::new("rtsp://h/s".into(), clock, Arc::new(Recorder(tell)));
         let arrival = outlet.clock.mono();
         let received = Received::new(&outlet, arrival);
-        let format = Arc::new(TrackFormat::Video(VideoFormat {
-            codec: VideoCodec::H264,
-            width: 64,
-            height: 64,
-            pixel_aspect: (1, 1),
-            config: Bytes::new(),
-            reorder: 0,
-            frame_duration: None,
-            rotation: Rotation::default(),
-        }));
-        let (kind, data, pts) = (FrameKind::Idr, Bytes::from_static(&[0; 100]), Some(Mono(0)));
-        received.unit(0, AccessUnit { format, kind, pts, duration: None, arrival, discontinuity: false, data });
+        received.unit(0, unit(FrameKind::Idr, Some(Mono(0)), arrival));
         assert!(units.recv_timeout(Duration::from_secs(30)).unwrap().pts.is_some());
         assert!(received.lock().is_settled());
     }
