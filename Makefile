@@ -82,7 +82,7 @@ loom: ## Check the frame bus' leases and generations in every interleaving and m
 	RUSTFLAGS="--cfg loom" $(CARGO) test -p mos-frame --lib --target-dir target/loom
 
 .PHONY: bench
-bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, cameras, raw, control, clip, snapshot, segments, start, reduce, upload or bus
+bench: test-deps ## One table of ours, the peer in the same run, the ratio and the limit; ONLY=record, evidence, cameras, raw, control, clip, snapshot, segments, start, reduce, upload or bus
 	$(CARGO) build --release --workspace --features $(FEATURES) --bins --examples
 	target/release/bench $(ONLY)
 

@@ -1,6 +1,6 @@
 //! `make bench`: one table of ours, the peer in the same run, the ratio and the limit.
 //!
-//! `bench [record|cameras|raw|control|clip|snapshot|segments|start|reduce|upload|bus]…` runs all or the named parts; `bench million`
+//! `bench [record|evidence|cameras|raw|control|clip|snapshot|segments|start|reduce|upload|bus]…` runs all or the named parts; `bench million`
 //! what takes too long for that. Every part starts its own daemon on a real
 //! disk (below the build output) and measures from outside: /proc, HTTP round trips, files. Peers run right after or in
 //! turns with MOS, because machines drift.
@@ -16,6 +16,7 @@ mod bus;
 mod cameras;
 mod clip;
 mod control;
+mod evidence;
 mod million;
 mod peers;
 mod plenty;
@@ -37,8 +38,9 @@ type Part = (&'static str, fn(&mut Table));
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [Part; 12] = [
+    let parts: [Part; 13] = [
         ("record", record::run),
+        ("evidence", evidence::run),
         ("cameras", cameras::run),
         ("raw", raw::run),
         ("control", control::run),
@@ -54,7 +56,7 @@ fn main() {
     for name in &wanted {
         assert!(
             parts.iter().any(|(part, _)| part == name),
-            "no part '{name}': record, cameras, raw, control, clip, snapshot, segments, start, reduce, upload, bus, million"
+            "no part '{name}': record, evidence, cameras, raw, control, clip, snapshot, segments, start, reduce, upload, bus, million"
         );
     }
     let mut table = Table::default();

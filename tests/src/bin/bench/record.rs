@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mos_tests::camera::Camera;
-use mos_tests::daemon::{Setup, span};
+use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::proc::Process;
 use mos_tests::streams::{Kind, Stream};
 
@@ -33,6 +33,11 @@ impl Used {
     pub(crate) fn cpu_per_camera(&self) -> f64 {
         self.cpu / (self.cameras as f64 * WINDOW as f64)
     }
+
+    /// Bytes written for each byte of the streams.
+    pub(crate) fn written(&self) -> f64 {
+        self.written / self.payload
+    }
 }
 
 pub(crate) fn run(table: &mut Table) {
@@ -54,13 +59,18 @@ pub(crate) fn run(table: &mut Table) {
         Some(("8 × ffmpeg", megabytes(theirs.pss))),
         limit,
     );
-    let peer = ("8 × ffmpeg", theirs.written / theirs.payload);
-    table.within("record 8 cameras: bytes written ÷ payload", "", ours.written / ours.payload, Some(peer), 1.03);
+    let peer = ("8 × ffmpeg", theirs.written());
+    table.within("record 8 cameras: bytes written ÷ payload", "", ours.written(), Some(peer), 1.03);
 }
 
 pub(crate) fn mos(camera: &Camera, cameras: usize) -> Used {
+    with(camera, cameras, "", |_| ())
+}
+
+/// The same with more of a configuration; `then` looks at the daemon once it was measured.
+pub(crate) fn with(camera: &Camera, cameras: usize, sections: &str, then: impl FnOnce(&Daemon<'_>)) -> Used {
     let setup = (0..cameras).fold(Setup::new(), |setup, i| setup.camera(&format!("cam{i}"), &camera.url(i)));
-    let setup = setup.root(&scratch("record-mos")).storage("segment_seconds", "30");
+    let setup = setup.root(&scratch("record-mos")).storage("segment_seconds", "30").sections(sections);
     let daemon = setup.start();
     for i in 0..cameras {
         let _ = daemon.await_open(&format!("cam{i}"), 1.0, Duration::from_secs(30));
@@ -73,6 +83,7 @@ pub(crate) fn mos(camera: &Camera, cameras: usize) -> Used {
         let gaps = daemon.gaps(&lens);
         assert!(gaps.iter().all(|g| g["cause"] == "starting"), "{lens} has lost footage: {gaps:?}");
     }
+    then(&daemon);
     used
 }
 
