@@ -19,6 +19,7 @@ mod discovery;
 mod events;
 pub(crate) mod hear;
 mod http;
+mod identity;
 mod runtime;
 mod security;
 mod soap;

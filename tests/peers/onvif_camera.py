@@ -169,6 +169,11 @@ class Camera:
                 "<tds:FirmwareVersion>1.2.3</tds:FirmwareVersion><tds:SerialNumber>0042</tds:SerialNumber>"
                 "<tds:HardwareId>h1</tds:HardwareId></tds:GetDeviceInformationResponse>"
             )
+        if operation == "GetEndpointReference":
+            return (
+                f"<tds:GetEndpointReferenceResponse><tds:GUID>urn:uuid:{o.uuid}</tds:GUID>"
+                "</tds:GetEndpointReferenceResponse>"
+            )
         if operation == "GetProfiles":
             return self.profiles2() if path.endswith("media2") else self.profiles()
         if operation in ("GetStreamUri", "GetSnapshotUri"):

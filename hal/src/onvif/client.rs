@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use jiff::Timestamp;
 use roxmltree::Node;
 use url::Url;
@@ -147,14 +148,33 @@ pub(super) struct Camera {
 impl Camera {
     /// Reads clock and services of the camera that `url` names: a host, or an endpoint that is looked for.
     pub(super) async fn meet(url: &Url, credentials: Option<&Credentials>, trust: &Trust) -> Result<Self, OnvifError> {
-        let device = match endpoint_reference(url) {
-            Some(uuid) => discovery::find(&uuid, url.scheme() == SECURE).await?,
-            None => entry(url)?,
+        let mut camera = if let Some(uuid) = endpoint_reference(url) {
+            Self::found(discovery::Search::begin(&uuid, url.scheme() == SECURE), credentials, trust).await?
+        } else {
+            let mut camera = Self::at(entry(url)?, credentials, trust);
+            camera.read_clock().await?;
+            camera
         };
-        let mut camera = Self::at(device, credentials, trust);
-        camera.read_clock().await?;
         camera.read_services().await?;
         Ok(camera)
+    }
+
+    /// The camera that a search is for, at the first of its addresses where it can be asked.
+    async fn found(
+        mut search: discovery::Search,
+        credentials: Option<&Credentials>,
+        trust: &Trust,
+    ) -> Result<Self, OnvifError> {
+        let mut last = None;
+        while let Some(device) = search.next().await {
+            let mut camera = Self::at(device, credentials, trust);
+            match camera.read_clock().await {
+                Ok(()) => return Ok(camera),
+                Err(e @ OnvifError::Refused(_)) => return Err(e),
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or_else(|| search.in_vain()))
     }
 
     /// The camera of a host that nobody has asked anything yet.
@@ -171,11 +191,6 @@ impl Camera {
     /// Whether it is asked over TLS.
     pub(super) fn is_secure(&self) -> bool {
         self.device.secure
-    }
-
-    /// Where it was met.
-    pub(super) fn host(&self) -> (&str, u16) {
-        (&self.device.host, self.device.port)
     }
 
     async fn read_clock(&mut self) -> Result<(), OnvifError> {
@@ -287,7 +302,13 @@ impl Camera {
             let document = soap::read(operation, &answer.text)?;
             read(soap::body(operation, &document)?)
         };
-        read_answer().map_err(|e| match e {
+        let read_answer = read_answer().map_err(|e| match e {
+            OnvifError::Fault { .. } | OnvifError::Nonsense { .. } if answer.status == StatusCode::FORBIDDEN => {
+                soap::refusal(operation)
+            }
+            e => e,
+        });
+        read_answer.map_err(|e| match e {
             // Not SOAP, but a status that says enough.
             OnvifError::Nonsense { .. } if !answer.status.is_success() => {
                 OnvifError::Fault { operation, reason: format!("HTTP status {}", answer.status.as_u16()) }
@@ -313,6 +334,14 @@ impl Camera {
             }
             e => e,
         }
+    }
+
+    /// The endpoint reference that it answers searches with, if it tells it here as well.
+    pub(super) async fn reference(&mut self) -> Result<String, OnvifError> {
+        let (at, operation) = (self.device.clone(), "GetEndpointReference");
+        let missing = || OnvifError::Nonsense { operation, reason: "no reference".into() };
+        let read = |body: Node<'_, '_>| text(body, &["GUID"]).map(shown).ok_or_else(missing);
+        self.ask(&at, operation, &format!("<GetEndpointReference xmlns=\"{DEVICE}\"/>"), read).await
     }
 
     /// Maker, model, firmware and serial number.
@@ -531,14 +560,18 @@ fn asked_profile(url: &Url) -> String {
 }
 
 /// The UUID that a source names instead of a host.
-fn endpoint_reference(url: &Url) -> Option<String> {
-    let host = url.host_str()?.to_ascii_lowercase();
+pub(super) fn endpoint_reference(url: &Url) -> Option<String> {
+    uuid(url.host_str()?)
+}
+
+/// The UUID that a text is, in small letters.
+pub(super) fn uuid(text: &str) -> Option<String> {
     let shape = |(i, b): (usize, u8)| if matches!(i, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() };
-    (host.len() == 36 && host.bytes().enumerate().all(shape)).then_some(host)
+    (text.len() == 36 && text.bytes().enumerate().all(shape)).then(|| text.to_ascii_lowercase())
 }
 
 /// The device service of a host; its path is fixed (ONVIF Core, section 5.1).
-fn entry(url: &Url) -> Result<Endpoint, OnvifError> {
+pub(super) fn entry(url: &Url) -> Result<Endpoint, OnvifError> {
     let host = url.host_str().ok_or_else(|| OnvifError::Unreachable("no host".into()))?;
     let host = host.trim_matches(['[', ']']).to_owned();
     let secure = url.scheme() == SECURE;

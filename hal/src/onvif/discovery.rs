@@ -2,9 +2,12 @@
 //!
 //! Promises to send a few small datagrams to a multicast group and nothing else, to believe only what relates to them, and to
 //! keep at most [`MAX_FOUND`] cameras, whatever is answered. IPv4 only.
+//!
+//! A camera that is on several of our networks answers on each of them; it is one camera, at several addresses.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::collections::btree_map::Entry;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use roxmltree::Node;
@@ -20,6 +23,8 @@ use super::{OnvifError, client, security, shown, soap};
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 250), 3702);
 /// Most cameras that are kept of one search.
 const MAX_FOUND: usize = 256;
+/// Most addresses that are kept of one camera, of those that it names and of those that it answers from.
+const MAX_ADDRESSES: usize = 8;
 /// When a probe is repeated: datagrams get lost.
 const AGAIN: Duration = Duration::from_millis(400);
 /// How long one camera is searched for.
@@ -32,8 +37,8 @@ pub struct Found {
     pub reference: String,
     /// Addresses of its device service, as it names them.
     pub addresses: Vec<String>,
-    /// Who sent the answer.
-    pub from: SocketAddr,
+    /// Where its answers came from, in order; never empty.
+    pub from: Vec<IpAddr>,
     /// Its name, if it tells one.
     pub name: Option<String>,
     /// Its model, if it tells it.
@@ -44,34 +49,93 @@ pub struct Found {
 
 /// Every camera that answers within `wait`, in order of their references.
 pub(super) async fn search(group: SocketAddr, wait: Duration) -> Vec<Found> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
     let mut answers = ask(group, wait);
     while let Some(camera) = answers.recv().await {
-        if found.len() < MAX_FOUND || found.contains_key(&camera.reference) {
-            found.insert(camera.reference.clone(), camera);
+        let room = found.len() < MAX_FOUND;
+        match found.entry(camera.reference.clone()) {
+            Entry::Occupied(mut known) => known.get_mut().add(camera),
+            Entry::Vacant(place) if room => {
+                place.insert(camera);
+            }
+            Entry::Vacant(_) => {}
         }
     }
     found.into_values().collect()
 }
 
-/// The device service of the camera with that UUID, over TLS if it shall be.
-pub(super) async fn find(uuid: &str, secure: bool) -> Result<Endpoint, OnvifError> {
-    let mut answers = ask(GROUP.into(), FIND);
-    while let Some(camera) = answers.recv().await {
-        if camera.reference.to_ascii_lowercase().ends_with(uuid) {
+impl Found {
+    /// The same camera has answered again, perhaps on another network.
+    fn add(&mut self, again: Self) {
+        self.from.extend(again.from);
+        self.from.sort_unstable();
+        self.from.dedup();
+        self.from.truncate(MAX_ADDRESSES);
+        for address in again.addresses {
+            if self.addresses.len() < MAX_ADDRESSES && !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
+        }
+        self.name = self.name.take().or(again.name);
+        self.hardware = self.hardware.take().or(again.hardware);
+        self.location = self.location.take().or(again.location);
+    }
+
+    /// Whether it is the camera of that UUID, in small letters.
+    pub(super) fn is(&self, uuid: &str) -> bool {
+        self.reference.to_ascii_lowercase().ends_with(uuid)
+    }
+}
+
+/// A search for one camera, which may answer from several addresses: one that nobody can connect to is no reason to miss the others.
+pub(super) struct Search {
+    answers: mpsc::Receiver<Found>,
+    uuid: String,
+    secure: bool,
+    told: Vec<Endpoint>,
+}
+
+impl Search {
+    /// Begins to look for the camera with that UUID, in small letters.
+    pub(super) fn begin(uuid: &str, secure: bool) -> Self {
+        Self::in_group(GROUP.into(), uuid, secure)
+    }
+
+    /// In another group than that of all.
+    pub(super) fn in_group(group: SocketAddr, uuid: &str, secure: bool) -> Self {
+        Self { answers: ask(group, FIND), uuid: uuid.to_owned(), secure, told: Vec::new() }
+    }
+
+    /// Where its device service may be besides, over TLS if it shall be; `None` once the time is over.
+    pub(super) async fn next(&mut self) -> Option<Endpoint> {
+        while self.told.len() < MAX_ADDRESSES {
+            let camera = self.answers.recv().await?;
+            if !camera.is(&self.uuid) {
+                continue;
+            }
             // Its answer came from where it is; what it says of its host may be old.
             let address = camera.addresses.iter().filter_map(|address| client::device_at(address));
-            let address = address.into_iter().find(|address| address.secure == secure);
+            let address = address.into_iter().find(|address| address.secure == self.secure);
             let service = address.unwrap_or_else(|| Endpoint {
                 host: String::new(),
-                port: if secure { 443 } else { 80 },
+                port: if self.secure { 443 } else { 80 },
                 path: "/onvif/device_service".into(),
-                secure,
+                secure: self.secure,
             });
-            return Ok(Endpoint { host: camera.from.ip().to_string(), ..service });
+            let Some(from) = camera.from.first() else { continue };
+            let service = Endpoint { host: from.to_string(), ..service };
+            if !self.told.contains(&service) {
+                self.told.push(service.clone());
+                return Some(service);
+            }
         }
+        None
     }
-    Err(OnvifError::Unreachable(format!("no camera {uuid} answered within {} s", FIND.as_secs())))
+
+    /// Nobody of that UUID has answered.
+    pub(super) fn in_vain(&self) -> OnvifError {
+        OnvifError::Unreachable(format!("no camera {} answered within {} s", self.uuid, FIND.as_secs()))
+    }
 }
 
 /// The multicast group of all.
@@ -168,8 +232,8 @@ fn camera(found: Node<'_, '_>, from: SocketAddr) -> Option<Found> {
     };
     Some(Found {
         reference,
-        addresses: addresses.split_whitespace().take(8).map(shown).collect(),
-        from,
+        addresses: addresses.split_whitespace().take(MAX_ADDRESSES).map(shown).collect(),
+        from: vec![from.ip().to_canonical()],
         name: scope("name"),
         hardware: scope("hardware"),
         location: scope("location"),
@@ -239,8 +303,9 @@ mod tests {
             let text = String::from_utf8(buffer[..n].to_vec()).unwrap();
             let document = soap::read("Probe", &text).unwrap();
             let id = soap::text(document.root_element(), &["Header", "MessageID"]).unwrap().to_owned();
-            for reference in ["urn:uuid:b", "urn:uuid:a", "urn:uuid:b"] {
-                responder.send_to(answer(&id, reference).as_bytes(), from).unwrap();
+            for (reference, named) in [("b", "192.0.2.1"), ("a", "192.0.2.1"), ("b", "192.0.2.2"), ("b", "192.0.2.2")] {
+                let text = answer(&id, &format!("urn:uuid:{reference}")).replace("192.0.2.1", named);
+                responder.send_to(text.as_bytes(), from).unwrap();
             }
             responder.send_to(b"noise", from).unwrap();
         });
@@ -248,6 +313,9 @@ mod tests {
         replying.join().unwrap();
         let references: Vec<&str> = found.iter().map(|f| f.reference.as_str()).collect();
         assert_eq!(references, ["urn:uuid:a", "urn:uuid:b"]);
+        // All that it says of where it is, each once.
+        assert_eq!((found[0].addresses.len(), found[1].addresses.len()), (2, 3), "{found:?}");
+        assert_eq!(found[1].from.len(), 1, "{found:?}");
     }
 
     #[test]

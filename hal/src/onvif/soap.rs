@@ -9,6 +9,18 @@ use super::{OnvifError, shown};
 
 /// Most elements of an answer; a list of all services and profiles has a few hundred.
 const MAX_NODES: u32 = 20_000;
+/// How faults without ONVIF's codes say that a login is missing or wrong, in small letters.
+const REFUSALS: [&str; 9] = [
+    "notauthorized",
+    "not authorized",
+    "not authorised",
+    "unauthorized",
+    "unauthorised",
+    "authentication failed",
+    "authentication failure",
+    "authentication required",
+    "security header required",
+];
 
 /// An envelope around a body; `header` is XML.
 pub(super) fn envelope(header: &str, body: &str) -> String {
@@ -55,6 +67,11 @@ pub(super) fn body<'a, 'd>(operation: &'static str, document: &'d Document<'a>) 
     Ok(first)
 }
 
+/// A login is missing or wrong, or permits less.
+pub(super) fn refusal(operation: &'static str) -> OnvifError {
+    OnvifError::Refused(format!("it does not permit {operation} to this user"))
+}
+
 /// A fault of SOAP 1.2 or 1.1.
 fn fault(operation: &'static str, fault: Node<'_, '_>) -> OnvifError {
     let codes: Vec<&str> = fault
@@ -65,11 +82,12 @@ fn fault(operation: &'static str, fault: Node<'_, '_>) -> OnvifError {
         .collect();
     // ONVIF Core 5.11.2.2 and WSS 1.0 section 12.
     let not_authorized = ["NotAuthorized", "FailedAuthentication", "OperationProhibited", "InvalidSecurity"];
-    if codes.iter().any(|code| not_authorized.contains(code)) {
-        return OnvifError::Refused(format!("it does not permit {operation} to this user"));
-    }
     let reason = fault.descendants().find(|n| matches!(n.tag_name().name(), "Text" | "faultstring"));
     let reason = reason.and_then(|n| n.text()).filter(|text| !text.trim().is_empty());
+    let said = reason.unwrap_or_default().to_ascii_lowercase();
+    if codes.iter().any(|code| not_authorized.contains(code)) || REFUSALS.iter().any(|words| said.contains(words)) {
+        return refusal(operation);
+    }
     let reason = reason.map(shown).or_else(|| codes.last().map(|code| shown(code)));
     OnvifError::Fault { operation, reason: reason.unwrap_or_else(|| "it gives no reason".into()) }
 }
@@ -112,6 +130,29 @@ mod tests {
         let old = "<e:Envelope xmlns:e='x'><e:Body><e:Fault><faultcode>wsse:FailedAuthentication</faultcode></e:Fault></e:Body></e:Envelope>";
         let document = read("GetProfiles", old).unwrap();
         assert!(matches!(body("GetProfiles", &document), Err(OnvifError::Refused(_))));
+    }
+
+    #[test]
+    fn a_refused_login_is_known_by_its_words_as_well() {
+        for (words, refused) in [
+            ("Sender not Authorized", true),
+            ("The action requested requires authorization: NotAuthorized", true),
+            ("Authentication failed: digest mismatch", true),
+            ("WS-Security header required but not provided", true),
+            ("Unauthorized", true),
+            ("the profile is not configured", false),
+            ("Optional Action Not Implemented", false),
+        ] {
+            let text = envelope(
+                "",
+                &format!(
+                    "<s:Fault><s:Code><s:Value>s:Sender</s:Value></s:Code><s:Reason><s:Text>{words}</s:Text></s:Reason></s:Fault>"
+                ),
+            );
+            let document = read("GetProfiles", &text).unwrap();
+            let error = body("GetProfiles", &document).unwrap_err();
+            assert_eq!(matches!(error, OnvifError::Refused(_)), refused, "{words}: {error}");
+        }
     }
 
     #[test]

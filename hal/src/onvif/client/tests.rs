@@ -188,3 +188,67 @@ fn n5_a_camera_over_tls_is_recorded_over_tls_unless_that_is_permitted() {
         assert_eq!(in_confidence(asked, stream, trust), Ok(()));
     }
 }
+
+/// Answers one search: the camera is at two ports, of which only the second is open.
+#[tokio::test]
+async fn a_camera_that_is_found_at_several_addresses_is_asked_where_it_answers() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let open = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let named = [closed.port(), open.local_addr().unwrap().port()];
+    let responder = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let group = responder.local_addr().unwrap();
+    let uuid = "2419d68a-2dd2-21b2-a205-4c3e5a1b0c7d";
+    let answering = tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        let (n, from) = responder.recv_from(&mut buffer).await.unwrap();
+        let text = String::from_utf8(buffer[..n].to_vec()).unwrap();
+        let document = soap::read("Probe", &text).unwrap();
+        let id = soap::text(document.root_element(), &["Header", "MessageID"]).unwrap();
+        for port in named {
+            let found = format!(
+                "<E><Header><RelatesTo>{id}</RelatesTo></Header><Body><M><ProbeMatch><EndpointReference><Address>urn:uuid:{uuid}</Address>\
+                 </EndpointReference><XAddrs>http://192.0.2.1:{port}/d</XAddrs></ProbeMatch></M></Body></E>"
+            );
+            responder.send_to(found.as_bytes(), from).await.unwrap();
+        }
+    });
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = open.accept().await.unwrap();
+        let mut room = [0; 4096];
+        let _ = stream.read(&mut room).await.unwrap();
+        let body = soap::envelope("", "<R/>");
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+    });
+    let search = discovery::Search::in_group(group, uuid, false);
+    let camera = Camera::found(search, None, &Trust::default()).await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((camera.device.port, &*camera.device.host), (named[1], "127.0.0.1"));
+    answering.await.unwrap();
+    serving.await.unwrap();
+}
+
+/// With no fault of SOAP at all, and to who has a login and who has none.
+#[tokio::test]
+async fn who_is_forbidden_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for (credentials, words) in [
+        (None, "it wants a user name and password for GetDeviceInformation"),
+        (
+            Some(Credentials { user: "u".into(), password: "p".into() }),
+            "it does not permit GetDeviceInformation to this user",
+        ),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("onvif://{}/", listener.local_addr().unwrap())).unwrap();
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut room = [0; 4096];
+            let _ = stream.read(&mut room).await.unwrap();
+            stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nforbidden").await.unwrap();
+        });
+        let mut camera = Camera::unmet(&url, credentials.as_ref(), &Trust::default()).unwrap();
+        assert_eq!(camera.information().await, Err(OnvifError::Refused(words.into())));
+        serving.await.unwrap();
+    }
+}
