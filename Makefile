@@ -114,6 +114,11 @@ api-check: test-deps ## Try the API by its OpenAPI document with schemathesis (f
 	  cp $$wanted target/api-venv/requirements.txt; }
 	EXAMPLES=$(EXAMPLES) tests/api/check $(CURDIR)/target/debug/mos $(CURDIR)/target/api-venv
 
+.PHONY: whep-peer
+whep-peer: test-deps ## Record whepserversink of gst-plugins-rs, in H.264 and H.265; builds it in target/peers, which takes minutes
+	$(CARGO) build --workspace --features $(FEATURES) --bins
+	$(CARGO) test --workspace --features $(FEATURES) --test black_box -- --ignored --nocapture whep::whepserversink
+
 .PHONY: fuzz
 fuzz: deps ## Fuzz everything that parses what comes from outside, SECONDS=60 for each target or ONLY=one; installs cargo-fuzz and a nightly toolchain if missing
 	.ci/fuzz '$(SECONDS)' '$(ONLY)'

@@ -12,6 +12,10 @@ use gstreamer::prelude::*;
 /// How long a pipeline may take to stop.
 const STOP: Duration = Duration::from_millis(1800);
 
+/// What a probe at the input of an element answers for what it does not let in. With `Drop` GStreamer 1.22 lets go there once
+/// more of what the bindings have let go of, and complains.
+pub(crate) const REFUSED: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
+
 /// Starts GStreamer at the first call.
 pub(crate) fn init() -> Result<(), String> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();

@@ -7,8 +7,8 @@ use mos_tests::daemon::{Daemon, Setup};
 use mos_tests::judge::archive::{assert_each_picture, assert_tiled};
 use mos_tests::judge::ffmpeg;
 use mos_tests::streams::{Kind, Stream};
-use mos_tests::turn::TurnServer;
-use mos_tests::whep::{Aiortc, TOKEN};
+use mos_tests::turn::{StunServer, TurnServer};
+use mos_tests::whep::{Aiortc, TOKEN, Whepserversink};
 use mos_tests::{free_tcp_port, turn, wait_for};
 use serde_json::Value;
 
@@ -94,14 +94,18 @@ fn a_server_that_comes_back_is_recorded_again() {
 fn assert_recorded(daemon: &Daemon, lens: &str, stream: &Stream) {
     let segments = daemon.await_closed(lens, 2, LONG);
     for segment in segments.iter().filter(|s| s["state"] != "open") {
-        let file = daemon.file(segment);
-        let probed = ffmpeg::probe(&file);
-        let video = &probed["streams"][0];
-        let (codec, tag) = if stream.kind.codec() == "h265" { ("hevc", "hvc1") } else { ("h264", "avc1") };
-        assert_eq!((&video["codec_name"], &video["codec_tag_string"]), (&codec.into(), &tag.into()), "{lens}: {video}");
-        let _ = assert_each_picture(&file, stream);
+        assert_as_sent(daemon, segment, stream);
     }
     assert_tiled(&segments, &daemon.gaps(lens), 0.05);
+}
+
+fn assert_as_sent(daemon: &Daemon, segment: &Value, stream: &Stream) {
+    let file = daemon.file(segment);
+    let probed = ffmpeg::probe(&file);
+    let video = &probed["streams"][0];
+    let (codec, tag) = if stream.kind.codec() == "h265" { ("hevc", "hvc1") } else { ("h264", "avc1") };
+    assert_eq!((&video["codec_name"], &video["codec_tag_string"]), (&codec.into(), &tag.into()), "{segment}: {video}");
+    let _ = assert_each_picture(&file, stream);
 }
 
 /// Main and Main 10, with pictures that are shown in another order; parameter sets among the pictures or in the answer only.
@@ -122,25 +126,86 @@ fn h265_is_recorded_as_sent() {
     }
 }
 
-/// A server behind a firewall that lets in nobody but the TURN server that it names, here over TCP.
+/// From others' server on GStreamer, with its own HTTP and its own way to negotiate; it dies, and comes back at its place.
+#[test]
+#[ignore = "builds gst-plugins-rs for minutes; `make whep-peer` runs it"]
+fn whepserversink_is_recorded_and_again_when_it_is_back() {
+    let kinds = [("h264", Kind::H264), ("h265", Kind::H265)];
+    let mut setup = Setup::new().storage("segment_seconds", "2");
+    let mut servers = Vec::new();
+    for (lens, kind) in kinds {
+        let (stream, port) = (Stream::get(kind), free_tcp_port());
+        let server = Whepserversink::start(&stream, port).expect("its crates can be fetched");
+        setup = setup.camera(lens, &server.source());
+        servers.push((lens, stream, port, server));
+    }
+    let daemon = setup.start();
+    for (lens, stream, ..) in &servers {
+        assert_recorded(&daemon, lens, stream);
+    }
+    for (lens, stream, port, server) in servers {
+        drop(server);
+        wait_for("the end of the stream", LONG, || (view(&daemon, lens)["state"] != "streaming").then_some(()));
+        // The last one ends where the server died, perhaps between pictures that are shown in another order.
+        let before = daemon.segments(lens).len();
+        let _again = Whepserversink::start(&stream, port).expect("it was built before");
+        let after = wait_for("segments of the server that came back", LONG, || {
+            let after: Vec<Value> = daemon.segments(lens).into_iter().skip(before).collect();
+            let closed = after.iter().filter(|s| s["state"] != "open").count();
+            (closed >= 2).then_some(after)
+        });
+        for segment in after.iter().filter(|s| s["state"] != "open") {
+            assert_as_sent(&daemon, segment, &stream);
+        }
+        assert_tiled(&daemon.segments(lens), &daemon.gaps(lens), 0.05);
+        assert!(daemon.gaps(lens).iter().any(|gap| gap["cause"] != "starting"), "no gap of the outage");
+    }
+}
+
+/// Servers behind a firewall that lets in nobody but the TURN server that they name, over TCP and over UDP.
 #[test]
 fn a_turn_server_that_is_named_is_used() {
     let stream = Stream::get(Kind::H264);
     let turn = TurnServer::start();
-    let url = format!("turn:127.0.0.1:{}?transport=tcp", turn.port);
-    let more = ["--turn", &url, "--turn-login", turn::LOGIN];
-    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &more) else { return };
-    let setup = Setup::new().environment("MOS_LOG__LEVEL", "trace").storage("segment_seconds", "2");
-    let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
+    let mut setup = Setup::new().environment("MOS_LOG__LEVEL", "trace").storage("segment_seconds", "2");
+    let mut servers = Vec::new();
+    for lens in ["tcp", "udp"] {
+        let url = format!("turn:{}?transport={lens}", turn.at);
+        let more = ["--turn", &url, "--turn-login", turn::LOGIN];
+        let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &more) else { return };
+        setup = setup.camera(lens, &server.source(&format!("{TOKEN}@"), "whep"));
+        servers.push((lens, server));
+    }
     let daemon = setup.start();
-    assert_recorded(&daemon, "road", &stream);
-    let log = server.log();
-    // What is recorded came through it: the server lets nothing else in.
-    assert!(log.lines().any(|line| line.starts_with("relayed addresses: ") && !line.ends_with(" 0")), "{log}");
+    for (lens, server) in &servers {
+        assert_recorded(&daemon, lens, &stream);
+        let log = server.log();
+        // What is recorded came through it: the server lets nothing else in.
+        assert!(
+            log.lines().any(|line| line.starts_with("relayed addresses: ") && !line.ends_with(" 0")),
+            "{lens}: {log}"
+        );
+    }
     assert!(turn.log().contains("ALLOCATE processed, success"), "{}", turn.log());
     let (_, secret) = turn::LOGIN.split_once(':').unwrap();
     let shown = format!("{}{}", daemon.client.get("/v1/capture/status").text(), daemon.log());
     assert!(!shown.contains(secret), "the server's password shows up");
+}
+
+/// Our offer holds the address that the server for STUN sees us at.
+#[test]
+fn a_stun_server_that_is_named_is_asked() {
+    let stream = Stream::get(Kind::H264);
+    let stun = StunServer::start();
+    let more = ["--stun", &format!("stun:{}", stun.at)];
+    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &more) else { return };
+    let setup = Setup::new().storage("segment_seconds", "2");
+    let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
+    let daemon = setup.start();
+    assert_recorded(&daemon, "road", &stream);
+    let log = server.log();
+    let seen = log.lines().find_map(|line| line.strip_prefix("seen by STUN: ")).unwrap_or_default();
+    assert!(seen.split(' ').any(|address| address == turn::SEEN.to_string()), "{log}");
 }
 
 /// A server that begins in the middle of a group and sends keyframes only when asked, as those that pass others' pictures on.
@@ -187,5 +252,7 @@ fn media_of_somebody_else_than_who_answered_are_refused() {
     let daemon = setup.start();
     let refused = error(&daemon, "road", "another certificate");
     assert!(refused.contains("refused"), "{refused}");
+    // Packets that are not taken trouble nobody.
+    assert!(!daemon.log().contains("CRITICAL"), "{}", daemon.log());
     assert!(daemon.segments("road").is_empty(), "{:?}", daemon.segments("road"));
 }

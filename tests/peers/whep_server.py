@@ -1,7 +1,7 @@
 """A WHEP server that shares no code with MOS nor with GStreamer: aiortc, a WebRTC of its own, behind aiohttp.
 
     whep_server.py --file LONG.ts [--port N] [--token T] [--certificate PEM --key PEM] [--log FILE] [--sprop]
-                   [--on-demand] [--lossy SECONDS] [--impostor] [--turn URL --turn-login USER:PASSWORD]
+                   [--on-demand] [--lossy SECONDS] [--impostor] [--turn URL --turn-login USER:PASSWORD] [--stun URL]
 
 Sends the access units of the file (MPEG-TS with H.264 or H.265), coded as they are, once to whoever posts an offer to /whep.
 /moved points there by 307, /elsewhere to another host name. A line of the log for each request says what was asked, whether
@@ -11,7 +11,8 @@ With --on-demand it begins in the middle of a group and sends no keyframe before
 packet is lost from then on, for good; with --impostor the answer names another certificate than the one that is shown. The log
 tells of each keyframe that is asked for.
 With --sprop, parameter sets of H.265 are told in the answer only (RFC 7798, section 7.1). With --turn, OPTIONS is answered with
-that server, and media are let in only from the relayed addresses of an offer, as by a firewall; the log tells their number.
+that server, and media are let in only from the relayed addresses of an offer, as by a firewall; the log tells their number. With
+--stun that server is named, and the log tells the addresses of an offer that a server for STUN has seen.
 """
 
 import argparse
@@ -44,6 +45,7 @@ arguments.add_argument("--sprop", action="store_true")
 arguments.add_argument("--on-demand", action="store_true")
 arguments.add_argument("--lossy", type=float)
 arguments.add_argument("--impostor", action="store_true")
+arguments.add_argument("--stun")
 arguments.add_argument("--turn")
 arguments.add_argument("--turn-login", default=":")
 options = arguments.parse_args()
@@ -203,12 +205,13 @@ def allowed(request):
 
 
 async def ask(request):
-    if options.turn is None:
-        return answered(request, web.Response(status=405))
     user, password = options.turn_login.split(":")
     login = f'username="{user}"; credential="{password}"; credential-type="password"'
-    link = f'<{options.turn}>; rel="ice-server"; {login}'
-    return answered(request, web.Response(status=204, headers={"Link": link}))
+    links = [f'<{options.stun}>; rel="ice-server"'] if options.stun else []
+    links += [f'<{options.turn}>; rel="ice-server"; {login}'] if options.turn else []
+    if not links:
+        return answered(request, web.Response(status=405))
+    return answered(request, web.Response(status=204, headers={"Link": ", ".join(links)}))
 
 
 async def post(request):
@@ -221,6 +224,9 @@ async def post(request):
     # aiortc as DTLS client takes certificates of ECDSA only, and GStreamer's is of RSA; as server, which the offer leaves to
     # it, it brings its own.
     offer = (await request.text()).replace("a=setup:actpass", "a=setup:active")
+    if options.stun:
+        seen = re.findall(r"a=candidate:\S+ \d+ \S+ \d+ (\S+) (\d+) typ srflx", offer)
+        log.write(f"seen by STUN: {' '.join(sorted({':'.join(at) for at in seen}))}\n")
     if options.turn:
         offer, addresses = relayed(offer)
         let_in_only(addresses)

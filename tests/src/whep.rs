@@ -1,11 +1,14 @@
-//! A test camera over WebRTC: a WHEP server that shares no code with MOS nor with GStreamer (`tests/peers/whep_server.py`).
+//! Test cameras over WebRTC: a WHEP server that shares no code with MOS nor with GStreamer (`tests/peers/whep_server.py`), and
+//! `whepserversink` of gst-plugins-rs (`tests/peers/whep_server`).
 //!
-//! Promise: what it sends is coded as in the stream's file and numbered as in it; who has no [`TOKEN`] is refused.
+//! Promise: what they send is coded as in the stream's file and numbered as in it; the first refuses who has no [`TOKEN`].
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::built_peer::built_peer;
 use crate::certificates::Certificate;
 use crate::cli;
 use crate::onvif::{peers, python_with};
@@ -71,6 +74,47 @@ impl Aiortc {
 }
 
 impl Drop for Aiortc {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `whepserversink` of gst-plugins-rs; it dies when dropped.
+#[derive(Debug)]
+pub struct Whepserversink {
+    child: Child,
+    _folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Whepserversink {
+    /// Sends `stream` ten times over to everybody; `None` where its crates cannot be had.
+    #[must_use]
+    pub fn start(stream: &Stream, port: u16) -> Option<Self> {
+        let program = built_peer("whep_server")?;
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("long.mp4");
+        repeated(stream, &long);
+        let mut command = Command::new(program);
+        let child =
+            command.arg(port.to_string()).arg(&long).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut this = Self { child, _folder: folder, port };
+        wait_for("whepserversink", START, || {
+            assert!(this.child.try_wait().unwrap().is_none(), "whepserversink died");
+            TcpStream::connect(("127.0.0.1", port)).ok().map(drop)
+        });
+        Some(this)
+    }
+
+    /// It as a source.
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("whep+http://127.0.0.1:{}/whep/endpoint", self.port)
+    }
+}
+
+impl Drop for Whepserversink {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -221,7 +221,7 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, track: Track, session: &Arc<
                 Ok(()) => gst::PadProbeReturn::Ok,
                 Err(why) => {
                     counting.finish(counting.camera.outlet.broken(why));
-                    gst::PadProbeReturn::Drop
+                    common::REFUSED
                 }
             }
         });

@@ -22,6 +22,7 @@ use super::super::received::Received;
 use super::super::samples::{self, Samples};
 use super::super::{live, media_time};
 use super::certificate::{self, Named};
+use crate::gst as common;
 use crate::source::SourceError;
 
 /// The name of the sink.
@@ -144,14 +145,14 @@ impl Stream {
     fn packet(&self, pad: &gst::Pad, bytes: usize) -> gst::PadProbeReturn {
         if let Err(why) = self.judge() {
             self.outlet.end(why);
-            return gst::PadProbeReturn::Drop;
+            return common::REFUSED;
         }
         if self.asked.lock().unwrap_or_else(PoisonError::into_inner).is_due(Instant::now()) {
             pad.push_event(UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
         }
         if let Err(why) = self.gathered.packet(bytes) {
             self.outlet.end(self.outlet.broken(why));
-            return gst::PadProbeReturn::Drop;
+            return common::REFUSED;
         }
         gst::PadProbeReturn::Ok
     }
