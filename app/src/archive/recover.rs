@@ -26,7 +26,8 @@ use super::ids::SegmentId;
 use super::quarantine;
 use super::tail::open_places;
 
-/// Most fragments of a file that a power cut can tear: one per tick is written before the sync that makes it durable.
+/// Most fragments of a file that a power cut can tear: one per tick is written before the sync that makes it durable. Behind a tick
+/// that took long there are more of them; then what lies behind the first torn one is kept as after damage.
 const UNSYNCED_FRAGMENTS: usize = 2;
 /// Bytes read at a time when a file is looked through.
 const CHUNK: usize = 128 << 10;

@@ -47,6 +47,17 @@ pub enum Item {
     LeftOut(LeftOut),
 }
 
+impl Item {
+    /// Whether it came in before `now`, as far as it tells; what does not goes with what is before it.
+    pub(super) fn came_before(&self, now: Mono) -> bool {
+        match self {
+            Self::Unit(unit) => unit.arrival < now,
+            Self::Down { at, .. } | Self::Opened(at) => *at < now,
+            Self::Dropped { .. } | Self::LeftOut(_) => true,
+        }
+    }
+}
+
 /// Pictures that a source left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftOut {

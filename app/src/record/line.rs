@@ -4,6 +4,8 @@
 //! - L1: every unit taken from the intake is stored, pending, or counted as dropped under a cause (with `status`'s R1).
 //! - L2: what is stored decodes: after a loss nothing is recorded up to the next entry point, and that span is a gap.
 //! - L3: after a failed write or sync the lens goes on in a new segment by itself; other lenses do not notice.
+//! - L4: what waited is written as if each tick had come in time: a turn takes what had arrived by its moment and no more, and
+//!   accounts for an absence as of then.
 //!
 //! Owned by [`super::writer`] and called from its thread only. Here are its state, its ticks and its books; units come in by
 //! `units`, fragments go out by `segments`.
@@ -59,12 +61,13 @@ pub(crate) struct Line {
     repeat: Repeat,
     retry: Option<Retry>,
     last_bytes: u64,
+    /// Taken from the intake and not written yet.
     batch: VecDeque<Item>,
     now: Mono,
     status: LensRecording,
     /// Units that the intake dropped and this line has heard of.
     dropped_before: u64,
-    /// Footage was written in this tick.
+    /// Footage was written since the last group commit.
     wrote: bool,
     log: LogLimit<&'static str>,
 }
@@ -140,13 +143,21 @@ impl Line {
         &self.lens
     }
 
-    /// Takes what the intake has and writes it. Nothing is durable before the group commit that follows.
-    pub(crate) fn tick(&mut self, now: Mono) {
+    /// Takes what the intake has; when the first of its units arrived. To be written by [`Line::write`].
+    pub(crate) fn take(&mut self) -> Option<Mono> {
+        // Nothing is left of the last tick: its last turn wrote all.
+        self.intake.take(&mut self.batch);
+        self.batch.iter().find_map(|item| match item {
+            Item::Unit(unit) => Some(unit.arrival),
+            _ => None,
+        })
+    }
+
+    /// Writes what was taken as one fragment: all of it, or what had arrived before `now` (L4). Nothing is durable before the
+    /// group commit that follows.
+    pub(crate) fn write(&mut self, now: Mono, all: bool) {
         self.now = now;
-        let mut batch = std::mem::take(&mut self.batch);
-        self.intake.take(&mut batch);
-        self.batch = batch;
-        while let Some(item) = self.batch.pop_front() {
+        while let Some(item) = self.batch.pop_front_if(|item| all || item.came_before(now)) {
             match item {
                 Item::Unit(unit) => self.unit(unit),
                 Item::Down { cause, at } => {
@@ -189,14 +200,15 @@ impl Line {
         }
         self.advance_closes(false);
         // Of an absence that lasts nothing goes on record before the footage in front of it is durable.
-        if !std::mem::take(&mut self.wrote) || self.absence.cause().is_none() {
+        if !self.wrote || self.absence.cause().is_none() {
             self.absence.keep_record(now);
             self.note_gaps();
         }
     }
 
-    /// Takes in the group commit that followed [`Line::tick`].
+    /// Takes in the group commit that followed [`Line::write`].
     pub(crate) fn after_commit(&mut self, report: &TickReport, now: Mono) {
+        self.wrote = false;
         if let Some(mut current) = self.current.take() {
             let oldest = current.file.durable().end;
             let (progress, stored) = current.file.after_sync(report);
@@ -236,10 +248,9 @@ impl Line {
         }
     }
 
-    /// The recording stops: everything is written and the closes begin. A commit must follow, then
+    /// The recording stops, and all that was taken is written: the closes begin. A commit must follow, then
     /// [`Line::note_stop`], then commits and [`Line::close_tick`]s until [`Line::is_closed`].
-    pub(crate) fn finish(&mut self, at: Mono) {
-        self.tick(at);
+    pub(crate) fn finish(&mut self) {
         self.release_held();
         self.footage_ends(GapCause::Stopped);
         self.end_segment(None);

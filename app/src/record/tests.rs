@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod backlog;
 mod hostile;
 
 use std::sync::Arc;

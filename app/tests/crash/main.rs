@@ -78,7 +78,7 @@ fn a_power_cut_costs_at_most_a_second_and_everything_is_accounted_for() {
     }
     report(&losses, lives, judge.decoded(), began);
     assert!(bad.is_empty(), "{} of {} points failed; replay with SEED= one of {bad:?}", bad.len(), seeds.len());
-    assert!(lives[0] > 0, "no power cut happened");
+    assert!(lives[0] > 0 || seeds.len() == 1, "no power cut happened");
 }
 
 fn report(losses: &[Loss], lives: [usize; 3], decoded: usize, began: Instant) {

@@ -106,10 +106,18 @@ pub(crate) struct Life {
     pub(crate) run: u32,
     /// UTC minus world time in µs, oldest first, each with the world time since when.
     pub(crate) offsets: Vec<(i64, i64)>,
-    /// World times at which slow ticks began and how long they took.
+    /// World times at which slow ticks, and deeds that held one up, began, and how long they took.
     pub(crate) slow: Vec<(i64, i64)>,
     /// The orderly stop had begun.
     pub(crate) stopping: bool,
+}
+
+impl Life {
+    fn note_slow(&mut self, began: i64, ended: i64) {
+        if ended - began > 300 * MS {
+            self.slow.push((began, ended - began));
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -283,7 +291,9 @@ impl World {
             self.clock.advance(STEP);
             while let Some((at, deed)) = deeds.get(next_deed).filter(|d| life.began + d.0 <= self.now()) {
                 next_deed += 1;
+                let before = self.now();
                 self.act(life, &archive, &recorder, deed, life.began + at);
+                life.note_slow(before, self.now());
                 if self.disk.is_cut() {
                     return;
                 }
@@ -296,10 +306,7 @@ impl World {
             if self.now() >= next_tick {
                 let before = self.now();
                 recorder.step();
-                let took = self.now() - before;
-                if took > 300 * MS {
-                    life.slow.push((before, took));
-                }
+                life.note_slow(before, self.now());
                 next_tick = (next_tick + TICK).max(self.now());
                 self.cameras.pump(self.now(), self.boot, self.lives.len(), self.disk.is_cut());
                 self.last_status = recorder.status();
