@@ -3,11 +3,16 @@
 
 use std::fmt;
 
+use russh::keys::ssh_key::Kdf;
 use russh::keys::{Algorithm, PrivateKey};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::failure::Refused;
+
+/// Most rounds of a key's passphrase: `ssh-keygen` does 16 to 24 unless it is told otherwise, at some 10 ms each. The file says how
+/// many; what it may say would keep a processor busy for years.
+const MOST_ROUNDS: u32 = 256;
 
 /// A text that must not be seen.
 #[derive(Clone, Deserialize, utoipa::ToSchema)]
@@ -81,6 +86,12 @@ impl Credential {
             let Some(passphrase) = passphrase else {
                 return refuse("the private key is encrypted; give its passphrase as well");
             };
+            if matches!(key.kdf(), Kdf::Bcrypt { rounds, .. } if *rounds > MOST_ROUNDS) {
+                return Err(Refused::Credential(format!(
+                    "the passphrase of the private key takes more than {MOST_ROUNDS} rounds to try; lock it with fewer: \
+                     ssh-keygen -p -a 24 -f KEYFILE"
+                )));
+            }
             key = match key.decrypt(passphrase.expose()) {
                 Ok(key) => key,
                 Err(_) => return refuse("the passphrase does not open the private key"),
@@ -90,5 +101,29 @@ impl Credential {
             return refuse("RSA and DSA keys are not supported; use an Ed25519 or ECDSA key");
         }
         Ok(Self::Key(std::sync::Arc::new(key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// As `ssh-keygen -N word` made it, but for the rounds: 4,294,967,295 of them.
+    const ENDLESS: &str = "\
+-----BEGIN OPENSSH PRIVATE KEY-----\n\
+b3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAGYmNyeXB0AAAAGAAAABBVegta9d\n\
+JmWbZ8baYD27QK/////wAAAAEAAAAzAAAAC3NzaC1lZDI1NTE5AAAAIH8vFKDzVUE1/HQl\n\
+jGmExw2GYN10DsyBMvrzqbq8tzQYAAAAkPTbXBDW0CbLvptx9+wO0hXVJw4RVfWCgkcHNv\n\
+/OIu3zRSLYD0+iTLx0OMUuokUCCfH+87VIcqKcqcc9PC3u/dmfQUJ1zpkVWyvxiFPQ13I6\n\
+mmzCMVEsa+ZbguZTNEG4AV3h6xrV//mcyynfslTbKYlSLBJYoaVg0F/aytmYbX2mO007nm\n\
+LnWgXtqzKAuPiaAg==\n\
+-----END OPENSSH PRIVATE KEY-----";
+
+    #[test]
+    fn a_key_whose_passphrase_takes_years_to_try_is_refused_at_once() {
+        let secret = |text: &str| Secret::from(text.to_owned());
+        let refused = Credential::from_key_text(&secret(ENDLESS), Some(&secret("word"))).unwrap_err();
+        assert!(refused.to_string().contains("256 rounds"), "{refused}");
     }
 }
