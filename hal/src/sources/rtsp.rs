@@ -2,12 +2,16 @@
 //! What is encrypted goes over TCP only (`tunnel`), and is never tried in clear.
 //!
 //! Promises that the coded bytes of a frame are copied once, out of the receive buffer; that a damaged packet costs the
-//! frames up to the next keyframe and not the session, where the session can go on; that no text holds a credential; and that
-//! the sound of a camera never enters the process unless it is asked for (its stream is not set up).
+//! frames up to the next keyframe and not the session, where the session can go on; that a session always ends with its cause,
+//! also where a library panics; that no text holds a credential or steers a terminal; and that the sound of a camera never enters
+//! the process unless it is asked for (its stream is not set up).
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +43,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a handshake may keep the thread from resting: a host that swallows packets must not cost the others their rest.
 const PROMPT: Duration = Duration::from_secs(2);
+
+/// Most characters of an error that are shown.
+const LONGEST: usize = 300;
 
 /// Errors in a row, without a frame between them, after which a session is given up.
 const HOPELESS: u32 = 50;
@@ -114,7 +121,7 @@ pub(super) fn open(
     let other = Arc::clone(&slot);
     let task = reactor.spawn(async move |busy| {
         let mut met = Met::default();
-        let why = camera.run(busy, &mut met).await;
+        let why = camera.survive(busy, &mut met).await;
         if camera.known_as.is_some() && met.described.into_inner() && met.pictures.is_none() {
             log::info!("{}: over UDP, for over TCP {why}", camera.outlet.what);
             go_over_udp(camera, Some(why), &other);
@@ -219,7 +226,25 @@ struct Camera {
 }
 
 impl Camera {
-    /// Runs one session to its end and says why it ended. `busy` keeps the thread from resting.
+    /// Runs one session to its end and says why it ended, also where a reader of others panics at what the camera sent, as that of
+    /// descriptions does at a line without `=` before an attribute. `busy` keeps the thread from resting.
+    async fn survive(&self, busy: reactor::Busy, met: &mut Met) -> SourceError {
+        let ended = {
+            let mut session = pin!(self.run(busy, met));
+            poll_fn(|cx| {
+                // It is never polled again.
+                let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)));
+                polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+            })
+            .await
+        };
+        ended.unwrap_or_else(|| {
+            // Something was read, so it is there.
+            met.described.store(true, Ordering::Relaxed);
+            self.outlet.unsupported("it sends what the reader of RTSP gives up at")
+        })
+    }
+
     async fn run(&self, busy: reactor::Busy, met: &mut Met) -> SourceError {
         let mut busy = Some(busy);
         let Met { described: told, pictures } = met;
@@ -335,7 +360,7 @@ impl Camera {
         let Some(video) = find("video", &["h264", "h265"]) else {
             let offered: Vec<_> =
                 session.streams().iter().map(|s| format!("{}/{}", s.media(), s.encoding_name())).collect();
-            let offered = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
+            let offered = if offered.is_empty() { "nothing".to_owned() } else { self.shown(&offered.join(", ")) };
             return Err(self
                 .outlet
                 .unsupported(format!("it offers {offered}; accepted are video/h264 and video/h265")));
@@ -388,7 +413,7 @@ impl Camera {
         }
     }
 
-    /// The first line of an error, unless it could repeat what must not be shown.
+    /// The first line of an error, fit to be shown, unless it could repeat what must not be shown.
     fn words(&self, e: &retina::Error) -> String {
         self.shown(&e.to_string())
     }
@@ -398,7 +423,11 @@ impl Camera {
         let secrets = self.credentials.iter().flat_map(|c| [&*c.user, &*c.password]).chain(self.url.query());
         // A path may hold a password too. What is shorter than a word is part of any text and cannot be told from it.
         let mut secrets = secrets.chain(Some(self.url.path())).filter(|s| s.len() > 3);
-        if secrets.any(|s| line.contains(s)) { "an error that repeats the address".into() } else { line.to_owned() }
+        if secrets.any(|s| line.contains(s)) {
+            return "an error that repeats the address".into();
+        }
+        // A camera writes part of it: it may be as long as its answer, and hold what steers a terminal.
+        line.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }
 
