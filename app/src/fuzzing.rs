@@ -1,14 +1,10 @@
 //! What must hold of any bytes from outside: one function for each kind of input, which panics if it does not.
 //!
-//! `app/fuzz` feeds them with libFuzzer (`make fuzz`), the tests below with mutations of good input. The program calls none of
-//! them.
+//! `app/fuzz` feeds them with libFuzzer (`make fuzz`), the tests below with mutations of good input, and so those of
+//! [`mos_hal::fuzzing`]. The program calls none of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-
-#[cfg(feature = "whep")]
-pub use mos_hal::fuzzing::whep;
-pub use mos_hal::fuzzing::{discovery, nal, onvif, timeline};
 
 use crate::config;
 use crate::evidence::chain::Chain;
@@ -81,10 +77,24 @@ pub fn sftp(data: &[u8]) {
     crate::upload::sftp::hear(data);
 }
 
+/// What a client of the API sends: a body, a query, an id, or what it shows at the door; which, by the first byte.
+pub fn request(data: &[u8]) {
+    crate::http::hear::request(data);
+}
+
+/// Messages of a worker, which runs a vendor's code.
+pub fn worker(data: &[u8]) {
+    crate::capture::worker::wire::hear(data);
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::print_stderr)]
     use std::time::Duration;
+
+    #[cfg(feature = "whep")]
+    use mos_hal::fuzzing::whep;
+    use mos_hal::fuzzing::{discovery, nal, onvif, rtsp, timeline};
 
     use super::*;
 
@@ -238,8 +248,14 @@ pub(crate) mod tests {
 
     /// Good input of a target, where the fuzzer begins as well.
     fn seeds(target: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let places =
+            ["fuzz/seeds", "../hal/fuzz/seeds"].map(|at| Path::new(env!("CARGO_MANIFEST_DIR")).join(at).join(target));
+        let mut files: Vec<_> = places
+            .iter()
+            .find_map(|folder| std::fs::read_dir(folder).ok())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         files.sort();
         files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
     }
@@ -247,6 +263,21 @@ pub(crate) mod tests {
     #[test]
     fn no_answer_of_a_camera_does_harm() {
         mutate(&seeds("onvif"), onvif);
+    }
+
+    #[test]
+    fn no_rtsp_session_does_harm() {
+        mutate(&seeds("rtsp"), rtsp);
+    }
+
+    #[test]
+    fn no_request_does_harm() {
+        mutate(&seeds("request"), request);
+    }
+
+    #[test]
+    fn no_worker_does_harm() {
+        mutate(&seeds("worker"), worker);
     }
 
     #[test]

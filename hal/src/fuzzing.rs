@@ -1,6 +1,6 @@
 //! What must hold of any bytes that come from a camera or a server: one function for each kind, which panics if it does not.
 //!
-//! Called by `mos::fuzzing`, and so by libFuzzer (`make fuzz`) and by the mutations of `make test`. The program calls none of them.
+//! `hal/fuzz` feeds them with libFuzzer (`make fuzz`), `mos::fuzzing` with the mutations of `make test`. The program calls none of them.
 
 use bytes::Bytes;
 
@@ -17,6 +17,11 @@ pub fn onvif(data: &[u8]) {
 /// A datagram that answers a search for cameras.
 pub fn discovery(data: &[u8]) {
     onvif::hear::datagram(data);
+}
+
+/// All that an RTSP camera sends in one session, over TCP.
+pub fn rtsp(data: &[u8]) {
+    crate::sources::rtsp::hear::session(data);
 }
 
 /// Lines of a WHEP server with `Link:` or `Location:` before them, and a description from the first empty line on.

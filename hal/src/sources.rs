@@ -20,7 +20,7 @@ mod opening;
 pub(crate) mod outlet;
 mod received;
 mod receiver;
-mod rtsp;
+pub(crate) mod rtsp;
 mod samples;
 mod scene;
 mod skips;

@@ -72,7 +72,7 @@ pub(super) async fn tcp(State(door): State<Arc<Door>>, mut request: Request, nex
 }
 
 /// The token that lets it in.
-fn admitted(door: &Door, headers: &HeaderMap) -> Result<Token, Fault> {
+pub(super) fn admitted(door: &Door, headers: &HeaderMap) -> Result<Token, Fault> {
     // A foreign Host is a browser that was led here by DNS rebinding; a foreign Origin is a page of another site.
     let host = one(headers, &header::HOST)?.unwrap_or_default();
     if !door.serves(host) {

@@ -20,6 +20,7 @@ mod frames;
 mod gmsl;
 mod guard;
 mod health;
+pub(crate) mod hear;
 mod metrics;
 mod openapi;
 mod peer;

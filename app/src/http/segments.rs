@@ -136,11 +136,11 @@ pub(super) struct SegmentQuery {
     /// Most segments on the page, 1 to 10,000; 1,000 if left out.
     limit: Option<usize>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 /// The last segment of the page before.
-struct Cursor {
+pub(super) struct Cursor {
     start: UtcMicros,
     id: SegmentId,
 }
@@ -297,7 +297,7 @@ impl GapView {
 }
 
 impl Cursor {
-    fn read(text: &str) -> Result<Self, Fault> {
+    pub(super) fn read(text: &str) -> Result<Self, Fault> {
         let parts = text.split_once(':').and_then(|(start, id)| Some((start.parse().ok()?, id.parse().ok()?)));
         let (start, id) = parts.ok_or_else(|| Fault::bad("cursor must be the next_cursor of another page"))?;
         Ok(Self { start: UtcMicros(start), id })

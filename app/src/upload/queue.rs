@@ -30,6 +30,7 @@ use super::{Access, UploadBackend};
 use crate::archive::Archive;
 
 pub use super::request::{RetryRequest, Roads, Submitted, UploadOptions, UploadRequest};
+pub(crate) use super::request::{hear, hear_again};
 
 /// How long the end may wait for the disk.
 const WRITE_DOWN: Duration = Duration::from_secs(5);

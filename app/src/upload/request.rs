@@ -141,18 +141,10 @@ pub(super) fn order(request: &UploadRequest, outbox: &Outbox, roads: &Roads) -> 
     if request.destination_uri.contains("://") {
         let uri = &request.destination_uri;
         // Before any file is touched: who cannot get in is told so whatever he names.
-        let plain = template::tokens(uri)?.is_empty();
-        let endpoint = Destination::parse(if plain { uri } else { template::authority(uri) })?.endpoint();
-        let pin = HostKeyPin::parse(options.host_key.as_deref().unwrap_or_default(), &endpoint)?;
-        let credential = given(options.identity.as_ref(), options.passphrase.as_ref(), options.password.as_ref())?;
-        let credential = credential.ok_or_else(|| {
-            Refused::Credential(
-                "an upload to a URI needs the private key that the server knows; the daemon lends none of its own"
-                    .to_owned(),
-            )
-        })?;
+        let access = access(uri, options)?;
+        let pin = access.pin.clone();
         let (files, timed) = files(request, uri, outbox, roads)?;
-        let way_in = WayIn::Given(Arc::new(Access { endpoint, pin: pin.clone(), credential }));
+        let way_in = WayIn::Given(Arc::new(access));
         return Ok(Order { way_in, pin, named: None, max_rate: options.max_rate, files, timed });
     }
     let name = &request.destination_uri;
@@ -175,6 +167,34 @@ pub(super) fn order(request: &UploadRequest, outbox: &Outbox, roads: &Roads) -> 
     };
     let way_in = WayIn::Named(name.clone());
     Ok(Order { way_in, pin: destination.pin.clone(), named: Some(name.clone()), max_rate, files, timed })
+}
+
+/// How a call to a URI gets in.
+fn access(uri: &str, options: &UploadOptions) -> Result<Access, Refused> {
+    let plain = template::tokens(uri)?.is_empty();
+    let endpoint = Destination::parse(if plain { uri } else { template::authority(uri) })?.endpoint();
+    let pin = HostKeyPin::parse(options.host_key.as_deref().unwrap_or_default(), &endpoint)?;
+    let credential = given(options.identity.as_ref(), options.passphrase.as_ref(), options.password.as_ref())?;
+    let credential = credential.ok_or_else(|| {
+        Refused::Credential(
+            "an upload to a URI needs the private key that the server knows; the daemon lends none of its own"
+                .to_owned(),
+        )
+    })?;
+    Ok(Access { endpoint, pin, credential })
+}
+
+/// Understands what a call says of its way in; for fuzzing.
+pub(crate) fn hear(uri: &str, options: &UploadOptions) {
+    if let Ok(access) = access(uri, options) {
+        let again = HostKeyPin::parse(&access.pin.stored(), &access.endpoint);
+        assert!(again.is_ok_and(|again| again == access.pin), "a pin is another when it was stored");
+    }
+}
+
+/// Understands the credential of a job that goes on; for fuzzing.
+pub(crate) fn hear_again(request: &RetryRequest) {
+    let _ = given(request.identity.as_ref(), request.passphrase.as_ref(), request.password.as_ref());
 }
 
 /// The files of a call with their destinations; whether times got into these.

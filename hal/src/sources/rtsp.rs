@@ -32,6 +32,7 @@ use crate::nal;
 use crate::source::{Credentials, LensSource, SourceError, Transport as Chosen, Trust};
 use crate::tls::TlsError;
 
+pub(crate) mod hear;
 mod reactor;
 mod refusals;
 mod routes;

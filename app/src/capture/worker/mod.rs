@@ -22,7 +22,7 @@ pub(crate) mod child;
 mod parent;
 mod queue;
 mod sharing;
-mod wire;
+pub(crate) mod wire;
 mod work;
 
 use std::path::PathBuf;

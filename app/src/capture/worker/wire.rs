@@ -272,6 +272,20 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Result<Message, Ma
     Ok(Some(parse(Bytes::from(body)).ok_or(Malformed)))
 }
 
+/// Takes in what a worker says; for fuzzing.
+pub(crate) fn hear(mut data: &[u8]) {
+    while let Ok(Some(Ok(message))) = read(&mut data) {
+        if let Message::Ended(_, text) | Message::Take(_, text) | Message::Encode(_, text, _) = &message {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        let (mut bytes, tail) = write(&message);
+        bytes.extend(&tail);
+        // Texts are shortened, and those of bytes that are none replaced.
+        let again = read(&mut bytes.as_slice());
+        assert!(matches!(again, Ok(Some(Ok(_)))), "{message:?} is no message when it is sent on");
+    }
+}
+
 /// The fields of a message, one after another.
 struct Fields(Bytes);
 

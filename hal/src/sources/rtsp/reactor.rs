@@ -70,6 +70,13 @@ pub(super) struct Busy {
     _count: Count,
 }
 
+impl Busy {
+    /// Of a session that runs on no common thread.
+    pub(super) fn alone() -> Self {
+        Self { _count: Count::new(&Arc::default(), |s| &s.busy) }
+    }
+}
+
 /// A session's task.
 pub(super) struct Task {
     abort: AbortHandle,
