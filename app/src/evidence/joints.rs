@@ -6,21 +6,26 @@
 //! - T2: a part that went with its segments is no harm: what it tied together is noted, and signed, before its file goes
 //!   (`evidence/{lens}/{run}-gone.json`). Parts that hang together are one entry, so the note does not grow with a long run.
 //!
-//! Nothing that is read is trusted: a note that another key signed, or none, counts as none.
+//! Nothing that is read is trusted: a note that another key signed, or none, counts as none, and no number makes it look for parts
+//! without end.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use mos_hal::media::LensId;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, FOLDER, Made, load, part_of, root};
+use super::chain::{Chain, FOLDER, Made, load, parse_name, part_of, root};
 use super::digest::Hash;
 use super::key::{DeviceKey, is_signed};
 use crate::archive::disk::Disk;
 use crate::archive::error::ArchiveError;
 use crate::archive::ids::RunId;
 use crate::archive::run::{read_whole, write_whole};
+
+/// So many parts that were never made are looked for: weeks of a full disk, which takes numbers and no segments.
+const MOST_ABSENT: u32 = 1 << 18;
 
 /// Where parts of a chain do not hang together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -193,8 +198,8 @@ pub(super) fn step_back(
     gone: &Gone,
     mut read: impl FnMut(u32) -> std::io::Result<Chain>,
 ) -> Result<Option<(u32, Hash)>, Break> {
-    let (mut at, mut absent) = (part, None);
-    while let Some(next) = at.checked_sub(1) {
+    let (mut at, mut absent, mut looked) = (part, None, 0);
+    while let Some(next) = at.checked_sub(1).filter(|_| looked < MOST_ABSENT) {
         at = next;
         let chain = read(at).map_err(|e| Break::Unread(format!("{run}-{at}.jsonl: {e}")))?;
         if let Some((line, why)) = chain.broken.filter(|_| !chain.torn) {
@@ -205,7 +210,7 @@ pub(super) fn step_back(
                 Some(went) if went.ends.contains(&before) => return Ok(Some((went.from, went.follows))),
                 Some(went) => at = went.from,
                 // There may never have been one: no segment of these numbers was linked.
-                None => absent = absent.or(Some(at)),
+                None => (absent, looked) = (absent.or(Some(at)), looked + 1),
             }
             continue;
         };
@@ -243,7 +248,13 @@ fn missing(run: u32, part: u32, absent: u32) -> Break {
 
 /// What the first link of a part follows that has none yet: the last one before it.
 pub(super) fn beginning(disk: &dyn Disk, lens: &LensId, run: RunId, part: u32, gone: &Gone) -> std::io::Result<Hash> {
-    for before in (0..part).rev() {
+    let names = match disk.read_dir(&Path::new(FOLDER).join(lens.as_str())) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
+    let there = names.iter().filter_map(|e| parse_name(&e.name)).filter(|(of, _)| *of == run.0).map(|(_, part)| part);
+    let known: BTreeSet<u32> = there.chain(gone.0.iter().map(|went| went.to)).collect();
+    for before in known.range(..part).rev().copied() {
         let last = load(disk, lens, run, before)?.links.last().map(|link| link.head);
         if let Some(last) = last.or_else(|| gone.of(before).and_then(|went| went.ends.last().copied())) {
             return Ok(last);
@@ -355,6 +366,18 @@ mod tests {
         let begins = |part| beginning(&disk, &road, RunId(3), part, &Gone::default());
         assert_eq!(begins(1).unwrap(), root("road", 3));
         assert!(begins(2).is_err() && begins(3).is_err());
+    }
+
+    #[test]
+    fn no_number_makes_it_look_for_parts_without_end() {
+        let mut looked = 0;
+        let read = |_| {
+            looked += 1;
+            Ok(Chain::default())
+        };
+        let traced = trace(("road", 3), u32::MAX / PART, Hash::of(&[b"head"]), &Gone::default(), read);
+        assert!(matches!(traced, Err(Break::Missing(_))), "{traced:?}");
+        assert_eq!(looked, MOST_ABSENT);
     }
 
     #[test]

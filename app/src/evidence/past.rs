@@ -223,6 +223,20 @@ fn later(
         keeper.harmed(lens, run, &format!("it was shortened or replaced: {why}"));
         return Ok(BTreeSet::new());
     }
+    if row.links == 0 && chain.links.is_empty() {
+        // Nothing of this part was linked yet: the row tells of the part before.
+        let own = keeper.key().map(DeviceKey::public).unwrap_or_default();
+        let gone = Gone::load(disk, lens, run, &own)?;
+        let read = |part| chain::load(disk, lens, run, part);
+        match step_back((lens.as_str(), run.0), row.part, row.head, &gone, read) {
+            Ok(_) => {}
+            Err(Break::Unread(why)) => return Err(std::io::Error::other(why)),
+            Err(why) => {
+                keeper.harmed(lens, run, &format!("it was shortened or replaced: {why}"));
+                return Ok(BTreeSet::new());
+            }
+        }
+    }
     if now.is_none() {
         // What it left was linked.
         return Ok(BTreeSet::new());

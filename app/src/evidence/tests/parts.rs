@@ -269,6 +269,29 @@ fn g1_a_run_that_was_looked_through_is_guarded_by_every_later_start() {
 }
 
 #[test]
+fn g1_the_end_of_a_part_is_guarded_until_the_next_one_has_a_link() {
+    for shorten in [false, true] {
+        let rig = Rig::recorded(9);
+        let whole = linked_then_stopped(&rig);
+        let key_file = rig.root().join("device.key");
+        let key = key::DeviceKey::load(&key_file).unwrap();
+        let mut ledger = Ledger::load(&key_file, &key).0;
+        let head = Chain::read("road", 1, &whole).links[3].head;
+        ledger.set(Row { lens: "road".to_owned(), run: 1, part: 1, links: 0, head });
+        ledger.write(&key).unwrap();
+        if shorten {
+            let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
+            std::fs::write(chain_file(rig.root()), lines[..3].concat()).unwrap();
+        }
+        let (root, archive) = rig.again();
+        let (_evidence, alarms) = started(&archive, &root);
+        linked(&archive, 5);
+        assert_eq!(told(&alarms).contains("shortened or replaced"), shorten, "{}", told(&alarms));
+        assert!(shorten || told(&alarms).is_empty(), "{}", told(&alarms));
+    }
+}
+
+#[test]
 fn what_another_key_signed_is_neither_tampered_nor_signed_anew() {
     let rig = Rig::recorded(9);
     linked_then_stopped(&rig);
