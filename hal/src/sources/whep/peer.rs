@@ -191,8 +191,13 @@ fn offered() -> gst::Caps {
 
 /// An answer's text. What is beyond ASCII in it is nothing that is looked at here, and the bindings panic at what is no UTF-8.
 pub(super) fn read(answer: &[u8]) -> Result<SDPMessage, String> {
+    let none = || "its answer is no session description".to_owned();
+    // The bindings lose the memory of a description that nothing could be read from.
+    if answer.is_empty() {
+        return Err(none());
+    }
     let text: Vec<u8> = answer.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
-    SDPMessage::parse_buffer(&text).map_err(|_| "its answer is no session description".to_owned())
+    SDPMessage::parse_buffer(&text).map_err(|_| none())
 }
 
 /// Whether an answer has what is recorded.
