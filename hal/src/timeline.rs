@@ -135,10 +135,13 @@ impl Timeline {
         // arrivals alone is data that the network held up or that came all at once.
         if ahead < -JUMP || (ahead > JUMP && late.saturating_abs() > JUMP) {
             self.jump(track, media, arrival);
-        } else if let Some(t) = self.tracks[track].as_mut().filter(|_| ahead > 0) {
-            t.media = media;
-            if let Ok(clock) = &mut t.clock {
-                clock.follow(media, arrival);
+        } else if ahead > 0 {
+            let latest = self.latest_by(track);
+            if let Some(t) = &mut self.tracks[track] {
+                t.media = media;
+                if let Ok(clock) = &mut t.clock {
+                    clock.follow(media, arrival, latest);
+                }
             }
         }
         self.placed(track, media, arrival)
@@ -159,6 +162,12 @@ impl Timeline {
             Ok(own) => Some(own),
             Err(other) => self.tracks.get(*other)?.as_ref()?.clock.as_ref().ok(),
         }
+    }
+
+    /// The latest media time of the tracks that follow this one's clock.
+    fn latest_by(&self, driver: usize) -> i64 {
+        let followers = self.tracks.iter().flatten().filter(|t| t.clock.as_ref().err() == Some(&driver));
+        followers.map(|t| t.media).max().unwrap_or(i64::MIN)
     }
 
     fn at(&self, track: usize, media: i64) -> i64 {
@@ -225,8 +234,9 @@ impl Clock {
         piece.or(self.pieces.front()).map_or(media, |p| p.at(media))
     }
 
-    /// Takes note of the delay of a unit that is later than all before, and decides how the mapping goes on behind it.
-    fn follow(&mut self, media: i64, arrival: Mono) {
+    /// Takes note of the delay of a unit that is later than all before of its track, and decides how the mapping goes on behind it
+    /// and behind `latest`, of the tracks that follow: sound may be a second ahead of its pictures.
+    fn follow(&mut self, media: i64, arrival: Mono, latest: i64) {
         let placed = self.at(media);
         let (delay, offset) = (arrival.0.saturating_sub(media), placed.saturating_sub(media));
         let window = self.window.get_or_insert(Window { start: arrival, least: delay });
@@ -246,11 +256,17 @@ impl Clock {
             correction = correction.min(-(CATCH_UP + beyond * EVEN / STEEP).min(STRONGEST));
         }
         let rate = EVEN + correction;
-        if self.pieces.back().is_none_or(|p| p.rate != rate) {
-            if self.pieces.len() == PIECES {
-                self.pieces.pop_front();
+        let from = media.max(latest);
+        match self.pieces.back_mut() {
+            Some(last) if last.rate == rate => {}
+            // It has not begun: nobody's unit lies behind it.
+            Some(last) if last.media >= from => last.rate = rate,
+            _ => {
+                if self.pieces.len() == PIECES {
+                    self.pieces.pop_front();
+                }
+                self.pieces.push_back(Piece { media: from, placed: self.at(from), rate });
             }
-            self.pieces.push_back(Piece { media, placed, rate });
         }
     }
 }
