@@ -25,7 +25,7 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav gstreamer1.0-nice
-TEST_DEPS := coturn ffmpeg glib-networking gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler python3 python3-venv
+TEST_DEPS := coturn ffmpeg glib-networking gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler valgrind python3 python3-venv
 YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler gstreamer1.0-tools \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 CROSS_DEPS := mmdebstrap qemu-user
@@ -68,7 +68,7 @@ demo: deps ## Build and run the demo; INPUT=file.mp4, rtsp://… or /dev/video0 
 	target/release/mos demo $(if $(INPUT),'$(INPUT)')
 
 .PHONY: test
-test: test-deps yocto-check hil-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the API by its document, the firmware layer
+test: test-deps yocto-check hil-check ## All that CI runs: format, clippy, unit, black-box and doc tests, the API by its document, instruction counts, the firmware layer
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features $(FEATURES) -- -D warnings
 	$(CARGO) clippy --workspace --bins --lib -- -D warnings
@@ -76,6 +76,7 @@ test: test-deps yocto-check hil-check ## All that CI runs: format, clippy, unit,
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --features $(FEATURES) --no-fail-fast
 	$(MAKE) --no-print-directory api-check
 	$(MAKE) --no-print-directory loom
+	$(MAKE) --no-print-directory counts
 
 .PHONY: loom
 loom: ## Check the frame bus' leases and generations in every interleaving and memory order, with loom
@@ -127,9 +128,8 @@ fuzz: deps ## Fuzz everything that parses what comes from outside, SECONDS=60 fo
 COUNTED := $(foreach crate,mos mos-hal mos-mp4 mos-frame,--config profile.dev.package.$(crate).opt-level=2)
 
 .PHONY: counts
-counts: deps ## Count the instructions of the hot paths (callgrind), and compare; RENEW=1 writes app/benches/counts/baseline.toml anew
-	$(call install_missing,valgrind)
-	$(if $(RENEW),RENEW=1) $(CARGO) bench -p mos --features $(FEATURES) --profile dev $(COUNTED) --bench counts
+counts: test-deps ## Count the instructions of the hot paths (callgrind), and compare; RENEW=1 writes app/benches/counts/baseline.toml anew
+	$(if $(RENEW),RENEW=1) $(CARGO) bench --workspace --features $(FEATURES) --profile dev $(COUNTED) --bench counts
 
 .PHONY: advisories
 advisories: ## Ask the registries for yanked crates and for faults of pinned Python packages; what could not be asked is told as NOT RUN
