@@ -69,11 +69,29 @@ fn trace(path: &Path) -> Trace {
     ])
 }
 
+/// Of what [`HTTP_TOKEN`] is the token.
+enum Held {
+    /// Nothing was read since the start.
+    AsAtTheStart,
+    /// Of this file, or of the configuration itself.
+    Of(Option<PathBuf>),
+}
+
+impl Held {
+    fn is_of(&self, file: Option<&Path>) -> bool {
+        match self {
+            Self::AsAtTheStart => true,
+            Self::Of(held) => held.as_deref() == file,
+        }
+    }
+}
+
 struct Watch<T> {
     source: TokenSource,
     trace: T,
     /// The file of a token, if one is configured.
     file: Option<PathBuf>,
+    held: Held,
     seen: [Trace; 2],
     /// Whether the files are read even if they look the same: a change may follow a reading within the time that a file
     /// system tells apart, and what was missing may have been under way.
@@ -86,7 +104,16 @@ struct Watch<T> {
 
 impl<T: Fn(&Path) -> Trace> Watch<T> {
     fn new(source: TokenSource, trace: T) -> Self {
-        Self { source, trace, file: None, seen: [None; 2], again: true, failing: false, said: None }
+        Self {
+            source,
+            trace,
+            file: None,
+            held: Held::AsAtTheStart,
+            seen: [None; 2],
+            again: true,
+            failing: false,
+            said: None,
+        }
     }
 
     fn look(&mut self, tokens: &Tokens) {
@@ -117,8 +144,12 @@ impl<T: Fn(&Path) -> Trace> Watch<T> {
         }
         let (holds, words) = match read {
             Ok(mut given) => match given.lacking {
-                None => (Some(given.tokens), None),
-                Some(lacking) if lacking.passes => {
+                None => {
+                    self.held = Held::Of(given.file);
+                    (Some(given.tokens), None)
+                }
+                // What the configuration names no longer is not kept for what it names now.
+                Some(lacking) if lacking.passes && self.held.is_of(given.file.as_deref()) => {
                     let before = held.iter().filter(|token| &*token.name == HTTP_TOKEN).cloned();
                     given.tokens.splice(0..0, before);
                     (Some(given.tokens), Some(format!("a token stays as it is until it can be read: {}", lacking.why)))
@@ -290,6 +321,20 @@ mod tests {
         rig.write("mos.toml", &with_file);
         tick.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(rig.after(3), named(&[("http.token", Role::Admin)]));
+        // But it is not that of another file which the configuration names now.
+        let other = rig.folder.path().join("other");
+        std::os::unix::fs::symlink(EIO, &other).unwrap();
+        rig.write("mos.toml", &format!("[http]\ntoken_file = \"{}\"\n", other.display()));
+        tick.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(rig.after(3), named(&[]));
+        rig.remove("token");
+        rig.write("token", "long-enough-to-be-a-token");
+        rig.write("mos.toml", &with_file);
+        tick.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(rig.after(3), named(&[("http.token", Role::Admin)]));
+        rig.remove("token");
+        std::os::unix::fs::symlink(EIO, &file).unwrap();
+        tick.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // So does the configuration.
         rig.remove("mos.toml");
         std::os::unix::fs::symlink(EIO, &config).unwrap();
