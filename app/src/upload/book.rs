@@ -163,12 +163,13 @@ impl Book {
         self.jobs.values().filter_map(|entry| Some(entry.outgoing.as_ref()?.path.clone())).collect()
     }
 
-    /// Takes the next job whose turn it is.
+    /// Takes the next job whose turn it is. It runs from here on: who calls it off leaves what lies at the server to its try.
     pub(super) fn next(&mut self, now: Mono) -> Option<Task> {
         loop {
             let entry = self.jobs.get_mut(&self.schedule.next(now)?)?;
             if let Some(outgoing) = entry.outgoing.clone() {
                 entry.call_off = Arc::default();
+                entry.tell.send_modify(|job| job.state = JobState::Connecting);
                 return Some(Task {
                     number: entry.number,
                     record: entry.record.clone(),
@@ -281,5 +282,47 @@ impl Book {
             }
             entry.call_off.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+    use crate::archive::testing::Machine;
+    use crate::upload::outbox::Outbox;
+
+    /// From the moment that its turn has come a try runs, which removes what it left itself; nobody else does so besides.
+    #[test]
+    fn a_job_that_is_called_off_before_its_try_says_anything_is_left_once() {
+        let outbox = Outbox::new(Path::new("/"), Machine::new().start());
+        let to = Destination::parse("sftp://vehicle@depot:22/inbox/a.mp4").unwrap();
+        let record = Record {
+            id: JobId("j-0".to_owned()),
+            group: "g-0".to_owned(),
+            path: "clips/a.mp4".to_owned(),
+            destination: to.to_string(),
+            host_key: String::new(),
+            named: Some("depot".to_owned()),
+            priority: crate::upload::job::Priority::default(),
+            overwrite: false,
+            max_rate: None,
+            read_back: false,
+            reduce: false,
+            clock: None,
+        };
+        let (id, outgoing) = (record.id.clone(), outbox.retake(Path::new(&record.path)));
+        let mut book = Book::new(Schedule::new(1, 1), 1);
+        let way_in = WayIn::Named("depot".to_owned());
+        let mut entry = Entry::new(1, record, to, way_in, Some(outgoing), JobState::Queued);
+        entry.known = Known::of_earlier_life();
+        book.enter(entry);
+        assert!(book.get(&id).unwrap().remains().is_some(), "it waits, so nobody else removes it");
+        let task = book.next(Mono(0)).unwrap();
+        assert!(task.known.may_lie_there() && book.get(&id).unwrap().remains().is_none());
+        book.park();
+        assert_eq!(book.get(&id).unwrap().state(), JobState::Queued, "the next life tries it anew");
     }
 }

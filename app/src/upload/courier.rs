@@ -187,7 +187,6 @@ pub(super) async fn way_in_of(shared: &Shared, way_in: &WayIn) -> Result<Arc<Acc
 }
 
 async fn attempt(shared: &Arc<Shared>, task: &Task, session: &mut Option<Kept>) -> Result<Delivered, Failure> {
-    shared.book().progress(task.number, JobState::Connecting);
     let access = way_in_of(shared, &task.way_in).await?;
     let file = shared.outbox.open(&task.outgoing)?;
     gentle::read_in_steps(file.as_ref());
