@@ -157,9 +157,12 @@ impl Ledger {
         self.now.set(row);
     }
 
-    /// A run was looked through, and this is what its chain holds; nothing, if it has none that is whole.
-    pub(super) fn looked_through(&mut self, lens: &str, run: u32, row: Option<Row>) {
-        if let Some(row) = row.or_else(|| self.now.find(lens, run).cloned()) {
+    /// A run was looked through, and this is what its chain holds; nothing, if it has none that is whole. Of one that is harmed
+    /// less is never taken for all that there was: else who harms it once more is told no more.
+    pub(super) fn looked_through(&mut self, lens: &str, run: u32, row: Option<Row>, harmed: bool) {
+        let known = self.now.find(lens, run).or_else(|| self.past.find(lens, run)).cloned();
+        let is_less = |row: &Row| known.as_ref().is_some_and(|known| (row.part, row.links) < (known.part, known.links));
+        if let Some(row) = row.filter(|row| !(harmed && is_less(row))).or(known) {
             self.past.set(row);
         }
         self.now.retain(|row| row.lens != lens || row.run != run);

@@ -5,6 +5,7 @@
 //! to. (O3) At every start every file of every chain is compared with the one before it, and the last one with the ledger; what
 //! does not fit is told. (O4) What cannot be read or written now is told, and a run of which that is so is not done with: the next
 //! start looks at it as this one did, so that what a cut left is not `old` because of it, and nothing is less guarded than before.
+//! (O5) Nor is a run that was told as harmed: whoever takes more of it is told as well.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -44,6 +45,8 @@ struct Left {
     row: Option<Row>,
     /// The disk did not give or take all of it. (O4)
     failed: bool,
+    /// It does not hold what the ledger says, or the end of a file of it cannot be read. (O5)
+    harmed: bool,
 }
 
 /// A file of a chain.
@@ -94,7 +97,7 @@ impl Past {
         let Some(now) = &mut self.now else { return true };
         if !now.step(keeper) {
             if !now.failed {
-                ledger.looked_through(now.lens.as_str(), now.run.0, now.row.take());
+                ledger.looked_through(now.lens.as_str(), now.run.0, now.row.take(), now.harmed);
                 keeper.write(ledger);
             }
             self.now = None;
@@ -112,7 +115,8 @@ impl Left {
         seqs.sort_unstable();
         let later = later(keeper, ledger, (&lens, run), &seqs);
         let later = later.inspect_err(|e| keeper.unread(&lens, run, &e.to_string())).ok()?;
-        Some(Self { lens, run, seqs: seqs.into(), later, part: None, at: None, row: None, failed: false })
+        let (harmed, later) = (later.is_none(), later.unwrap_or_default());
+        Some(Self { lens, run, seqs: seqs.into(), later, part: None, at: None, row: None, failed: false, harmed })
     }
 
     /// Links its next segment without a link, or reads the next file; whether there was one.
@@ -167,7 +171,9 @@ impl Left {
             keeper.unread(&self.lens, self.run, &format!("{}: {e}", path.display()));
             self.failed = true;
         }
-        read.ok().flatten()
+        let read = read.ok().flatten();
+        self.harmed |= read.as_ref().is_some_and(|part| part.tail.is_none());
+        read
     }
 
     fn read(&self, keeper: &Keeper, part: u32) -> std::io::Result<Option<Part>> {
@@ -199,15 +205,15 @@ impl Left {
     }
 }
 
-/// Which of these segments a power cut left without a link. (V2)
+/// Which of these segments a power cut left without a link; none if the chain does not hold what the ledger says, which is told. (V2)
 fn later(
     keeper: &Keeper,
     ledger: &Ledger,
     (lens, run): (&LensId, RunId),
     seqs: &[u32],
-) -> std::io::Result<BTreeSet<u32>> {
+) -> std::io::Result<Option<BTreeSet<u32>>> {
     let (now, past) = (ledger.row(lens.as_str(), run.0), ledger.past_row(lens.as_str(), run.0));
-    let Some(row) = now.or(past) else { return Ok(BTreeSet::new()) };
+    let Some(row) = now.or(past) else { return Ok(Some(BTreeSet::new())) };
     let disk = keeper.archive.disk().as_ref();
     let chain = chain::load(disk, lens, run, row.part)?;
     let next = chain::load(disk, lens, run, row.part.saturating_add(1))?;
@@ -221,7 +227,7 @@ fn later(
         let found = chain.links.len();
         let why = format!("{found} of at least {} links are left in {}-{}", row.links, run.0, row.part);
         keeper.harmed(lens, run, &format!("it was shortened or replaced: {why}"));
-        return Ok(BTreeSet::new());
+        return Ok(None);
     }
     if row.links == 0 && chain.links.is_empty() {
         // Nothing of this part was linked yet: the row tells of the part before.
@@ -233,16 +239,16 @@ fn later(
             Err(Break::Unread(why)) => return Err(std::io::Error::other(why)),
             Err(why) => {
                 keeper.harmed(lens, run, &format!("it was shortened or replaced: {why}"));
-                return Ok(BTreeSet::new());
+                return Ok(None);
             }
         }
     }
     if now.is_none() {
         // What it left was linked.
-        return Ok(BTreeSet::new());
+        return Ok(Some(BTreeSet::new()));
     }
     let linked: BTreeSet<u32> = chain.links.iter().chain(&next.links).map(|link| link.segment.seq).collect();
     let behind = linked.last().map_or(0, |last| last + 1).max(row.part.saturating_mul(chain::PART));
     let behind: BTreeSet<u32> = seqs.iter().copied().filter(|seq| *seq >= behind).collect();
-    Ok(if behind.len() <= FEW { behind } else { BTreeSet::new() })
+    Ok(Some(if behind.len() <= FEW { behind } else { BTreeSet::new() }))
 }

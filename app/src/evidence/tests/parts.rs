@@ -42,6 +42,35 @@ fn j4_a_middle_part_that_was_dropped_or_altered_is_found() {
     assert!(matches!(&verdict, Verdict::Tampered(_)), "{verdict}");
 }
 
+/// Who harms the end of a run, and takes it away once that was told, is told again.
+#[test]
+fn o5_a_run_that_was_told_as_harmed_is_guarded_as_before() {
+    let (rig, _) = in_three_parts();
+    let last = rig.root().join(path(&lens(), RunId(1), 2));
+    let mut text = std::fs::read(&last).unwrap();
+    text[20] ^= 1;
+    std::fs::write(&last, text).unwrap();
+    let (root, archive) = rig.again();
+    let (evidence, alarms) = started(&archive, &root);
+    until("not looked through", || root.join("device.key.past-links").exists().then_some(()));
+    assert!(told(&alarms).contains("1-2.jsonl"), "{}", told(&alarms));
+    drop(evidence);
+    std::fs::remove_file(&last).unwrap();
+    for seq in 2 * chain::PART.. {
+        let id: SegmentId = format!("road-1-{seq}").parse().unwrap();
+        if std::fs::remove_file(root.join(id.media_path())).is_err() {
+            break;
+        }
+    }
+    let mut archive = next(archive, &root);
+    for _ in 0..2 {
+        let (evidence, alarms) = started(&archive, &root);
+        until("not told", || told(&alarms).contains("shortened or replaced").then_some(()));
+        drop(evidence);
+        archive = next(archive, &root);
+    }
+}
+
 #[test]
 fn o2_a_part_that_went_with_its_segments_is_vouched_for() {
     let (rig, key) = in_three_parts();
