@@ -1,5 +1,6 @@
 //! `mos verify` and `mos manifest`. Verifying needs no daemon and no archive, only the files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,13 +14,15 @@ use super::client::Client;
 use super::{Failure, Outcome, Report, print};
 use crate::clip::ClipId;
 use crate::evidence::chain;
+use crate::evidence::judged::Judged;
 use crate::evidence::manifest::Signed;
 use crate::evidence::verify::{self, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// A clip, or a segment
-    file: PathBuf,
+    /// Clips or segments; segments of a run that are judged in one call share what their chain costs
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// The clip's manifest, as `mos manifest` prints it [default: FILE with .json in place of .mp4]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
@@ -59,38 +62,80 @@ impl ReadAt for Stored {
     }
 }
 
+/// What was judged of chains, by the folders that they lie in.
+type Folders = BTreeMap<PathBuf, Judged>;
+
 pub(super) fn execute(args: &VerifyArgs) -> Outcome {
+    let mut folders = Folders::new();
+    let [file] = args.files.as_slice() else { return each(args, &mut folders) };
+    let verdict = judge(file, args, &mut folders)?;
+    if args.report.json {
+        print::json(&told(&verdict))?;
+    } else if is_intact(&verdict) {
+        print::line(&verdict.to_string())?;
+    }
+    if is_intact(&verdict) { Ok(()) } else { Err(Failure::Failed(format!("{} is {verdict}", file.display()))) }
+}
+
+/// Judges several files, and tells of each. One that cannot be read keeps nobody from the others.
+fn each(args: &VerifyArgs, folders: &mut Folders) -> Outcome {
+    if args.manifest.is_some() {
+        return Err(Failure::Usage("--manifest speaks of one clip: name that alone".to_owned()));
+    }
+    let (mut rows, mut intact) = (Vec::new(), 0);
+    for file in &args.files {
+        let verdict = match judge(file, args, folders) {
+            Ok(verdict) => Ok(verdict),
+            Err(Failure::Failed(why) | Failure::Usage(why)) => Err(why),
+            Err(gone @ Failure::NobodyReads) => return Err(gone),
+        };
+        intact += usize::from(verdict.as_ref().is_ok_and(is_intact));
+        if args.report.json {
+            rows.push(row(file, &verdict));
+        } else {
+            let what = verdict.map_or_else(|why| format!("not judged: {why}"), |verdict| verdict.to_string());
+            print::line(&format!("{}: {what}", file.display()))?;
+        }
+    }
+    if args.report.json {
+        print::json(&rows)?;
+    }
+    match args.files.len() - intact {
+        0 => Ok(()),
+        others => Err(Failure::Failed(format!("{others} of {} files are not intact", args.files.len()))),
+    }
+}
+
+/// Judges a file by what attests it.
+fn judge(file: &Path, args: &VerifyArgs, folders: &mut Folders) -> Result<Verdict, Failure> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |e: io::Error| Failure::Failed(format!("{path}: {e}"))
     };
-    let file = Stored(File::open(&args.file).map_err(failed(&args.file))?);
+    let stored = Stored(File::open(file).map_err(failed(file))?);
     let key = args.key.as_deref();
-    let beside = args.file.with_extension("json");
+    let beside = file.with_extension("json");
     let manifest = args.manifest.clone().or_else(|| (args.chain.is_none() && beside.is_file()).then_some(beside));
-    let verdict = if let Some(path) = manifest {
+    Ok(if let Some(path) = manifest {
         let text = std::fs::read(&path).map_err(failed(&path))?;
         let signed = Signed::read(&text).map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?;
-        verify::clip(&file, &signed, key)
+        verify::clip(&stored, &signed, key)
     } else if let Some(path) = &args.chain {
-        verify::segment(&file, &std::fs::read(path).map_err(failed(path))?, None, key)
+        let judged = folders.entry(PathBuf::new()).or_default();
+        verify::one_of_many(&stored, &std::fs::read(path).map_err(failed(path))?, None, key, judged)
     } else {
-        let path = chain_of(&args.file).ok_or_else(|| {
+        let path = chain_of(file).ok_or_else(|| {
             Failure::Usage("say what attests it: --manifest of a clip, --chain of a segment's run".to_owned())
         })?;
         let folder = path.parent().unwrap_or(Path::new("/"));
         let beside = |name: &str| optional(&folder.join(name));
-        verify::segment(&file, &optional(&path).map_err(failed(&path))?, Some(&beside), key)
-    };
-    if args.report.json {
-        print::json(&told(&verdict))?;
-    } else if matches!(verdict, Verdict::Intact { .. }) {
-        print::line(&verdict.to_string())?;
-    }
-    match verdict {
-        Verdict::Intact { .. } => Ok(()),
-        other => Err(Failure::Failed(format!("{} is {other}", args.file.display()))),
-    }
+        let judged = folders.entry(folder.to_owned()).or_default();
+        verify::one_of_many(&stored, &optional(&path).map_err(failed(&path))?, Some(&beside), key, judged)
+    })
+}
+
+fn is_intact(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Intact { .. })
 }
 
 /// The contents of a file; none if it is not there.
@@ -112,6 +157,16 @@ fn told(verdict: &Verdict) -> serde_json::Value {
         Verdict::Unlinked(why) => ("unlinked", None, std::slice::from_ref(why), none),
     };
     json!({ "verdict": name, "places": places, "key": key, "later": late })
+}
+
+/// The same of one of several files; no verdict of one that cannot be judged, and then why.
+fn row(file: &Path, verdict: &Result<Verdict, String>) -> serde_json::Value {
+    let mut row = match verdict {
+        Ok(verdict) => told(verdict),
+        Err(why) => json!({ "verdict": null, "places": [why], "key": null, "later": [] }),
+    };
+    row["file"] = file.display().to_string().into();
+    row
 }
 
 /// Where the chain of a segment lies in its archive: `segments/{lens}/{run}/{seq}.mp4` has
@@ -147,6 +202,18 @@ mod tests {
         assert_eq!(late, json!({"verdict": "late", "places": [], "key": "ed25519:A", "later": ["road-1-7"]}));
         let harmed = told(&Verdict::Tampered(vec!["here".into()]));
         assert_eq!(harmed, json!({"verdict": "tampered", "places": ["here"], "key": null, "later": []}));
+    }
+
+    #[test]
+    fn of_several_files_each_is_told_and_one_that_cannot_be_judged_as_well() {
+        let file = Path::new("segments/road/3/130.mp4");
+        let intact = row(file, &Ok(Verdict::Intact { key: "ed25519:A".into(), later: Vec::new() }));
+        let name = "segments/road/3/130.mp4";
+        let told = json!({"file": name, "verdict": "intact", "places": [], "key": "ed25519:A", "later": []});
+        assert_eq!(intact, told);
+        let unread = row(file, &Err("no such file".to_owned()));
+        let told = json!({"file": name, "verdict": null, "places": ["no such file"], "key": null, "later": []});
+        assert_eq!(unread, told);
     }
 
     #[test]

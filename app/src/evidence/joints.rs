@@ -9,7 +9,8 @@
 //! Nothing that is read is trusted: a note that another key signed, or none, counts as none, and no number makes it look for parts
 //! without end.
 
-use std::collections::BTreeSet;
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -174,34 +175,50 @@ impl Gone {
     }
 }
 
-/// Follows a chain from a part, whose first link follows `before`, back to where it begins. (T1)
-pub fn trace(
+/// What was found of the part and the link that its first one follows.
+pub(super) type Traced = HashMap<(u32, Hash), Result<(), Break>>;
+
+/// Follows a chain from a part, whose first link follows `before`, back to where it begins, or to where it was followed already. (T1)
+pub(super) fn trace<C: Borrow<Chain>>(
     whose: (&str, u32),
-    part: u32,
-    before: Hash,
+    from: (u32, Hash),
     gone: &Gone,
-    mut read: impl FnMut(u32) -> std::io::Result<Chain>,
+    traced: &mut Traced,
+    mut read: impl FnMut(u32) -> std::io::Result<C>,
 ) -> Result<(), Break> {
-    let (mut part, mut before) = (part, before);
-    while let Some(next) = step_back(whose, part, before, gone, &mut read)? {
-        (part, before) = next;
+    let (mut at, mut passed) = (from, Vec::new());
+    let found = loop {
+        if let Some(known) = traced.get(&at) {
+            break known.clone();
+        }
+        passed.push(at);
+        match step_back(whose, at.0, at.1, gone, &mut read) {
+            Ok(Some(next)) => at = next,
+            Ok(None) => break Ok(()),
+            Err(why) => break Err(why),
+        }
+    };
+    // What could not be read may be read the next time.
+    if !matches!(found, Err(Break::Unread(_))) {
+        traced.extend(passed.into_iter().map(|at| (at, found.clone())));
     }
-    Ok(())
+    found
 }
 
 /// The part that holds the link `before`, which the first one of `part` follows, and what its own first link follows; none where
 /// the chain begins.
-pub(super) fn step_back(
+pub(super) fn step_back<C: Borrow<Chain>>(
     (lens, run): (&str, u32),
     part: u32,
     before: Hash,
     gone: &Gone,
-    mut read: impl FnMut(u32) -> std::io::Result<Chain>,
+    mut read: impl FnMut(u32) -> std::io::Result<C>,
 ) -> Result<Option<(u32, Hash)>, Break> {
     let (mut at, mut absent, mut looked) = (part, None, 0);
     while let Some(next) = at.checked_sub(1).filter(|_| looked < MOST_ABSENT) {
         at = next;
         let chain = read(at).map_err(|e| Break::Unread(format!("{run}-{at}.jsonl: {e}")))?;
+        let chain: &Chain = chain.borrow();
         if let Some((line, why)) = chain.broken.filter(|_| !chain.torn) {
             return Err(Break::Altered(format!("line {line} of {run}-{at}.jsonl: {why}")));
         }
@@ -301,7 +318,7 @@ mod tests {
     fn traced(parts: &[Chain], gone: &Gone) -> Result<(), Break> {
         let last = parts.len() - 1;
         let read = |part: u32| Ok(parts[part as usize].clone());
-        trace(("road", 3), last as u32, parts[last].links[0].before, gone, read)
+        trace(("road", 3), (last as u32, parts[last].links[0].before), gone, &mut Traced::default(), read)
     }
 
     #[test]
@@ -354,8 +371,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_nothing_of_a_chain() {
-        let read = |_| Err(std::io::Error::other("busy"));
-        let traced = trace(("road", 3), 1, Hash::of(&[b"head"]), &Gone::default(), read);
+        let read = |_| Err::<Chain, _>(std::io::Error::other("busy"));
+        let traced = trace(("road", 3), (1, Hash::of(&[b"head"])), &Gone::default(), &mut Traced::default(), read);
         assert!(matches!(&traced, Err(Break::Unread(why)) if why.contains("3-0.jsonl")), "{traced:?}");
         // Nor is anything linked behind what is before it.
         let folder = tempfile::tempdir().unwrap();
@@ -375,7 +392,8 @@ mod tests {
             looked += 1;
             Ok(Chain::default())
         };
-        let traced = trace(("road", 3), u32::MAX / PART, Hash::of(&[b"head"]), &Gone::default(), read);
+        let from = (u32::MAX / PART, Hash::of(&[b"head"]));
+        let traced = trace(("road", 3), from, &Gone::default(), &mut Traced::default(), read);
         assert!(matches!(traced, Err(Break::Missing(_))), "{traced:?}");
         assert_eq!(looked, MOST_ABSENT);
     }

@@ -15,6 +15,7 @@
 pub mod chain;
 pub mod digest;
 pub mod joints;
+pub mod judged;
 mod keeper;
 pub mod key;
 mod ledger;

@@ -2,15 +2,18 @@
 //!
 //! Promises: (J1) `intact` is said only when every byte of media is that of a unit in a signed chain; (J2) what differs is told
 //! with its place; (J3) nothing that is read is trusted: any file and any manifest give a verdict, never a panic; (J4) a segment is
-//! `intact` in its archive only if its chain hangs together back to where its run began.
+//! `intact` in its archive only if its chain hangs together back to where its run began, and every link on the way is signed: a head
+//! says nothing of the signatures before it, so each of them is checked. That costs a signature for each segment of the run before,
+//! once for all segments that are judged together (`judged.rs`).
 
 use std::fmt;
 
 use mos_mp4::{ReadAt, SegmentFile, State, VIDEO_TIMESCALE, Verify};
 
-use super::chain::{Chain, Made, older_name, part_name, part_of};
+use super::chain::{Made, older_name, part_of};
 use super::digest::{self, Name, Unit, block, blocks, hash_at};
-use super::joints::{Break, Gone, gone_name, trace};
+use super::joints::Break;
+use super::judged::Judged;
 use super::manifest::{FORMAT, Proof, Signed};
 
 /// Most places that are listed.
@@ -82,12 +85,25 @@ pub type ByName<'a> = dyn Fn(&str) -> std::io::Result<Vec<u8>> + 'a;
 /// Judges a segment by its part of the chain of its run; by the whole chain if what lies beside that part is at hand (J4).
 #[must_use]
 pub fn segment(file: &dyn ReadAt, chain: &[u8], beside: Option<&ByName<'_>>, key: Option<&str>) -> Verdict {
+    one_of_many(file, chain, beside, key, &mut Judged::default())
+}
+
+/// The same for one of many segments of an archive, which share what was `judged` of its chains.
+#[must_use]
+pub fn one_of_many(
+    file: &dyn ReadAt,
+    chain: &[u8],
+    beside: Option<&ByName<'_>>,
+    key: Option<&str>,
+    judged: &mut Judged,
+) -> Verdict {
     let content = match SegmentFile::read(file, Verify::Structure) {
         Ok(content) => content,
         Err(e) => return tampered(format!("the file cannot be read as a segment: {e}")),
     };
     let name = Name::of(&content.identity);
-    let chain = Chain::read(&name.lens, name.run, chain);
+    let whose = (name.lens.as_str(), name.run);
+    let chain = judged.part(whose, chain);
     let Some(link) = chain.of(name.seq) else {
         let older = older_name(name.run);
         let has_older = || beside.is_some_and(|read| read(&older).is_ok_and(|text| !text.is_empty()));
@@ -112,12 +128,7 @@ pub fn segment(file: &dyn ReadAt, chain: &[u8], beside: Option<&ByName<'_>>, key
         return tampered(format!("the file says that it is {what}, the chain that it is {theirs:?}"));
     }
     let joined = match (beside, chain.links.first()) {
-        (Some(read), Some(first)) => {
-            let whose = (name.lens.as_str(), name.run);
-            let gone = Gone::read(whose.0, whose.1, &read(&gone_name(name.run)).unwrap_or_default(), &link.key);
-            let part = |part| Ok(Chain::read(whose.0, whose.1, &read(&part_name(name.run, part))?));
-            trace(whose, part_of(name.seq), first.before, &gone, part)
-        }
+        (Some(read), Some(first)) => judged.hangs_together(whose, &link.key, (part_of(name.seq), first.before), read),
         _ => Ok(()),
     };
     let found = match blocks(file, &content.movie) {

@@ -1,5 +1,6 @@
 //! Chains of several parts, and chains and manifests of other forms.
 
+use super::super::judged::Judged;
 use super::super::manifest::Unreadable;
 use super::*;
 
@@ -40,6 +41,66 @@ fn j4_a_middle_part_that_was_dropped_or_altered_is_found() {
     assert!(matches!(verdict, Verdict::Late { .. }), "{verdict}");
     let verdict = judged(&root, last, &key);
     assert!(matches!(&verdict, Verdict::Tampered(_)), "{verdict}");
+}
+
+/// The verdict over a segment as it lies in the archive, when others were judged before it.
+fn judged_with(root: &Path, seq: u32, key: &str, judged: &mut Judged) -> Verdict {
+    let id: SegmentId = format!("road-1-{seq}").parse().unwrap();
+    let file = std::fs::read(root.join(id.media_path())).unwrap();
+    let folder = root.join("evidence/road");
+    let beside = |name: &str| Ok(std::fs::read(folder.join(name)).unwrap_or_default());
+    let own = beside(&chain::part_name(1, chain::part_of(seq))).unwrap();
+    verify::one_of_many(&file, &own, Some(&beside), Some(key), judged)
+}
+
+#[test]
+fn k1_segments_that_are_judged_together_get_the_verdicts_that_they_get_alone_and_share_the_cost() {
+    let (rig, key) = in_three_parts();
+    let root = rig.root().to_owned();
+    let ascending: Vec<u32> = (0..=2 * chain::PART).collect();
+    let mut by_letters = ascending.clone();
+    by_letters.sort_by_key(u32::to_string);
+    let descending: Vec<u32> = ascending.iter().rev().copied().collect();
+    let middle = root.join(path(&lens(), RunId(1), 1));
+    let whole = std::fs::read(&middle).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
+    // A link of the middle that is sound but for its signature, which no later head speaks of.
+    let mut link = Chain::read("road", 1, &whole).links[5].clone();
+    link.signature = Chain::read("road", 1, &whole).links[4].signature.clone();
+    let resigned = crate::archive::line::seal(&link) + "\n";
+    let changed = [&lines[..5].concat(), resigned.as_bytes(), &lines[6..].concat()].concat();
+    for (harm, text) in [
+        ("none", Some(whole.clone())),
+        ("shortened", Some(lines[..lines.len() - 1].concat())),
+        ("signed otherwise", Some(changed)),
+        ("gone", None),
+    ] {
+        match &text {
+            Some(text) => std::fs::write(&middle, text).unwrap(),
+            None => std::fs::remove_file(&middle).unwrap(),
+        }
+        let alone: Vec<Verdict> = ascending.iter().map(|seq| judged(&root, *seq, &key)).collect();
+        let last = alone.last().unwrap();
+        assert_eq!(matches!(last, Verdict::Intact { .. }), harm == "none", "{harm}: {last}");
+        for order in [&ascending, &by_letters, &descending] {
+            let mut judged = Judged::default();
+            for seq in order {
+                let verdict = judged_with(&root, *seq, &key, &mut judged);
+                assert_eq!(verdict, alone[*seq as usize], "{harm}, {seq}");
+            }
+            assert_eq!(judged.count, 3, "{harm}: each of three files is judged once");
+        }
+    }
+    // What is written while others are judged is seen.
+    let mut judged = Judged::default();
+    std::fs::write(&middle, lines[..3].concat()).unwrap();
+    let early = judged_with(&root, chain::PART + 3, &key, &mut judged);
+    assert!(matches!(early, Verdict::Unlinked(_)), "{early}");
+    std::fs::write(&middle, &whole).unwrap();
+    for seq in [chain::PART + 3, 2 * chain::PART] {
+        let verdict = judged_with(&root, seq, &key, &mut judged);
+        assert!(matches!(verdict, Verdict::Intact { .. }), "{verdict}");
+    }
 }
 
 /// Who harms the end of a run, and takes it away once that was told, is told again.
