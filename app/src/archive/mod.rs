@@ -114,6 +114,7 @@ pub(crate) struct Inner {
     yielding: Mutex<Option<Yielding>>,
     health: Mutex<Health>,
     health_changed: Condvar,
+    noted: reach::Noted,
     /// A folder of this run that somebody took away.
     vanished: OnceLock<PathBuf>,
 }
@@ -186,6 +187,7 @@ impl Archive {
             yielding: Mutex::default(),
             health: Mutex::default(),
             health_changed: Condvar::new(),
+            noted: reach::Noted::default(),
             vanished: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -4,6 +4,8 @@
 //! snapshot was written (every stop writes one). Like the index it is a help only: losing it costs nothing else.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mos_hal::clock::Mono;
 use mos_hal::media::LensId;
@@ -59,23 +61,48 @@ impl Reach {
     }
 }
 
+/// What the file holds: read once, and looked through for runs that are not there any more when one goes.
+#[derive(Default)]
+pub(super) struct Noted {
+    rows: Mutex<Option<Known>>,
+    a_run_went: AtomicBool,
+}
+
+impl Noted {
+    /// A lens has nothing left in a run.
+    pub(super) fn forget_runs(&self) {
+        self.a_run_went.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Archive {
-    /// Notes how far the accounts of this run reach that are durable.
+    /// Notes how far the accounts of this run reach that are durable. While nothing of that changes, it asks nobody but the logs
+    /// of this run.
     pub(super) fn note_reach(&self) -> Result<(), ArchiveError> {
-        let known = Reach::load(self.inner.disk.as_ref()).0;
-        let is_there = |row: &&Row| {
-            let lens = LensId::new(&row.lens).ok();
-            row.run != self.inner.run.0 && lens.is_some_and(|lens| self.inner.catalog.has_run(&lens, RunId(row.run)))
-        };
-        let mut rows: Vec<Row> = known.rows.iter().filter(is_there).cloned().collect();
+        let mut noted = lock(&self.inner.noted.rows);
+        let went = self.inner.noted.a_run_went.swap(false, Ordering::Relaxed) || noted.is_none();
+        let known = noted.take().unwrap_or_else(|| Reach::load(self.inner.disk.as_ref()).0);
+        let (mut rows, before): (Vec<Row>, Vec<Row>) =
+            known.rows.into_iter().partition(|row| row.run != self.inner.run.0);
+        let all = rows.len();
+        if went {
+            let has_run = |lens: &LensId, run| self.inner.catalog.has_run(lens, RunId(run));
+            rows.retain(|row| LensId::new(&row.lens).is_ok_and(|lens| has_run(&lens, row.run)));
+        }
         // A log may be waiting for the disk, and the recorder for the lenses.
         let lenses: Vec<_> = lock(&self.inner.lenses).iter().map(|(lens, run)| (lens.clone(), run.clone())).collect();
+        let mut present = Vec::new();
         for (lens, run) in &lenses {
-            let before = known.rows.iter().find(|row| row.run == run.run.0 && row.lens == lens.as_str());
+            let before = before.iter().find(|row| row.lens == lens.as_str());
             let until = run.gaps.durable_until().map(|at| at.0).or(before.map(|row| row.until));
-            rows.extend(until.map(|until| Row { lens: lens.to_string(), run: run.run.0, until }));
+            present.extend(until.map(|until| Row { lens: lens.to_string(), run: run.run.0, until }));
         }
+        let changed = rows.len() < all || present != before;
+        rows.append(&mut present);
         let now = Known { rows };
-        if now == known { Ok(()) } else { self.write_note(Path::new(FILE), &now) }
+        let done = if changed { self.write_note(Path::new(FILE), &now) } else { Ok(()) };
+        // What the disk did not take is read, and looked through, anew.
+        *noted = done.is_ok().then_some(now);
+        done
     }
 }

@@ -111,6 +111,7 @@ impl Archive {
         disk.remove_dir(&dir).map_err(at("remove", &dir))?;
         disk.sync_dir(&above).map_err(at("sync", &above))?;
         self.inner.catalog.forget_run(lens, run);
+        self.inner.noted.forget_runs();
         if names.len() == 1 {
             self.remove_lens_dir(lens, &above)?;
         }

@@ -9,8 +9,9 @@ use mos_hal::clock::Mono;
 
 use super::ids;
 use crate::archive::disk::{Disk, OpenMode};
+use crate::archive::ids::RunId;
 use crate::archive::testing::{FRAGMENT, Machine, lens, now, record};
-use crate::archive::{Gap, GapCause, Window, check};
+use crate::archive::{Archive, Gap, GapCause, Window, check};
 
 /// Y3: whole lines that went leave no trace in the file, but the footage does not fit it any more.
 #[test]
@@ -128,4 +129,45 @@ fn y3_an_account_that_lost_its_end_is_told_by_what_the_snapshot_knew() {
         machine.kill();
         assert!(check::check(&machine.disk).unwrap().is_sound());
     }
+}
+
+/// W1: what is noted costs nothing while it stays as it is, and goes with its run.
+#[test]
+fn w1_what_is_noted_is_read_once_and_goes_with_its_run() {
+    let file = Path::new("index/accounts");
+    let machine = Machine::new();
+    let road = lens("road");
+    let a_run = |archive: &Archive| {
+        let gaps = archive.gaps(&road).unwrap();
+        gaps.append(Gap { start: now(&machine), end: now(&machine) + FRAGMENT, cause: GapCause::Starting });
+        archive.flush();
+        archive.snapshot_index().unwrap();
+    };
+    let noted = || {
+        let text = crate::archive::run::read_whole(&machine.disk, file).unwrap();
+        [1, 2].map(|run| String::from_utf8_lossy(&text).contains(&format!("\"run\":{run},")))
+    };
+    let first = machine.start();
+    a_run(&first);
+    machine.kill();
+    let archive = machine.start();
+    a_run(&archive);
+    assert_eq!(noted(), [true, true]);
+    // Neither the file nor the catalog is asked: this file would be written anew, and no row is of a run that is not known.
+    machine.disk.remove_file(file).unwrap();
+    archive.snapshot_index().unwrap();
+    assert!(!machine.exists(file), "it was read again");
+    archive.catalog().forget_run(&road, RunId(1));
+    let gaps = archive.gaps(&road).unwrap();
+    gaps.append(Gap {
+        start: now(&machine) + 2 * FRAGMENT,
+        end: now(&machine) + 3 * FRAGMENT,
+        cause: GapCause::Starting,
+    });
+    archive.flush();
+    archive.snapshot_index().unwrap();
+    assert_eq!(noted(), [true, true], "the catalog was asked");
+    assert!(archive.remove_oldest_run_dir(&road).unwrap());
+    archive.snapshot_index().unwrap();
+    assert_eq!(noted(), [false, true]);
 }
