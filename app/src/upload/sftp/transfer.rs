@@ -126,7 +126,7 @@ where
     let mut bucket = plan.max_rate.map(|rate| Bucket::new(rate, Instant::now()));
     let (tell, mut acks) = mpsc::unbounded_channel::<Ack>();
     let mut opening: JoinSet<Option<Lane>> = JoinSet::new();
-    let mut asked_for_more = bucket.is_some() || plan.round_trip < LONG_ROAD;
+    let mut pace = bucket.is_none().then(|| Pace::new(plan.round_trip, total - missing, Instant::now())).flatten();
     let most = if plan.round_trip < NEAR { IN_FLIGHT_NEAR } else { IN_FLIGHT };
     let mut t = Transfer {
         plan,
@@ -142,7 +142,6 @@ where
         buffers: Vec::new(),
     };
     progress(t.acknowledged);
-    let mut pace = (Instant::now(), t.acknowledged);
     loop {
         let mut wait = Duration::ZERO;
         while let Some(lane) = t.room() {
@@ -186,17 +185,38 @@ where
                 }
             }
         }
-        // Does one window in a round trip go through? Then it is the window that holds us up, not the road.
-        if !asked_for_more && t.acknowledged - pace.1 >= IN_FLIGHT {
-            let full = pace.0.elapsed() < t.plan.round_trip * 5 / 2;
-            if full && total - t.cursor >= WORTH {
-                asked_for_more = true;
-                for _ in 1..LANES {
-                    opening.spawn(another());
-                }
+        let left = total - t.cursor;
+        if pace.as_mut().is_some_and(|pace| pace.wants_more(t.acknowledged, left, Instant::now())) {
+            pace = None;
+            for _ in 1..LANES {
+                opening.spawn(another());
             }
-            pace = (Instant::now(), t.acknowledged);
         }
+    }
+}
+
+/// Whether a channel's window is what holds a transfer up, and not the road: then more channels are worth opening. Decided in the
+/// caller's time.
+struct Pace {
+    round_trip: Duration,
+    /// Since when, and from how many bytes, the pace is taken.
+    from: (Instant, u64),
+}
+
+impl Pace {
+    /// None on a short road: one channel fills it.
+    fn new(round_trip: Duration, acknowledged: u64, now: Instant) -> Option<Self> {
+        (round_trip >= LONG_ROAD).then_some(Self { round_trip, from: (now, acknowledged) })
+    }
+
+    /// Does one window in a round trip go through?
+    fn wants_more(&mut self, acknowledged: u64, left: u64, now: Instant) -> bool {
+        let (since, from) = self.from;
+        if acknowledged - from < IN_FLIGHT {
+            return false;
+        }
+        self.from = (now, acknowledged);
+        now.saturating_duration_since(since) < self.round_trip * 5 / 2 && left >= WORTH
     }
 }
 
@@ -265,5 +285,34 @@ impl Transfer<'_> {
         let whole_until = self.open.first_key_value().map_or(self.cursor, |(offset, _)| *offset);
         self.plan.known.update(|part| part.acknowledged = part.acknowledged.max(whole_until));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Whether more channels are asked for on a road with such a round trip on which a window takes so long, with so much left.
+    fn wants(round_trip: u64, windows: &[u64], left: u64) -> bool {
+        let begun = Instant::now();
+        let Some(mut pace) = Pace::new(Duration::from_millis(round_trip), 7, begun) else { return false };
+        let (mut now, mut acknowledged) = (begun, 7);
+        windows.iter().any(|window| {
+            now += Duration::from_millis(*window);
+            assert!(!pace.wants_more(acknowledged + IN_FLIGHT - 1, left, now), "less than a window says nothing");
+            acknowledged += IN_FLIGHT;
+            pace.wants_more(acknowledged, left, now)
+        })
+    }
+
+    #[test]
+    fn more_channels_are_opened_where_the_window_holds_a_transfer_up_and_nowhere_else() {
+        assert!(wants(80, &[90], WORTH));
+        assert!(wants(15, &[37], u64::MAX), "just under two and a half round trips");
+        assert!(!wants(80, &[200, 300, 250], u64::MAX), "it is the road that is slow");
+        assert!(wants(80, &[200, 300, 199], u64::MAX), "each window is judged anew");
+        assert!(!wants(80, &[90], WORTH - 1), "too little is left");
+        assert!(!wants(14, &[1], u64::MAX), "one channel fills a short road");
     }
 }

@@ -55,24 +55,22 @@ fn long_road(to: SocketAddr, delay: Duration) -> SocketAddr {
     at
 }
 
+/// So long that every machine sends a window of 2 MiB in a round trip: its speed, and what else it does meanwhile, decide nothing.
+/// That a short road has one channel is judged in `transfer.rs`, for here it may seem long.
 #[test]
 fn a_long_road_is_filled_by_several_channels() {
     let rig = Rig::new();
     let sshd = Sshd::start(&rig.scratch("sshd"), "");
     let (path, contents) = rig.clip("a.mp4", 60_000_000);
-    let road = long_road(sshd.address(), Duration::from_millis(40));
+    let road = long_road(sshd.address(), Duration::from_millis(300));
     let uri = sshd.uri(&rig.inbox.join("a.mp4")).replace(&sshd.address().to_string(), &road.to_string());
     let job = rig.end_of(&request(&path, &uri, &sshd.pin(), sshd.identity()));
     assert!(matches!(job.state, JobState::Done { .. }), "{job:?}");
     assert!(fs::read(rig.inbox.join("a.mp4")).unwrap() == contents);
     assert_eq!(names(&rig.inbox), ["a.mp4"]);
-    // How many depends on how fast this machine is; a short road has one.
-    let channels = |log: &str| log.matches("subsystem 'sftp'").count();
-    assert!((1..=4).contains(&channels(&sshd.log())), "{}", sshd.log());
-    let near = Sshd::start(&rig.scratch("near"), "");
-    let job = rig.end_of(&request(&path, &near.uri(&rig.inbox.join("b.mp4")), &near.pin(), near.identity()));
-    assert!(matches!(job.state, JobState::Done { .. }), "{job:?}");
-    assert_eq!(channels(&near.log()), 1, "{}", near.log());
+    let log = sshd.log();
+    let channels = log.matches("subsystem 'sftp'").count();
+    assert!((2..=4).contains(&channels), "{channels}: {log}");
 }
 
 /// A file that watches how it is read.
