@@ -275,24 +275,26 @@ impl Index {
         for (lens, no) in &self.lenses {
             let mut rows = statement.query([no])?;
             let mut before: Option<(RunId, Mono, Seq)> = None;
-            // Holes of the present run, whose segments that follow are still being counted.
-            let mut fresh = holes.len();
+            // Holes of the present run tell how many segments came before them, until it is known how many there are.
+            let (mut fresh, mut segments) = (holes.len(), 0);
             while let Some(r) = rows.next()? {
                 let (run, start, end, seq) = (RunId(r.get(0)?), Mono(r.get(1)?), Mono(r.get(2)?), Seq(r.get(3)?));
                 match before {
                     Some((last, last_end, last_seq)) if last == run => {
                         if start.since(last_end) > tolerance {
                             let (lens, seqs) = (lens.clone(), (last_seq, seq));
-                            holes.push(Hole { lens, run, start: last_end, end: start, seqs, follow: 0 });
+                            holes.push(Hole { lens, run, start: last_end, end: start, seqs, follow: segments });
                         }
                     }
-                    _ => fresh = holes.len(),
+                    _ => {
+                        holes[fresh..].iter_mut().for_each(|hole| hole.follow = segments - hole.follow);
+                        (fresh, segments) = (holes.len(), 0);
+                    }
                 }
-                for hole in &mut holes[fresh..] {
-                    hole.follow += 1;
-                }
+                segments += 1;
                 before = Some((run, end, seq));
             }
+            holes[fresh..].iter_mut().for_each(|hole| hole.follow = segments - hole.follow);
         }
         Ok(holes)
     }
@@ -455,7 +457,13 @@ mod tests {
         assert_eq!((holes[0].start, holes[0].end, holes[0].follow), (Mono(20), Mono(25), 1));
         index.remove(&"road-1-1".parse().unwrap()).unwrap();
         assert_eq!(index.holes(5).unwrap()[0].seqs, (Seq(0), Seq(2)));
-        assert_eq!(index.all().unwrap().len(), 4);
+        index.put(&row("road-1-3", 40, 45)).unwrap();
+        index.put(&row("road-2-1", 50, 55)).unwrap();
+        index.put(&row("road-2-2", 55, 60)).unwrap();
+        let follow: Vec<_> = index.holes(5).unwrap().iter().map(|h| (h.run, h.start, h.follow)).collect();
+        let expected = [(RunId(1), Mono(10), 2), (RunId(1), Mono(30), 1), (RunId(2), Mono(8), 2)];
+        assert_eq!(follow, expected, "counted in the run, from the segment behind the hole");
+        assert_eq!(index.all().unwrap().len(), 7);
     }
 
     #[test]
