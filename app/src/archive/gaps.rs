@@ -12,9 +12,9 @@
 //! - G8: the account of a newer version, whose cause or fields this one does not know, is an account all the same, and is
 //!   kept as that version wrote it, also when the file is written anew.
 //! - G6: the end of a recorder explains only what it cost. A lens that was silent before it is `camera_stalled` for as long
-//!   as other lenses show that the recorder lived with its disk in order. (Where the power goes in the tick behind one that took
-//!   seconds, what had waited may be durable of some lenses and not of others, and nothing tells those from silent ones. A kill
-//!   leaves all of them alike: W1 of `record::writer`.)
+//!   as other lenses show that the recorder lived with its disk in order; where the disk was in trouble then, up to where that began.
+//!   (Where the power goes in the tick behind one that took seconds, what had waited may be durable of some lenses and not of others,
+//!   and nothing tells those from silent ones. A kill leaves all of them alike: W1 of `record::writer`.)
 
 mod log;
 mod sum;

@@ -28,7 +28,7 @@ use self::world::{End, Lenses, MS, World};
 const CUTS_PER_STORY: u64 = 20;
 
 /// Points that once failed: beyond those of every run, and tried again in each.
-const ONCE_FAILED: [u64; 3] = [2763, 3281, 3291];
+const ONCE_FAILED: [u64; 4] = [568, 2763, 3281, 3291];
 
 /// A cut by its number: which story, and where.
 fn world_of(lenses: &Lenses, seed: u64) -> World {

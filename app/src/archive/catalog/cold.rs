@@ -15,6 +15,10 @@ use crate::index::{Hole, Index};
 /// disk within less.
 const SILENT_NS: i64 = 2_000_000_000;
 
+/// A failed or full disk is in order again for all lenses when a lens that it cost footage has this much behind it: by then what it
+/// cost another one is on record, and a commit has followed.
+const SETTLED_NS: i64 = 3_000_000_000;
+
 /// Pictures that reordering still owed at the end of a segment lie no further before it.
 const REORDERED_NS: i64 = 1_000_000_000;
 
@@ -295,20 +299,32 @@ impl Cold {
     }
 
     /// Where a run ended at the earliest, if a lens whose footage ends at `end` was silent by then and `cause` says only that
-    /// the recorder came to its end. So long it lived that any lens has footage or an account; but where the disk was in
-    /// trouble, another lens's footage says nothing of this one's camera.
+    /// the recorder came to its end. So long it lived that any lens has footage or an account; but from where the disk was in
+    /// trouble on, another lens's footage says nothing of this one's camera. What came before was of an earlier commit, which is
+    /// one for all lenses.
     fn silent_until(&self, run: RunId, end: Mono, cause: GapCause) -> Option<Mono> {
         if !matches!(cause, GapCause::RecorderKilled | GapCause::PowerLoss) {
             return None;
         }
         let footage = self.index.lenses().filter_map(|lens| self.index.span(lens, run)).map(|span| span.end);
         let mut lived = footage.max()?;
-        for gap in self.gaps.iter().filter(|((_, of), _)| *of == run).flat_map(|(_, known)| &known.gaps) {
-            if gap.end >= end && matches!(gap.cause, GapCause::DiskSlow | GapCause::DiskFull | GapCause::DiskError) {
-                return None;
+        let mut trouble = Mono(i64::MAX);
+        for ((lens, _), known) in self.gaps.iter().filter(|((_, of), _)| *of == run) {
+            let last = self.index.span(lens, run).map_or(Mono(i64::MIN), |span| span.end);
+            for gap in &known.gaps {
+                lived = lived.max(gap.end);
+                let is_trouble = match gap.cause {
+                    // What waited behind it is written all at once, however long it waited.
+                    GapCause::DiskSlow => true,
+                    GapCause::DiskFull | GapCause::DiskError => last.0 <= gap.end.0.saturating_add(SETTLED_NS),
+                    _ => false,
+                };
+                if is_trouble && gap.end >= end {
+                    trouble = trouble.min(gap.start);
+                }
             }
-            lived = lived.max(gap.end);
         }
+        let lived = lived.min(trouble);
         (lived.since(end) > SILENT_NS).then_some(lived)
     }
 

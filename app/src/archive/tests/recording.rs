@@ -205,6 +205,49 @@ fn g6_a_lens_that_fell_silent_before_the_recorder_ended_was_stalled() {
 }
 
 #[test]
+fn g6_a_lens_that_fell_silent_before_the_disk_was_in_trouble_was_stalled_up_to_there() {
+    // Half seconds of cabin's trouble and of its footage behind that, and when road counts as stalled, which fell silent after two.
+    let cases = [
+        (GapCause::DiskSlow, (10, 14), 2, Some(10)),
+        (GapCause::DiskSlow, (10, 14), 8, Some(10)),
+        (GapCause::DiskFull, (10, 14), 6, Some(10)),
+        (GapCause::DiskError, (10, 14), 6, Some(10)),
+        (GapCause::DiskError, (10, 14), 7, Some(21)),
+        (GapCause::DiskFull, (10, 14), 7, Some(21)),
+        (GapCause::DiskError, (2, 3), 8, Some(11)),
+        // What came right before may have waited for the disk; and what cost road itself footage is no silence.
+        (GapCause::DiskSlow, (6, 14), 8, None),
+        (GapCause::DiskError, (2, 14), 6, None),
+    ];
+    for (cause, (from, to), behind, stalled) in cases {
+        let mut machine = Machine::new();
+        let archive = machine.start();
+        let (road, cabin) = (lens("road"), lens("cabin"));
+        let (run, start) = (archive.run(), now(&machine));
+        record(&archive, &road, start, 2);
+        record(&archive, &cabin, start, from);
+        let gap = Gap { start: start + FRAGMENT * from, end: start + FRAGMENT * to, cause };
+        archive.gaps(&cabin).unwrap().append(gap);
+        record(&archive, &cabin, start + FRAGMENT * to, behind);
+        machine.clock.advance((to + behind) * FRAGMENT);
+        machine.power_cut(3);
+        let archive = machine.start();
+        record(&archive, &road, now(&machine), 2);
+        let gaps = archive.catalog().gaps(Some(&road), Window::ALL);
+        let end = |n: u32| archive.catalog().mapping(run).utc_of(start + FRAGMENT * n);
+        let told: Vec<_> = gaps.iter().map(|gap| (gap.start_ts, gap.end_ts, gap.cause)).collect();
+        let back = gaps.last().unwrap().end_ts;
+        let expected = match stalled {
+            Some(until) => {
+                vec![(end(2), end(until), GapCause::CameraStalled), (end(until), back, GapCause::PowerLoss)]
+            }
+            None => vec![(end(2), back, GapCause::PowerLoss)],
+        };
+        assert_eq!(told, expected, "{cause:?} {from}..{to}, then {behind}");
+    }
+}
+
+#[test]
 fn g3_a_gap_log_whose_sync_failed_is_replaced() {
     let mut machine = Machine::new();
     let archive = machine.start();
