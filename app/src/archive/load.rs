@@ -294,8 +294,7 @@ impl Inner {
             // oldest first, so that nobody sees one without those before it.
             let mut rows: Vec<Row> = Vec::new();
             for id in of_run.iter().rev() {
-                let later = rows.first().map(|row| row.end);
-                match self.recover_one(dir, id, later, dir.keeps.contains(&id.seq), frozen) {
+                match self.recover_one(dir, id, &rows, dir.keeps.contains(&id.seq), frozen) {
                     Ok(row) => rows.extend(row),
                     Err(e) => note(Err(e)),
                 }
@@ -368,18 +367,28 @@ impl Inner {
         Ok(())
     }
 
-    /// Closes a segment; gives its row, to be listed. `later` is the end of what was recovered behind it.
+    /// Where the segment behind this one begins, if it is the last of its run: then one tick may have ended the one and begun the
+    /// other. `later` is what was recovered now; a recovery that was cut off has listed it.
+    fn begun_behind(&self, dir: &RunDir, id: &SegmentId, later: &[Row]) -> Option<Mono> {
+        let next = dir.seqs.last().filter(|last| id.seq.0.checked_add(1) == Some(last.0))?;
+        let listed = || self.catalog.get(&dir.id(*next)).map(|segment| segment.row.start);
+        later.iter().find(|row| row.id.seq == *next).map(|row| row.start).or_else(listed)
+    }
+
+    /// Closes a segment; gives its row, to be listed. `later` is what was recovered behind it, the newest first.
     fn recover_one(
         &self,
         dir: &RunDir,
         id: &SegmentId,
-        later: Option<Mono>,
+        later: &[Row],
         protected: bool,
         frozen: bool,
     ) -> Result<Option<Row>, ArchiveError> {
         let disk = self.disk.as_ref();
         let path = id.media_path();
-        match recover(disk, id, &|info, missing| self.account_for_end(dir, id, later, info, missing))? {
+        let behind = self.begun_behind(dir, id, later);
+        let later = later.first().map(|row| row.end);
+        match recover(disk, id, behind, &|info, missing| self.account_for_end(dir, id, later, info, missing))? {
             Outcome::Closed(row, info) | Outcome::Newer(row, info) => {
                 self.catalog.learn_run(id.run, info);
                 Ok(Some(Row { protected, ..row }))

@@ -6,6 +6,7 @@
 //! - V3: what cannot be read is left to the quarantine. Only a file without any contents is dropped: empty, all zeros, or
 //!   an intact header of ours followed by nothing or zeros.
 //! - V4: a file that is damaged in the middle is kept as it was, in quarantine, besides being closed as far as it is intact.
+//! - V5: what a power cut took from the end of a segment is told before it is closed, also where it left the beginning of the next.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -121,8 +122,14 @@ pub(crate) fn glance(disk: &dyn Disk, id: &SegmentId) -> Result<Glance, ArchiveE
 /// Told before a file is closed: its run, and the places at its end that pictures are missing from.
 pub(crate) type BeforeClose<'a> = dyn Fn(RunInfo, &[(Mono, Mono)]) -> Result<(), ArchiveError> + 'a;
 
-/// Judges a file by every byte of it, and closes it as far as it is intact. An error leaves it for the next start.
-pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, account: &BeforeClose<'_>) -> Result<Outcome, ArchiveError> {
+/// Judges a file by every byte of it, and closes it as far as it is intact. An error leaves it for the next start. `behind` is where
+/// the next segment begins, if that was not closed either.
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    id: &SegmentId,
+    behind: Option<Mono>,
+    account: &BeforeClose<'_>,
+) -> Result<Outcome, ArchiveError> {
     let path = id.media_path();
     let file = disk.open(&path, OpenMode::ReadWrite).map_err(at("open", &path))?;
     file.evict().map_err(at("evict", &path))?;
@@ -159,7 +166,8 @@ pub(crate) fn recover(disk: &dyn Disk, id: &SegmentId, account: &BeforeClose<'_>
     }
     if matches!(plan.finding, Finding::Unclosed | Finding::HalfClosed | Finding::DamagedMoov) {
         // Once it is closed nobody looks at its end again.
-        account(run_info(&stored.identity), &open_places(&stored))?;
+        let behind = behind.filter(|_| plan.finding != Finding::DamagedMoov);
+        account(run_info(&stored.identity), &open_places(&stored, behind))?;
     }
     for step in &plan.steps {
         apply(file.as_ref(), step).map_err(at("recover", &path))?;

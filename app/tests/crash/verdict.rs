@@ -281,7 +281,7 @@ fn accounts(
     // The recorder itself takes a moment to start.
     at += EDGE - SEAM;
     for (start, end) in spans {
-        if start > at + SEAM && !lost_to_an_unknown_step(world, at, start) && !lost_before_a_border(world, at, start) {
+        if start > at + SEAM && !lost_to_an_unknown_step(world, at, start) {
             complaints.push(format!("{id}: {}..{} is neither footage nor gap", ms(at), ms(start)));
         }
         at = at.max(end);
@@ -297,13 +297,6 @@ fn accounts(
 fn lost_to_an_unknown_step(world: &World, from: i64, to: i64) -> bool {
     let stepped = |l: &Life| l.offsets.len() > 1 && l.offsets.last().is_some_and(|(at, _)| l.ended - at < 1200 * MS);
     world.lives.iter().any(|l| stepped(l) && from <= l.ended && to >= l.ended && l.ended - from < 1200 * MS)
-}
-
-/// The power went in the tick that ended a segment and began the next one, and what was kept by chance is the next one: so short a
-/// hole between two segments is none to the archive.
-fn lost_before_a_border(world: &World, from: i64, to: i64) -> bool {
-    let is_cut = |l: &Life| matches!(l.end, End::Cut { .. });
-    to - from <= 500 * MS && world.lives.iter().any(|l| is_cut(l) && to <= l.ended && l.ended - to < S)
 }
 
 /// Lives that left no frame make one gap out of the two beside them; a first one is all one gap.

@@ -248,6 +248,47 @@ fn g6_a_lens_that_fell_silent_before_the_disk_was_in_trouble_was_stalled_up_to_t
 }
 
 #[test]
+fn v5_what_a_power_cut_took_from_the_end_of_a_segment_is_told_where_it_left_the_beginning_of_the_next() {
+    let mut holes = 0;
+    for seed in 0..300 {
+        for recovery_is_cut in [false, true] {
+            let mut machine = Machine::new();
+            let archive = machine.start();
+            let (road, start) = (lens("road"), now(&machine));
+            let mut ended = Take::begin(&archive, &road, start).unwrap();
+            ended.append().unwrap();
+            ended.after_sync(&archive.commit());
+            ended.append().unwrap();
+            let mut begun = Take::begin(&archive, &road, ended.end()).unwrap();
+            begun.append().unwrap();
+            machine.clock.advance(3 * FRAGMENT);
+            machine.power_cut(seed);
+            if recovery_is_cut {
+                machine.disk.cut_at(machine.disk.ops() + 10 + seed % 30);
+                if let Ok(archive) = machine.open() {
+                    let _ = archive.load();
+                }
+                machine.power_cut(seed + 1);
+            }
+            let archive = machine.start();
+            let rows = archive.catalog().segments(Some(&road), Window::ALL, 0, 9);
+            let gaps = archive.catalog().gaps(Some(&road), Window::ALL);
+            let [first, second] = &rows[..] else { continue };
+            let hole: Vec<_> = gaps.iter().filter(|gap| gap.start_ts < second.start_ts).collect();
+            if first.row.frames == FRAMES {
+                holes += 1;
+                assert_eq!(hole.len(), 1, "seed {seed}: {hole:?}");
+                assert_eq!((hole[0].start_ts, hole[0].end_ts), (first.end_ts, second.start_ts), "seed {seed}");
+                assert_eq!(hole[0].cause, GapCause::PowerLoss, "seed {seed}");
+            } else {
+                assert!(hole.is_empty(), "seed {seed}: {hole:?}");
+            }
+        }
+    }
+    assert!(holes > 5, "{holes} of the cuts left a hole");
+}
+
+#[test]
 fn g3_a_gap_log_whose_sync_failed_is_replaced() {
     let mut machine = Machine::new();
     let archive = machine.start();
