@@ -4,7 +4,8 @@
 //! restart the archive is recovered beside a new recording, and everything that it then holds is decoded and compared with
 //! what the cameras sent and with what was done to the box.
 //!
-//! `CUTS=10000` for more points, `SEED=` with a number as printed replays one.
+//! `CUTS=10000` for more points, `FROM=5000` for only those from there on (so that several processes share them), `SEED=` with a
+//! number as printed replays one.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and tell figures")]
 
@@ -27,6 +28,9 @@ use self::world::{End, Lenses, MS, World};
 /// Cuts per story: enough to share decoded files, few enough for many stories.
 const CUTS_PER_STORY: u64 = 20;
 
+/// Of a long run the figures so far are told after each so many points: a power cut may come here, too.
+const TOLD_EVERY: usize = 500;
+
 /// Points that once failed: beyond those of every run, and tried again in each.
 const ONCE_FAILED: [u64; 4] = [568, 2763, 3281, 3291];
 
@@ -47,13 +51,19 @@ fn a_power_cut_costs_at_most_a_second_and_everything_is_accounted_for() {
         |name| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")));
     let seeds: Vec<u64> = number("SEED").map_or_else(
         || {
-            let cuts = number("CUTS").unwrap_or(500);
-            (0..cuts).chain(ONCE_FAILED.into_iter().filter(|seed| *seed >= cuts)).collect()
+            let points = number("FROM").unwrap_or(0)..number("CUTS").unwrap_or(500);
+            let others = ONCE_FAILED.into_iter().filter(|seed| !points.contains(seed));
+            points.clone().chain(others).collect()
         },
         |seed| vec![seed],
     );
     let (mut losses, mut bad, mut lives) = (Vec::new(), Vec::new(), [0; 3]);
-    for group in seeds.chunks(CUTS_PER_STORY as usize) {
+    for (n, group) in seeds.chunks(CUTS_PER_STORY as usize).enumerate() {
+        let done = n * CUTS_PER_STORY as usize;
+        if done > 0 && done.is_multiple_of(TOLD_EVERY) {
+            eprintln!("after {done} of {} points, of which {} failed:", seeds.len(), bad.len());
+            report(&losses, lives, judge.decoded(), began);
+        }
         let worlds: Vec<(u64, World)> = group.iter().map(|seed| (*seed, world_of(&lenses, *seed))).collect();
         let media: Vec<_> = worlds.iter().flat_map(|(_, w)| w.media()).collect();
         judge.decode(media.iter().map(|(_, bytes)| bytes.as_slice()));
