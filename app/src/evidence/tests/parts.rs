@@ -43,14 +43,20 @@ fn j4_a_middle_part_that_was_dropped_or_altered_is_found() {
     assert!(matches!(&verdict, Verdict::Tampered(_)), "{verdict}");
 }
 
-/// The verdict over a segment as it lies in the archive, when others were judged before it.
-fn judged_with(root: &Path, seq: u32, key: &str, judged: &mut Judged) -> Verdict {
+/// The verdict over a segment as it lies in the archive, when others were judged before it, and how many parts were asked for
+/// besides its own.
+fn judged_with(root: &Path, seq: u32, key: &str, judged: &mut Judged) -> (Verdict, usize) {
     let id: SegmentId = format!("road-1-{seq}").parse().unwrap();
     let file = std::fs::read(root.join(id.media_path())).unwrap();
     let folder = root.join("evidence/road");
-    let beside = |name: &str| Ok(std::fs::read(folder.join(name)).unwrap_or_default());
-    let own = beside(&chain::part_name(1, chain::part_of(seq))).unwrap();
-    verify::one_of_many(&file, &own, Some(&beside), Some(key), judged)
+    let asked = std::cell::Cell::new(0);
+    let beside = |name: &str| {
+        asked.set(asked.get() + usize::from(chain::parse_name(name).is_some()));
+        Ok(std::fs::read(folder.join(name)).unwrap_or_default())
+    };
+    let own = std::fs::read(folder.join(chain::part_name(1, chain::part_of(seq)))).unwrap_or_default();
+    let verdict = verify::one_of_many(&file, &own, Some(&beside), Some(key), judged);
+    (verdict, asked.get())
 }
 
 #[test]
@@ -83,22 +89,25 @@ fn k1_segments_that_are_judged_together_get_the_verdicts_that_they_get_alone_and
         let last = alone.last().unwrap();
         assert_eq!(matches!(last, Verdict::Intact { .. }), harm == "none", "{harm}: {last}");
         for order in [&ascending, &by_letters, &descending] {
-            let mut judged = Judged::default();
-            for seq in order {
-                let verdict = judged_with(&root, *seq, &key, &mut judged);
+            let (mut judged, mut asked) = (Judged::default(), 0);
+            // The last part has but one that is certainly linked: what is known of it by the others counts when it comes again.
+            for seq in order.iter().chain(order) {
+                let (verdict, parts) = judged_with(&root, *seq, &key, &mut judged);
                 assert_eq!(verdict, alone[*seq as usize], "{harm}, {seq}");
+                asked += parts;
             }
             assert_eq!(judged.count, 3, "{harm}: each of three files is judged once");
+            assert!(asked <= 3, "{harm}: {asked} parts were followed back, of two that have any before them");
         }
     }
     // What is written while others are judged is seen.
     let mut judged = Judged::default();
     std::fs::write(&middle, lines[..3].concat()).unwrap();
-    let early = judged_with(&root, chain::PART + 3, &key, &mut judged);
+    let (early, _) = judged_with(&root, chain::PART + 3, &key, &mut judged);
     assert!(matches!(early, Verdict::Unlinked(_)), "{early}");
     std::fs::write(&middle, &whole).unwrap();
     for seq in [chain::PART + 3, 2 * chain::PART] {
-        let verdict = judged_with(&root, seq, &key, &mut judged);
+        let (verdict, _) = judged_with(&root, seq, &key, &mut judged);
         assert!(matches!(verdict, Verdict::Intact { .. }), "{verdict}");
     }
 }
