@@ -216,13 +216,11 @@ fn attach(pipeline: &gst::Pipeline, pad: &gst::Pad, track: Track, session: &Arc<
     deliver(&sink, track, session);
     if !track.is_sound() {
         let counting = Arc::clone(session);
-        input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            match counting.gathered.packet(info.buffer().map_or(0, |packet| packet.size())) {
-                Ok(()) => gst::PadProbeReturn::Ok,
-                Err(why) => {
-                    counting.finish(counting.camera.outlet.broken(why));
-                    common::REFUSED
-                }
+        input.add_probe(gst::PadProbeType::BUFFER, move |_, info| match counting.gathered.packet(info.buffer()) {
+            Ok(()) => gst::PadProbeReturn::Ok,
+            Err(why) => {
+                counting.finish(counting.camera.outlet.broken(why));
+                common::REFUSED
             }
         });
         let session = Arc::clone(session);

@@ -119,9 +119,7 @@ impl Stream {
         let depay = sink.parent()?.downcast::<gst::Bin>().ok()?.by_name("depay")?;
         let input = depay.static_pad("sink")?;
         let this = Arc::clone(self);
-        input.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            this.packet(pad, info.buffer().map_or(0, |packet| packet.size()))
-        });
+        input.add_probe(gst::PadProbeType::BUFFER, move |pad, info| this.packet(pad, info.buffer()));
         media_time::keep(&depay)?;
         let this = Arc::clone(self);
         input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
@@ -142,7 +140,7 @@ impl Stream {
     }
 
     /// A packet on its way into the depayloader.
-    fn packet(&self, pad: &gst::Pad, bytes: usize) -> gst::PadProbeReturn {
+    fn packet(&self, pad: &gst::Pad, packet: Option<&gst::Buffer>) -> gst::PadProbeReturn {
         if let Err(why) = self.judge() {
             self.outlet.end(why);
             return common::REFUSED;
@@ -150,7 +148,7 @@ impl Stream {
         if self.asked.lock().unwrap_or_else(PoisonError::into_inner).is_due(Instant::now()) {
             pad.push_event(UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
         }
-        if let Err(why) = self.gathered.packet(bytes) {
+        if let Err(why) = self.gathered.packet(packet) {
             self.outlet.end(self.outlet.broken(why));
             return common::REFUSED;
         }
