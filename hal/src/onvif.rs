@@ -24,6 +24,7 @@ mod runtime;
 mod security;
 mod soap;
 mod survey;
+mod tags;
 
 pub use client::{Encoding, Information, Profile};
 pub use discovery::Found;

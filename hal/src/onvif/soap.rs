@@ -5,7 +5,7 @@
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::{OnvifError, shown};
+use super::{OnvifError, shown, tags};
 
 /// Most elements of an answer; a list of all services and profiles has a few hundred.
 const MAX_NODES: u32 = 20_000;
@@ -48,11 +48,12 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// Reads a document; DTDs, and with them entities of one's own, are refused.
+/// Reads a document; DTDs, and with them entities of one's own, are refused, and what would keep the reader for long.
 pub(super) fn read<'a>(operation: &'static str, text: &'a str) -> Result<Document<'a>, OnvifError> {
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let text = text.trim_start_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
     let bad = |reason: String| OnvifError::Nonsense { operation, reason };
+    tags::check(text).map_err(bad)?;
     Document::parse_with_options(text, options).map_err(|e| bad(format!("not XML: {}", shown(&e.to_string()))))
 }
 
