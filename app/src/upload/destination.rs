@@ -9,6 +9,9 @@ use std::fmt;
 
 use super::failure::Refused;
 
+/// Most bytes of a URI, with tokens or without.
+pub(super) const LONGEST: usize = 4096;
+
 /// Where to. `Display` is the canonical URI, fit for logs and the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
@@ -43,8 +46,8 @@ impl Destination {
     /// Reads a URI.
     pub fn parse(uri: &str) -> Result<Self, Refused> {
         let refuse = |why: &str| Err(Refused::Destination(why.to_owned()));
-        if uri.len() > 4096 {
-            return refuse("it is longer than 4096 bytes");
+        if uri.len() > LONGEST {
+            return refuse(&format!("it is longer than {LONGEST} bytes"));
         }
         if uri.chars().any(char::is_control) {
             return refuse("it holds control characters");

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::destination::LONGEST;
 use super::failure::Refused;
 
 /// Values by token.
@@ -71,6 +72,10 @@ fn split<'a>(
     mut token: impl FnMut(&'a str) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
     let refuse = |why: &str| Err(Refused::Destination(why.to_owned()));
+    // Before values are put in, which may be many times as long as their tokens.
+    if uri.len() > LONGEST {
+        return refuse(&format!("it is longer than {LONGEST} bytes"));
+    }
     if authority(uri).contains(['{', '}']) {
         return refuse("tokens may stand in the path only, not in the user or host");
     }
@@ -129,6 +134,14 @@ mod tests {
         assert_eq!(path(uri, &pairs).unwrap(), "/in/bus%207%2F9/road/1795168800250000-road.mp4");
         assert_eq!(tokens(uri).unwrap(), ["vehicle_id", "lens", "start_ts", "lens"]);
         assert_eq!(path("sftp://u@h/~/Köln/{vehicle_id}", &[("vehicle_id", "Ürzig")]).unwrap(), "Köln/Ürzig");
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_before_values_are_put_in() {
+        let uri = |count: usize| format!("sftp://u@h/{}", "{x}".repeat(count));
+        assert_eq!(path(&uri(1000), &[("x", "")]).unwrap(), "/");
+        let refused = resolve(&uri(2000), &values(&[("x", "")])).unwrap_err();
+        assert!(refused.to_string().contains("longer than 4096 bytes"), "{refused}");
     }
 
     /// N1 and N3.
