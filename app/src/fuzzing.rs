@@ -98,6 +98,8 @@ pub(crate) mod tests {
 
     use super::*;
 
+    type Target = fn(&[u8]);
+
     /// Of CPU; what `make fuzz` calls a hang.
     const HANG: Duration = Duration::from_secs(20);
 
@@ -225,6 +227,32 @@ pub(crate) mod tests {
     #[test]
     fn no_answer_of_a_server_does_harm() {
         mutate(&seeds("sftp"), sftp);
+    }
+
+    /// What a fuzzer's few kilobytes do not show: time that grows with the square of what comes, and nesting without end.
+    #[test]
+    fn nothing_long_or_deep_does_harm() {
+        let targets: [(&str, Target); 8] = [
+            ("config", config),
+            ("names", names),
+            ("evidence", evidence),
+            ("sftp", sftp),
+            ("request", request),
+            ("worker", worker),
+            ("onvif", onvif),
+            ("discovery", discovery),
+        ];
+        for words in
+            ["[[camera]]\n", "[", "a={", "a.", "{\"a\":", "<a>", "<a b='c'>", "sftp://{x}/", "../", "\0", "%41", "{}\n"]
+        {
+            let data = words.repeat((2 << 20) / words.len());
+            for (name, target) in targets {
+                let begun = cpu();
+                target(data.as_bytes());
+                let took = cpu().saturating_sub(begun);
+                assert!(took < HANG, "{name}: {took:?} for {} times {words:?}", data.len() / words.len());
+            }
+        }
     }
 
     /// Good input of a target, where the fuzzer begins as well.

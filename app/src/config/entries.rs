@@ -54,10 +54,9 @@ enum Selector {
 
 impl Document {
     pub(super) fn read(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let line = |offset: usize| {
-            let before = text.get(..offset).unwrap_or_default();
-            Place::Line(file.to_owned(), 1 + before.matches('\n').count())
-        };
+        // Looked for once: every key has a place.
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line = |offset: usize| Place::Line(file.to_owned(), 1 + ends.partition_point(|end| *end < offset));
         // Only the message is taken over: the error's own text quotes the line, which may hold a password.
         let root = DeTable::parse(text).map_err(|e| ConfigError::Syntax {
             place: line(e.span().map_or(0, |span| span.start)),
