@@ -17,10 +17,11 @@ pub use system::SystemClock;
 pub struct Mono(pub i64);
 
 impl Mono {
-    /// Nanoseconds from `earlier` to `self`; negative if `earlier` is later.
+    /// Nanoseconds from `earlier` to `self`; negative if `earlier` is later. Times that files tell may be further apart than
+    /// numbers go.
     #[must_use]
     pub fn since(self, earlier: Mono) -> i64 {
-        self.0 - earlier.0
+        self.0.saturating_sub(earlier.0)
     }
 }
 

@@ -463,7 +463,8 @@ fn is_within(hole: &Hole, segments: &[SegmentId]) -> bool {
 
 /// What was not yet durable when a run ended may be lost before something that by chance was.
 fn is_at_the_end(hole: &Hole) -> bool {
-    hole.follow <= 2 && hole.seqs.1.0 - hole.seqs.0.0 <= 2
+    // Segments stand by the time that they tell, which need not be that of their numbers.
+    hole.follow <= 2 && hole.seqs.1.0.checked_sub(hole.seqs.0.0).is_some_and(|apart| apart <= 2)
 }
 
 fn derive(mapping: &Mapping, row: Row) -> SegmentRow {

@@ -288,6 +288,32 @@ fn v5_what_a_power_cut_took_from_the_end_of_a_segment_is_told_where_it_left_the_
     assert!(holes > 5, "{holes} of the cuts left a hole");
 }
 
+/// V5: what files say of their times is not believed further than numbers go.
+#[test]
+fn v5_segments_whose_times_are_as_far_apart_as_numbers_go_are_recovered_as_they_are() {
+    let (early, late) = (Mono(-(i64::MAX / 2) - 1_000_000_000), Mono(i64::MAX / 2 + 1_000_000_000));
+    for (first, second) in [(early, late), (late, early)] {
+        let mut machine = Machine::new();
+        let archive = machine.start();
+        let road = lens("road");
+        let mut ended = Take::begin(&archive, &road, first).unwrap();
+        ended.append().unwrap();
+        let mut begun = Take::begin(&archive, &road, second).unwrap();
+        begun.append().unwrap();
+        archive.commit();
+        machine.power_cut(1);
+        for _ in 0..2 {
+            let archive = machine.start();
+            let rows = archive.catalog().segments(Some(&road), Window::ALL, 0, 9);
+            let times: Vec<_> = rows.iter().map(|segment| segment.row.start).collect();
+            assert_eq!(times, [early, late]);
+            let text = crate::archive::run::read_whole(&machine.disk, Path::new("segments/road/1/gaps.jsonl")).unwrap();
+            assert!(!String::from_utf8_lossy(&text).contains("power_loss"), "it is told as the end of a segment");
+            machine.kill();
+        }
+    }
+}
+
 #[test]
 fn g3_a_gap_log_whose_sync_failed_is_replaced() {
     let mut machine = Machine::new();
