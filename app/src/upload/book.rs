@@ -108,9 +108,8 @@ impl Entry {
 
     /// What calling it off leaves to be removed; a try that runs removes it itself.
     pub(super) fn remains(&self) -> Option<Remains> {
-        let runs = matches!(self.state(), JobState::Connecting | JobState::Transferring { .. } | JobState::Verifying);
         let remains = || Remains { id: self.record.id.clone(), to: self.to.clone(), way_in: self.way_in.clone() };
-        (!runs && self.known.may_lie_there()).then(remains)
+        (!self.state().is_running() && self.known.may_lie_there()).then(remains)
     }
 
     fn turn(&self) -> Turn {
@@ -232,9 +231,13 @@ impl Book {
         state
     }
 
-    /// A job waits for its turn again, which comes at once if its server is free: somebody asked for it.
+    /// A job waits for its turn again, which comes at once if its server is free: somebody asked for it. One whose turn has come
+    /// in the meantime runs already.
     pub(super) fn again(&mut self, id: &JobId) -> Option<Job> {
         let entry = self.jobs.get_mut(self.numbers.get(id)?)?;
+        if entry.state().is_running() {
+            return Some(entry.job());
+        }
         entry.stuck = 0;
         entry.tell.send_modify(|job| {
             job.state = JobState::Queued;
@@ -277,7 +280,7 @@ impl Book {
     /// The daemon ends: what runs will begin anew.
     pub(super) fn park(&mut self) {
         for entry in self.jobs.values() {
-            if matches!(entry.state(), JobState::Connecting | JobState::Transferring { .. } | JobState::Verifying) {
+            if entry.state().is_running() {
                 entry.tell.send_modify(|job| job.state = JobState::Queued);
             }
             entry.call_off.notify_one();
@@ -294,9 +297,8 @@ mod tests {
     use crate::archive::testing::Machine;
     use crate::upload::outbox::Outbox;
 
-    /// From the moment that its turn has come a try runs, which removes what it left itself; nobody else does so besides.
-    #[test]
-    fn a_job_that_is_called_off_before_its_try_says_anything_is_left_once() {
+    /// A book with one job of an earlier life, which waits.
+    fn with_a_job() -> (Book, JobId) {
         let outbox = Outbox::new(Path::new("/"), Machine::new().start());
         let to = Destination::parse("sftp://vehicle@depot:22/inbox/a.mp4").unwrap();
         let record = Record {
@@ -319,10 +321,27 @@ mod tests {
         let mut entry = Entry::new(1, record, to, way_in, Some(outgoing), JobState::Queued);
         entry.known = Known::of_earlier_life();
         book.enter(entry);
+        (book, id)
+    }
+
+    /// From the moment that its turn has come a try runs, which removes what it left itself; nobody else does so besides.
+    #[test]
+    fn a_job_that_is_called_off_before_its_try_says_anything_is_left_once() {
+        let (mut book, id) = with_a_job();
         assert!(book.get(&id).unwrap().remains().is_some(), "it waits, so nobody else removes it");
         let task = book.next(Mono(0)).unwrap();
         assert!(task.known.may_lie_there() && book.get(&id).unwrap().remains().is_none());
         book.park();
         assert_eq!(book.get(&id).unwrap().state(), JobState::Queued, "the next life tries it anew");
+    }
+
+    /// Who asks for a retry looks at the job before, and its turn may come in between.
+    #[test]
+    fn a_job_that_is_asked_to_wait_again_while_it_runs_goes_on() {
+        let (mut book, id) = with_a_job();
+        let task = book.next(Mono(0)).unwrap();
+        assert_eq!(book.again(&id).unwrap().state, JobState::Connecting);
+        book.free(&task.to, Mono(0));
+        assert!(book.next(Mono(0)).is_none(), "it waits besides");
     }
 }

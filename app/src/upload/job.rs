@@ -105,6 +105,12 @@ impl JobState {
         matches!(self, Self::Done { .. } | Self::Failed { next_try_ts: None, .. } | Self::Cancelled)
     }
 
+    /// Whether a try is under way.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Connecting | Self::Transferring { .. } | Self::Verifying)
+    }
+
     /// Whether the job is over for good, so that its file need not be kept.
     #[must_use]
     pub fn is_over(&self) -> bool {

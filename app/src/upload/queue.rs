@@ -226,10 +226,8 @@ impl Uploads {
         }
         match state {
             JobState::Done { .. } | JobState::Cancelled => return Err(Refused::Over { id: id.0.clone() }),
-            JobState::Connecting | JobState::Transferring { .. } | JobState::Verifying => {
-                return Err(Refused::Running { id: id.0.clone() });
-            }
-            JobState::Queued | JobState::NeedsCredentials | JobState::Failed { .. } => {}
+            running if running.is_running() => return Err(Refused::Running { id: id.0.clone() }),
+            _ => {}
         }
         let endpoint = to.endpoint();
         if let Some(pin) = &request.host_key {
