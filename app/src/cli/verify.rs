@@ -84,11 +84,7 @@ fn each(args: &VerifyArgs, folders: &mut Folders) -> Outcome {
     }
     let (mut rows, mut intact) = (Vec::new(), 0);
     for file in &args.files {
-        let verdict = match judge(file, args, folders) {
-            Ok(verdict) => Ok(verdict),
-            Err(Failure::Failed(why) | Failure::Usage(why)) => Err(why),
-            Err(gone @ Failure::NobodyReads) => return Err(gone),
-        };
+        let verdict = one_of_several(file, args, folders)?;
         intact += usize::from(verdict.as_ref().is_ok_and(is_intact));
         if args.report.json {
             rows.push(row(file, &verdict));
@@ -103,6 +99,18 @@ fn each(args: &VerifyArgs, folders: &mut Folders) -> Outcome {
     match args.files.len() - intact {
         0 => Ok(()),
         others => Err(Failure::Failed(format!("{others} of {} files are not intact", args.files.len()))),
+    }
+}
+
+/// Judges a file; or why it cannot be judged, without its name, which is told with each.
+fn one_of_several(file: &Path, args: &VerifyArgs, folders: &mut Folders) -> Result<Result<Verdict, String>, Failure> {
+    let named = format!("{}: ", file.display());
+    match judge(file, args, folders) {
+        Ok(verdict) => Ok(Ok(verdict)),
+        Err(Failure::Failed(why) | Failure::Usage(why)) => {
+            Ok(Err(why.strip_prefix(&named).map_or_else(|| why.clone(), str::to_owned)))
+        }
+        Err(gone @ Failure::NobodyReads) => Err(gone),
     }
 }
 
@@ -211,8 +219,11 @@ mod tests {
         let name = "segments/road/3/130.mp4";
         let told = json!({"file": name, "verdict": "intact", "places": [], "key": "ed25519:A", "later": []});
         assert_eq!(intact, told);
-        let unread = row(file, &Err("no such file".to_owned()));
-        let told = json!({"file": name, "verdict": null, "places": ["no such file"], "key": null, "later": []});
+        let args =
+            VerifyArgs { files: Vec::new(), manifest: None, chain: None, key: None, report: Report { json: true } };
+        let unread = row(file, &one_of_several(file, &args, &mut Folders::new()).unwrap());
+        let why = "No such file or directory (os error 2)";
+        let told = json!({"file": name, "verdict": null, "places": [why], "key": null, "later": []});
         assert_eq!(unread, told);
     }
 
