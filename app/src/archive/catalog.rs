@@ -413,8 +413,9 @@ impl Catalog {
         is_last: bool,
         later: Option<Mono>,
         missing: &[(Mono, Mono)],
+        border: Option<(Mono, Mono)>,
     ) -> Vec<Gap> {
-        self.both(None).0.gaps_at_end(id, is_last, later, missing)
+        self.both(None).0.gaps_at_end(id, is_last, later, missing, border)
     }
 
     /// See [`Cold::account_for_holes`].

@@ -290,11 +290,14 @@ impl Inner {
         let dirs: BTreeMap<_, &RunDir> = listing.dirs.iter().map(|d| ((&d.lens, d.run), d)).collect();
         for of_run in work.unclosed.chunk_by(|a, b| (&a.lens, a.run) == (&b.lens, b.run)) {
             let Some(dir) = dirs.get(&(&of_run[0].lens, of_run[0].run)) else { continue };
+            let recovered = dir.recovered();
+            let was_closed = |seq: &&Seq| !recovered.contains(seq) && !of_run.iter().any(|id| id.seq == **seq);
+            let last_closed = dir.seqs.iter().rev().find(was_closed).copied();
             // Judged the newest first, as what is missing at the end of one depends on whether others follow it; listed the
             // oldest first, so that nobody sees one without those before it.
             let mut rows: Vec<Row> = Vec::new();
             for id in of_run.iter().rev() {
-                match self.recover_one(dir, id, &rows, dir.keeps.contains(&id.seq), frozen) {
+                match self.recover_one(dir, id, last_closed, &rows, frozen) {
                     Ok(row) => rows.extend(row),
                     Err(e) => note(Err(e)),
                 }
@@ -350,13 +353,13 @@ impl Inner {
         &self,
         dir: &RunDir,
         id: &SegmentId,
-        later: Option<Mono>,
+        (is_last, later): (bool, Option<Mono>),
         info: RunInfo,
         missing: &[(Mono, Mono)],
+        border: Option<(Mono, Mono)>,
     ) -> Result<(), ArchiveError> {
         self.catalog.learn_run(id.run, info);
-        let is_last = dir.seqs.last().is_none_or(|last| last.0 <= id.seq.0.saturating_add(1));
-        let gaps = self.catalog.gaps_at_end(id, is_last, later, missing);
+        let gaps = self.catalog.gaps_at_end(id, is_last, later, missing, border);
         let records: Vec<GapRecord> = gaps.into_iter().map(|gap| GapRecord::Gap { gap, seq: None }).collect();
         if !records.is_empty() {
             append_to_past(self.disk.as_ref(), &dir.path, &dir.lens, &records)?;
@@ -367,28 +370,35 @@ impl Inner {
         Ok(())
     }
 
-    /// Where the segment behind this one begins, if it is the last of its run: then one tick may have ended the one and begun the
-    /// other. `later` is what was recovered now; a recovery that was cut off has listed it.
+    /// Where the next segment behind this one begins. `later` was recovered now; a recovery that was cut off has listed it.
     fn begun_behind(&self, dir: &RunDir, id: &SegmentId, later: &[Row]) -> Option<Mono> {
-        let next = dir.seqs.last().filter(|last| id.seq.0.checked_add(1) == Some(last.0))?;
-        let listed = || self.catalog.get(&dir.id(*next)).map(|segment| segment.row.start);
-        later.iter().find(|row| row.id.seq == *next).map(|row| row.start).or_else(listed)
+        let start = |seq: &Seq| {
+            let listed = || self.catalog.get(&dir.id(*seq)).map(|segment| segment.row.start);
+            later.iter().find(|row| row.id.seq == *seq).map(|row| row.start).or_else(listed)
+        };
+        dir.seqs.iter().filter(|seq| **seq > id.seq).find_map(start)
     }
 
-    /// Closes a segment; gives its row, to be listed. `later` is what was recovered behind it, the newest first.
+    /// Closes a segment; gives its row, to be listed. `last_closed` of its run was closed in order, `later` was recovered behind it,
+    /// the newest first.
     fn recover_one(
         &self,
         dir: &RunDir,
         id: &SegmentId,
+        last_closed: Option<Seq>,
         later: &[Row],
-        protected: bool,
         frozen: bool,
     ) -> Result<Option<Row>, ArchiveError> {
         let disk = self.disk.as_ref();
         let path = id.media_path();
-        let behind = self.begun_behind(dir, id, later);
-        let later = later.first().map(|row| row.end);
-        match recover(disk, id, behind, &|info, missing| self.account_for_end(dir, id, later, info, missing))? {
+        let protected = dir.keeps.contains(&id.seq);
+        // One tick may have ended this one and begun what is behind it, behind a slow tick even several: all of it is the run's end.
+        let may_be_last = dir.seqs.last().is_none_or(|last| last.0 <= id.seq.0.saturating_add(1));
+        let is_last = may_be_last || last_closed.is_none_or(|closed| closed < id.seq);
+        let behind = is_last.then(|| self.begun_behind(dir, id, later)).flatten();
+        let end = (is_last, later.first().map(|row| row.end));
+        let account = |info, missing: &[_], border| self.account_for_end(dir, id, end, info, missing, border);
+        match recover(disk, id, behind, &account)? {
             Outcome::Closed(row, info) | Outcome::Newer(row, info) => {
                 self.catalog.learn_run(id.run, info);
                 Ok(Some(Row { protected, ..row }))

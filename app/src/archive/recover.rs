@@ -25,7 +25,7 @@ use super::disk::{Disk, DiskFile, OpenMode};
 use super::error::{ArchiveError, at};
 use super::ids::SegmentId;
 use super::quarantine;
-use super::tail::open_places;
+use super::tail::{border, open_places};
 
 /// Most fragments of a file that a power cut can tear: one per tick is written before the sync that makes it durable. Behind a tick
 /// that took long there are more of them; then what lies behind the first torn one is kept as after damage.
@@ -119,11 +119,13 @@ pub(crate) fn glance(disk: &dyn Disk, id: &SegmentId) -> Result<Glance, ArchiveE
     Ok(Glance::Closed(row, info))
 }
 
-/// Told before a file is closed: its run, and the places at its end that pictures are missing from.
-pub(crate) type BeforeClose<'a> = dyn Fn(RunInfo, &[(Mono, Mono)]) -> Result<(), ArchiveError> + 'a;
+/// Told before a file is closed: its run, the places at its end that pictures are missing from, and what is missing in front of the
+/// next one.
+pub(crate) type BeforeClose<'a> =
+    dyn Fn(RunInfo, &[(Mono, Mono)], Option<(Mono, Mono)>) -> Result<(), ArchiveError> + 'a;
 
 /// Judges a file by every byte of it, and closes it as far as it is intact. An error leaves it for the next start. `behind` is where
-/// the next segment begins, if that was not closed either.
+/// the next segment begins, if none behind was closed in order.
 pub(crate) fn recover(
     disk: &dyn Disk,
     id: &SegmentId,
@@ -167,7 +169,7 @@ pub(crate) fn recover(
     if matches!(plan.finding, Finding::Unclosed | Finding::HalfClosed | Finding::DamagedMoov) {
         // Once it is closed nobody looks at its end again.
         let behind = behind.filter(|_| plan.finding != Finding::DamagedMoov);
-        account(run_info(&stored.identity), &open_places(&stored, behind))?;
+        account(run_info(&stored.identity), &open_places(&stored), behind.and_then(|behind| border(&stored, behind)))?;
     }
     for step in &plan.steps {
         apply(file.as_ref(), step).map_err(at("recover", &path))?;

@@ -14,24 +14,25 @@ use mos_mp4::{SampleEntry, Ticks};
 /// Samples at the end that are looked at: several times the largest decoded picture buffer (ITU-T H.264 A.3.1).
 const LOOKED_AT: usize = 64;
 
-/// More is missing only where whole segments are, or the disk lost what it had confirmed: such holes the index shows.
-const BORDER_NS: i64 = super::gaps::TOLERANCE_NS;
-
-/// From the end of one picture to the next one, for each place that is still empty, in the run's monotonic time. The next segment
-/// begins at `behind`, if that is there: it was begun in the same tick as this one was ended, which told its last picture's end.
-pub(crate) fn open_places(file: &SegmentFile, behind: Option<Mono>) -> Vec<(Mono, Mono)> {
+/// From the end of one picture to the next one, for each place that is still empty, in the run's monotonic time.
+pub(crate) fn open_places(file: &SegmentFile) -> Vec<(Mono, Mono)> {
     let Some(track) = file.movie.video() else { return Vec::new() };
     let first = track.table.len().saturating_sub(LOOKED_AT);
     let (shown, decoded): (Vec<Ticks>, Vec<Ticks>) = track.table.iter_from(first).map(|s| (s.pts(), s.dts)).unzip();
     let at = |ticks| Mono(file.identity.mono_start.saturating_add(track.timescale.nanos(ticks)));
     let told = track.entries.first().map_or(0, reorder);
-    let mut open: Vec<_> =
-        places(&shown, step(&decoded), told).into_iter().map(|(from, to)| (at(from), at(to))).collect();
+    places(&shown, step(&decoded), told).into_iter().map(|(from, to)| (at(from), at(to))).collect()
+}
+
+/// What is missing between the last picture and the next segment, which begins at `behind`. The write that began that one had ended
+/// this one, and told how long its last picture lasts.
+pub(crate) fn border(file: &SegmentFile, behind: Mono) -> Option<(Mono, Mono)> {
+    let track = file.movie.video()?;
+    let first = track.table.len().saturating_sub(LOOKED_AT);
     let end = track.table.presentation_end();
-    let half = (end - shown.iter().copied().max().unwrap_or(end)) / 2;
-    let border = behind.filter(|behind| *behind > at(end + half) && behind.since(at(end)) <= BORDER_NS);
-    open.extend(border.map(|behind| (at(end), behind)));
-    open
+    let last = track.table.iter_from(first).map(|s| s.pts()).max()?;
+    let at = |ticks| Mono(file.identity.mono_start.saturating_add(track.timescale.nanos(ticks)));
+    (behind > at(end + (end - last) / 2)).then_some((at(end), behind))
 }
 
 /// Pictures that may be decoded before one that is shown in front of them, as the parameter sets tell.

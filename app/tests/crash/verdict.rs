@@ -261,6 +261,11 @@ fn accounts(
         world.lives.iter().rev().skip_while(|l| world.is_remembered(lens, l)).find(|l| l.run > 0 && world.room_made);
     let horizon = horizon.map_or(i64::MIN, |l| l.ended);
     for w in windows.iter().filter(|w| w.must && w.to > horizon) {
+        // A camera that sent nothing while the disk was full has lost nothing to that.
+        let sends = |s: &Sent| s.at > w.from + 1200 * MS && s.at < w.to - 10 * S;
+        if w.causes[0] == GapCause::DiskFull && !sent.iter().any(sends) {
+            continue;
+        }
         let hit = gaps.iter().any(|g| g.2 == w.causes[0] && g.0 < w.to && g.1 > w.from);
         let hidden = removed.iter().any(|r| r.0 < w.to && r.1 > w.from);
         if !hit && !hidden {

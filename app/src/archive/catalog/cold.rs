@@ -15,9 +15,11 @@ use crate::index::{Hole, Index};
 /// disk within less.
 const SILENT_NS: i64 = 2_000_000_000;
 
-/// A failed or full disk is in order again for all lenses when a lens that it cost footage has this much behind it: by then what it
-/// cost another one is on record, and a commit has followed.
-const SETTLED_NS: i64 = 3_000_000_000;
+/// A failed or full disk is in order again when a lens that it cost footage has this much behind it: a commit has followed.
+const SETTLED_NS: i64 = 1_000_000_000;
+
+/// What the disk cost a lens is on record, if it can be, when this much has gone by since its footage ended.
+const TOLD_NS: i64 = 3_000_000_000;
 
 /// Pictures that reordering still owed at the end of a segment lie no further before it.
 const REORDERED_NS: i64 = 1_000_000_000;
@@ -166,6 +168,10 @@ impl Cold {
         self.runs.get(&run).and_then(|info| info.mapping).unwrap_or(unknown)
     }
 
+    fn has_mapping(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|info| info.mapping.is_some())
+    }
+
     pub(crate) fn with_utc(&self, row: Row) -> SegmentRow {
         let mapping = self.mapping(row.id.run);
         derive(&mapping, row)
@@ -223,6 +229,10 @@ impl Cold {
         let wanted = |l: &LensId| lens.is_none_or(|wanted| wanted == l);
         for ((lens, run), known) in self.gaps.iter().filter(|((l, _), _)| wanted(l)) {
             let mapping = self.mapping(*run);
+            if self.index.span(lens, *run).is_none() && !self.has_mapping(*run) {
+                // Its clock went with what was not durable yet: nothing tells when it was.
+                continue;
+            }
             for gap in &known.gaps {
                 covers(lens, *run, gap.start, gap.end);
                 let (start_ts, end_ts) = (mapping.utc_of(gap.start), mapping.utc_of(gap.end));
@@ -310,13 +320,15 @@ impl Cold {
         let mut lived = footage.max()?;
         let mut trouble = Mono(i64::MAX);
         for ((lens, _), known) in self.gaps.iter().filter(|((_, of), _)| *of == run) {
-            let last = self.index.span(lens, run).map_or(Mono(i64::MIN), |span| span.end);
+            let last = self.index.span(lens, run).map(|span| span.end).filter(|last| last.since(end) > TOLD_NS);
             for gap in &known.gaps {
                 lived = lived.max(gap.end);
                 let is_trouble = match gap.cause {
                     // What waited behind it is written all at once, however long it waited.
                     GapCause::DiskSlow => true,
-                    GapCause::DiskFull | GapCause::DiskError => last.0 <= gap.end.0.saturating_add(SETTLED_NS),
+                    GapCause::DiskFull | GapCause::DiskError => {
+                        last.is_none_or(|last| last.since(gap.end) <= SETTLED_NS)
+                    }
                     _ => false,
                 };
                 if is_trouble && gap.end >= end {
@@ -343,13 +355,14 @@ impl Cold {
     }
 
     /// Gaps for what is `missing` at the end of a segment that its run did not close, as far as none is known.
-    /// `later` is the end of what was recovered behind it.
+    /// `later` is the end of what was recovered behind it, `border` what is missing in front of that.
     pub(crate) fn gaps_at_end(
         &self,
         id: &SegmentId,
         is_last: bool,
         later: Option<Mono>,
         missing: &[(Mono, Mono)],
+        border: Option<(Mono, Mono)>,
     ) -> Vec<Gap> {
         // A segment that is given up in the middle of a run is one that could not be written, also if the run was stopped later.
         let went_on = || missing.last().is_some_and(|(_, end)| self.went_on(&id.lens, id.run, *end, later));
@@ -363,7 +376,16 @@ impl Cold {
         let covers =
             |g: &Gap, from, to| g.start < to && g.end > from && (g.cause != GapCause::DiskError || g.end <= to);
         let is_new = |(from, to): &&(Mono, Mono)| !known.iter().any(|g| covers(g, *from, *to));
-        missing.iter().filter(is_new).map(|(start, end)| Gap { start: *start, end: *end, cause }).collect()
+        // What the power took is told here, however much of it there was. The rest shows in the index.
+        let border = border.filter(|(from, to)| cause == GapCause::PowerLoss || to.since(*from) <= TOLERANCE_NS);
+        let untold = |whole: (Mono, Mono)| {
+            let mut parts = self.unexplained(&id.lens, id.run, whole.0, whole.1);
+            parts.retain(|part| *part == whole || part.1.since(part.0) > ROUNDED_NS);
+            parts
+        };
+        let border = border.map(untold).unwrap_or_default();
+        let all = missing.iter().filter(is_new).chain(&border);
+        all.map(|(start, end)| Gap { start: *start, end: *end, cause }).collect()
     }
 
     /// Accounts for every hole in the loaded runs that no gap explains. `lost` names segments that were there, at least in
