@@ -33,10 +33,10 @@ use super::splitter::Splitter;
 use super::status::LensRecording;
 use super::timing::Learner;
 
-/// An absence longer than this ends the segment; a shorter one is a hole in it.
+/// An absence longer than this, in nanoseconds, ends the segment; a shorter one is a hole in it.
+const HOLE_MAX: i64 = 2_000_000_000;
 /// Most spans left out by the source that wait for the pictures behind them; more are joined to the last.
 const AHEAD: usize = 1024;
-const HOLE_MAX: i64 = 2_000_000_000;
 
 pub(crate) struct Line {
     lens: LensId,
