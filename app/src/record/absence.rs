@@ -5,6 +5,8 @@
 //! power cut in the middle of it does not turn a dead camera into a power loss. While a source is being opened nothing is
 //! added, for what it delivers first may have been captured since. Pure: times in, gaps out.
 
+use std::collections::VecDeque;
+
 use mos_hal::clock::Mono;
 
 use crate::archive::gaps::{Gap, GapCause};
@@ -19,12 +21,16 @@ const OPENING: i64 = 12_000_000_000;
 const REORDERED: i64 = 1_000_000_000;
 /// Longest piece of an absence put on record while it lasts.
 const PIECE_MAX: i64 = 60_000_000_000;
+/// Gaps on record that are remembered: more are not told between two commits.
+const TOLD: usize = 64;
 
 /// The ledger of one lens in one run.
 #[derive(Debug)]
 pub struct Absence {
     state: State,
     gaps: Vec<Gap>,
+    /// The last gaps that were taken.
+    told: VecDeque<Gap>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +62,7 @@ impl Absence {
     #[must_use]
     pub fn starting(start: Mono) -> Self {
         let state = State::Absent { begun: start, since: start, cause: GapCause::Starting, source: Source::Up };
-        Self { state, gaps: Vec::new() }
+        Self { state, gaps: Vec::new(), told: VecDeque::new() }
     }
 
     /// Footage begins at `at`, if the lens was absent.
@@ -86,7 +92,7 @@ impl Absence {
         }
     }
 
-    /// What was thought to be footage from `from` on was lost on its way to the disk.
+    /// What was thought to be footage from `from` on was lost on its way to the disk. What is on record of that time stays as it is.
     pub fn lost_from(&mut self, from: Mono, cause: GapCause) {
         self.gaps.retain(|g| g.start < from);
         if let Some(last) = self.gaps.last_mut() {
@@ -94,7 +100,16 @@ impl Absence {
         }
         match self.state {
             State::Absent { since, .. } if since <= from => {}
-            _ => self.state = State::Absent { begun: from, since: from, cause, source: Source::Up },
+            _ => {
+                let mut told: Vec<Gap> = self.told.iter().filter(|gap| gap.end > from).copied().collect();
+                told.sort_by_key(|gap| gap.start);
+                let mut since = from;
+                for gap in told {
+                    self.emit(since, gap.start, cause);
+                    since = since.max(gap.end);
+                }
+                self.state = State::Absent { begun: from, since, cause, source: Source::Up };
+            }
         }
     }
 
@@ -150,7 +165,10 @@ impl Absence {
 
     /// Gaps that came up since the last call, in order.
     pub fn take(&mut self) -> Vec<Gap> {
-        std::mem::take(&mut self.gaps)
+        let gaps = std::mem::take(&mut self.gaps);
+        self.told.extend(&gaps);
+        self.told.drain(..self.told.len().saturating_sub(TOLD));
+        gaps
     }
 
     /// Why the lens is absent now, if it is.
@@ -241,6 +259,22 @@ mod tests {
         a.footage_from(Mono(31 * S));
         let got: Vec<_> = a.take().iter().map(|g| (g.start.0, g.end.0)).collect();
         assert_eq!(got, [(S, 31 * S)]);
+    }
+
+    #[test]
+    fn a1_what_is_on_record_is_not_told_again_where_the_footage_around_it_is_lost() {
+        let mut a = Absence::starting(Mono(0));
+        a.footage_from(Mono(0));
+        a.footage_to(Mono(2 * S));
+        a.down(Mono(3 * S), GapCause::CameraBrokeOff);
+        a.footage_from(Mono(4 * S));
+        let on_record: Vec<_> = a.take().iter().map(|g| (g.start.0, g.end.0, g.cause)).collect();
+        assert_eq!(on_record, [(2 * S, 4 * S, GapCause::CameraBrokeOff)]);
+        a.footage_to(Mono(5 * S));
+        a.lost_from(Mono(S), GapCause::DiskFull);
+        a.footage_from(Mono(7 * S));
+        let got: Vec<_> = a.take().iter().map(|g| (g.start.0, g.end.0, g.cause)).collect();
+        assert_eq!(got, [(S, 2 * S, GapCause::DiskFull), (4 * S, 7 * S, GapCause::DiskFull)]);
     }
 
     #[test]

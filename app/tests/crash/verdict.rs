@@ -301,7 +301,7 @@ fn accounts(
 /// this one and nothing lies between them.
 fn lost_to_an_unknown_step(world: &World, from: i64, to: i64) -> bool {
     let stepped = |l: &Life| l.offsets.len() > 1 && l.offsets.last().is_some_and(|(at, _)| l.ended - at < 1200 * MS);
-    world.lives.iter().any(|l| stepped(l) && from <= l.ended && to >= l.ended && l.ended - from < 1200 * MS)
+    world.lives.iter().any(|l| stepped(l) && from <= l.ended + EDGE && to >= l.ended && l.ended - from < 1200 * MS)
 }
 
 /// Lives that left no frame make one gap out of the two beside them; a first one is all one gap.

@@ -297,6 +297,8 @@ impl World {
                 if self.disk.is_cut() {
                     return;
                 }
+                // What came while it held everything up came before the next deed.
+                self.cameras.pump(self.now(), self.boot, self.lives.len(), false);
             }
             self.cameras.pump(self.now(), self.boot, self.lives.len(), false);
             if self.now() >= next_look {
