@@ -21,9 +21,6 @@ const SETTLED_NS: i64 = 1_000_000_000;
 /// What the disk cost a lens is on record, if it can be, when this much has gone by since its footage ended.
 const TOLD_NS: i64 = 3_000_000_000;
 
-/// The power takes no more than what waited for the disk, which is minutes at the most.
-const AT_STAKE_NS: i64 = 300_000_000_000;
-
 /// Pictures that reordering still owed at the end of a segment lie no further before it.
 const REORDERED_NS: i64 = 1_000_000_000;
 
@@ -379,9 +376,8 @@ impl Cold {
         let covers =
             |g: &Gap, from, to| g.start < to && g.end > from && (g.cause != GapCause::DiskError || g.end <= to);
         let is_new = |(from, to): &&(Mono, Mono)| !known.iter().any(|g| covers(g, *from, *to));
-        // What the power took is told here. The rest shows in the index.
-        let most = if cause == GapCause::PowerLoss { AT_STAKE_NS } else { TOLERANCE_NS };
-        let border = border.filter(|(from, to)| to.0.checked_sub(from.0).is_some_and(|length| length <= most));
+        // What the power took is told here, however much of it there was. The rest shows in the index.
+        let border = border.filter(|(from, to)| cause == GapCause::PowerLoss || to.since(*from) <= TOLERANCE_NS);
         let untold = |whole: (Mono, Mono)| {
             let mut parts = self.unexplained(&id.lens, id.run, whole.0, whole.1);
             parts.retain(|part| *part == whole || part.1.since(part.0) > ROUNDED_NS);
