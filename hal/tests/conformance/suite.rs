@@ -80,8 +80,26 @@ impl Bench<'_> {
     }
 
     fn open(&self, spec: &str) -> (Box<dyn LensSource>, Arc<Collector>) {
-        let (source, sink) = Self::open_on(self.platform.as_ref(), spec);
-        (source.unwrap(), sink)
+        Self::await_on(self.platform.as_ref(), spec, &[Kind::Refused])
+    }
+
+    /// Opens until units come. A camera that was just closed may be in use for a moment, and one that was broken may be so yet:
+    /// the refusals that `passing` names.
+    fn await_on(platform: &dyn Platform, spec: &str, passing: &[Kind]) -> (Box<dyn LensSource>, Arc<Collector>) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let (source, sink) = Self::open_on(platform, spec);
+            let why = match source {
+                Err(why) => why,
+                Ok(lens) => match sink.first() {
+                    None => return (lens, sink),
+                    Some(why) => why,
+                },
+            };
+            assert!(passing.contains(&kind(&why)), "{spec}: {why:?}");
+            assert!(Instant::now() < end, "does not come back: {why:?}");
+            std::thread::yield_now();
+        }
     }
 
     /// How a source that cannot be opened says so, whether at once or at its end.
@@ -254,7 +272,7 @@ impl Bench<'_> {
             assert!(matches!(kind(&why), Kind::Broken | Kind::Absent), "{fault}: {why:?}");
             drop(lens);
             self.around.fault(camera, "");
-            drop(self.await_back(spec));
+            drop(Self::await_on(self.platform.as_ref(), spec, &[Kind::Refused, Kind::Absent, Kind::Broken]));
         }
         // Silence is no end: the recorder decides how long is too long. The source still stops in time.
         let (lens, sink) = self.open(spec);
@@ -264,31 +282,14 @@ impl Bench<'_> {
         drop(lens);
         assert!(began.elapsed() < DROP, "drop of a silent camera took {:?}", began.elapsed());
         self.around.fault(camera, "");
-        drop(self.await_back(spec));
-    }
-
-    /// Opens until units come; a camera that was just closed may be in use for a moment.
-    fn await_back(&self, spec: &str) -> (Box<dyn LensSource>, Arc<Collector>) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let (source, sink) = Self::open_on(self.platform.as_ref(), spec);
-            let why = match source {
-                Err(why) => why,
-                Ok(lens) => match sink.first() {
-                    None => return (lens, sink),
-                    Some(why) => why,
-                },
-            };
-            assert!(Instant::now() < end, "does not come back: {why:?}");
-            std::thread::yield_now();
-        }
+        drop(self.open(spec));
     }
 
     /// C8: opened and dropped again and again, a source leaves neither threads nor descriptors behind.
     fn leaks_nothing(&self, spec: &str) {
         let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
         let once = || {
-            let (lens, sink) = self.await_back(spec);
+            let (lens, sink) = self.open(spec);
             let _ = sink.video(2);
             drop(lens);
         };
@@ -313,8 +314,7 @@ impl Bench<'_> {
             return;
         }
         if self.machine.dmabuf && !spec.contains("h265") {
-            let (lens, sink) = Self::open_on(platform, spec);
-            let lens = lens.unwrap();
+            let (lens, sink) = Self::await_on(platform, spec, &[Kind::Refused]);
             let _ = sink.video(3);
             assert_eq!(lens.memory(), Some(Memory::Dmabuf));
         } else if !self.machine.dmabuf {
