@@ -16,7 +16,7 @@ mod thread;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -253,6 +253,8 @@ pub struct Publisher<H: Lent> {
     shared: Arc<Shared<H>>,
     thread: Option<JoinHandle<()>>,
     socket: PathBuf,
+    /// Device and number of the socket's file.
+    file: Option<(u64, u64)>,
 }
 
 /// Frames that may wait for the thread of the bus when it holds the lock, each in a buffer of the camera.
@@ -266,6 +268,7 @@ impl<H: Lent> Publisher<H> {
         let socket = settings.socket.clone();
         let listener = sys::listen(&socket, settings.mode, 64)
             .map_err(|source| PublishError::Socket { path: socket.clone(), source })?;
+        let file = identity(&socket);
         let state = State::new(settings, listener).map_err(system("cannot set up the frame bus"))?;
         let bell = sys::Bell::new().map_err(system("cannot make an eventfd"))?;
         let (subscribers, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -273,7 +276,7 @@ impl<H: Lent> Publisher<H> {
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("mos-frames".into());
         let thread = thread.spawn(move || thread::run(&for_thread, demand)).map_err(system("cannot start a thread"))?;
-        Ok(Self { shared, thread: Some(thread), socket })
+        Ok(Self { shared, thread: Some(thread), socket, file })
     }
 
     /// Registers a buffer of the camera's pool, once. Its memory is not touched.
@@ -330,8 +333,17 @@ impl<H: Lent> Drop for Publisher<H> {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let _ = std::fs::remove_file(&self.socket);
+        // Its name may be another's by now. The number is nobody else's as long as the socket is open, which it is here.
+        if self.file.is_some() && identity(&self.socket) == self.file {
+            let _ = std::fs::remove_file(&self.socket);
+        }
     }
+}
+
+/// Device and number of what is at a path, itself and not what it leads to.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 impl Class {

@@ -254,6 +254,20 @@ fn a_socket_in_use_is_not_taken_over_and_a_dead_one_is() {
 }
 
 #[test]
+fn a_publisher_that_ends_late_leaves_the_socket_of_the_next_one() {
+    let (_folder, settings) = settings();
+    let socket = settings.socket.clone();
+    let late = Camera::open(settings.clone(), 1);
+    // As is done for a worker that was killed.
+    std::fs::remove_file(&socket).unwrap();
+    let next = Camera::open(settings, 1);
+    drop(late);
+    Subscriber::connect(&socket, Wish::default()).unwrap();
+    drop(next);
+    assert!(!socket.exists());
+}
+
+#[test]
 fn demand_is_told() {
     let (_folder, settings) = settings();
     let socket = settings.socket.clone();
