@@ -241,8 +241,19 @@ fn next_of(socket: &std::path::Path, subscriber: &mut Subscriber) -> (mos_frame:
             Ok(None) => panic!("a frame in 30 s"),
             Err(mos_frame::SubscribeError::Goodbye(mos_frame::wire::Farewell::Reconfigured)) => {
                 changes += 1;
-                *subscriber = Subscriber::connect(socket, Wish::default()).unwrap();
+                *subscriber = connected(socket);
             }
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
+/// A connection; while a lens begins anew its buffers may change once more at that very moment.
+fn connected(socket: &std::path::Path) -> Subscriber {
+    loop {
+        match Subscriber::connect(socket, Wish::default()) {
+            Ok(subscriber) => return subscriber,
+            Err(mos_frame::SubscribeError::Goodbye(mos_frame::wire::Farewell::Reconfigured)) => {}
             Err(why) => panic!("{why}"),
         }
     }
