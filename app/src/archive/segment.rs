@@ -369,6 +369,7 @@ impl Drop for OpenSegment {
             self.archive.catalog.abandon(&self.id);
         }
         if self.generation == HEADER_ONLY {
+            self.archive.dirty.retire(self.key);
             // Best effort: the next start drops what is left.
             let _ = self.archive.disk.remove_file(&self.path);
         }

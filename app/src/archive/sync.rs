@@ -69,7 +69,7 @@ struct DirtyState {
     next_key: u64,
     files: BTreeMap<FileKey, DirtyFile>,
     dirs: BTreeSet<PathBuf>,
-    /// Replaced by others since the last commit began: what becomes of them is no news.
+    /// Replaced or removed since the last commit began: what becomes of them is no news.
     retired: BTreeSet<FileKey>,
 }
 
@@ -104,7 +104,7 @@ impl Dirty {
         self.lock().files.remove(&key);
     }
 
-    /// Another file took the place of this one.
+    /// Another file took the place of this one, or it was removed.
     pub(crate) fn retire(&self, key: FileKey) {
         let mut state = self.lock();
         state.files.remove(&key);

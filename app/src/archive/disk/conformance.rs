@@ -186,6 +186,8 @@ fn removed_files_can_still_be_read_through_open_handles() {
         let mut buf = [0; 3];
         assert_eq!(file.read_at(0, &mut buf).unwrap(), 3);
         assert_eq!(&buf, b"123");
+        // B3: synced as well as it may be, it is not durable.
+        assert_eq!(kind(file.sync()), ErrorKind::NotFound);
     });
 }
 

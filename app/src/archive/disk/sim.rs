@@ -416,7 +416,8 @@ impl DiskFile for SimFile {
         match state.step(SimOp::Sync, &self.path) {
             Fate::Done => {
                 state.store.file(self.node)?.sync();
-                Ok(())
+                // As on the real disk (B3).
+                if state.store.has_name(self.node) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
             }
             Fate::HalfDone => Err(power_is_gone()),
             Fate::Failed(error) => {

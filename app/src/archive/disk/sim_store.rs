@@ -220,6 +220,12 @@ impl Store {
         }
     }
 
+    /// Whether any folder names it.
+    pub(super) fn has_name(&self, id: NodeId) -> bool {
+        let names = |node: &Node| matches!(node, Node::Dir { live, .. } if live.values().any(|named| *named == id));
+        self.nodes.iter().any(names)
+    }
+
     pub(super) fn sync_dir(&mut self, dir: NodeId) {
         for op in &mut self.log {
             op.waits.remove(&dir);
