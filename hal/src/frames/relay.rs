@@ -4,7 +4,8 @@
 //! relay as its one reader: descriptors come once, then a number for each frame. What readers hold here is leased there.
 //!
 //! Promises:
-//! - R1: the other process is asked for frames only while somebody subscribes here.
+//! - R1: the other process is asked for frames only while somebody subscribes here, and for a second after: a reader that
+//!   connects anew does not make buffers change once more.
 //! - R2: its buffers go back to it when their last reader here is done or was revoked; it takes none back by itself.
 //! - R3: when it ends in any way, readers hear that buffers change, as at every opening; their sockets stay.
 //! - R4: nothing that it sends can harm this process or a reader: sizes and rates are bounded, and memory that could shrink
@@ -30,7 +31,8 @@ pub(super) const MOST_LENT: usize = 6;
 const ON_THE_WAY: usize = 2;
 /// How often the other process is tried while it does not publish yet.
 const RETRY: Duration = Duration::from_millis(100);
-/// How often it is looked whether anybody still subscribes, while no frame comes.
+/// How often it is looked whether anybody still subscribes, while no frame comes, and how long nobody does before frames are no
+/// longer asked for.
 const LOOK: Duration = Duration::from_millis(500);
 /// Frames in a second; more are no camera's.
 const FASTEST: u32 = 1000;
@@ -113,13 +115,9 @@ impl Line {
         self.over.load(Ordering::Acquire)
     }
 
-    fn is_wanted(&self) -> bool {
-        !self.is_over() && self.frames.publisher.wanted()
-    }
-
     fn run(&self) {
         while !self.is_over() {
-            self.frames.demand.wait(None, || self.is_over() || self.is_wanted());
+            self.frames.demand.wait(None, || self.is_over() || self.frames.publisher.wanted());
             let leases = (self.frames.budget as usize).min(MOST_LENT) + ON_THE_WAY;
             let wish = Wish { waiting: 1, leases: leases as u32, max_rate: 0 };
             let Ok(mut subscriber) = Subscriber::connect(&self.socket, wish) else {
@@ -140,7 +138,13 @@ impl Line {
     fn serve(&self, subscriber: &mut Subscriber) -> Result<(), Over> {
         let mut known = Known { ids: [None; 64], count: 0, bytes: 0, first: None };
         let (mut since, mut frames) = (Instant::now(), 0);
-        while self.is_wanted() {
+        let mut wanted = Instant::now();
+        while !self.is_over() {
+            if self.frames.publisher.wanted() {
+                wanted = Instant::now();
+            } else if wanted.elapsed() >= LOOK {
+                break;
+            }
             match subscriber.next(Some(LOOK)) {
                 Ok(Some(Received::Frame(frame))) => {
                     if since.elapsed() >= Duration::from_secs(1) {

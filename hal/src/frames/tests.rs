@@ -327,6 +327,11 @@ fn r2_refused_frames_of_another_process_go_back_to_it() {
     all.release(100 << 20);
     let (frame, _) = next_of(&socket, &mut subscriber);
     subscriber.release(frame).unwrap();
+    // R1: nobody subscribes, so a second later nothing is asked for.
+    drop(subscriber);
+    while there.publisher.wanted() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     drop((source, there, relay));
 }
 
