@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::config;
 use crate::evidence::chain::Chain;
+use crate::evidence::judged::Judged;
 use crate::evidence::manifest::Signed;
 use crate::evidence::verify::{self, Verdict};
 use crate::upload::destination::Destination;
@@ -64,7 +65,7 @@ pub fn evidence(data: &[u8]) {
     let (text, file) = (&data[..cut], data.get(cut + 1..).unwrap_or_default());
     let chain = Chain::read("road", 1, text);
     assert!(chain.bytes as usize <= text.len() && chain.links.iter().all(crate::evidence::chain::Link::holds));
-    let _ = verify::segment(&file, text, Some(&|_| Ok(text.to_vec())), None).to_string();
+    let _ = verify::segment(&file, text, Some(&|_| Ok(text.to_vec())), None, &mut Judged::default()).to_string();
     if let Ok(signed) = Signed::read(text) {
         let verdict = verify::clip(&file, &signed, Some("ed25519:nobody's"));
         assert!(!matches!(verdict, Verdict::Intact { .. }), "by a key that is none");

@@ -130,7 +130,7 @@ fn judge(file: &Path, args: &VerifyArgs, folders: &mut Folders) -> Result<Verdic
         verify::clip(&stored, &signed, key)
     } else if let Some(path) = &args.chain {
         let judged = folders.entry(PathBuf::new()).or_default();
-        verify::one_of_many(&stored, &std::fs::read(path).map_err(failed(path))?, None, key, judged)
+        verify::segment(&stored, &std::fs::read(path).map_err(failed(path))?, None, key, judged)
     } else {
         let path = chain_of(file).ok_or_else(|| {
             Failure::Usage("say what attests it: --manifest of a clip, --chain of a segment's run".to_owned())
@@ -138,7 +138,7 @@ fn judge(file: &Path, args: &VerifyArgs, folders: &mut Folders) -> Result<Verdic
         let folder = path.parent().unwrap_or(Path::new("/"));
         let beside = |name: &str| optional(&folder.join(name));
         let judged = folders.entry(folder.to_owned()).or_default();
-        verify::one_of_many(&stored, &optional(&path).map_err(failed(&path))?, Some(&beside), key, judged)
+        verify::segment(&stored, &optional(&path).map_err(failed(&path))?, Some(&beside), key, judged)
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chain::{self, Chain, Made, path};
+use super::judged::Judged;
 use super::ledger::{Ledger, Row};
 use super::manifest::Signed;
 use super::verify::{self, Verdict};
@@ -69,7 +70,7 @@ fn judged(root: &Path, seq: u32, key: &str) -> Verdict {
     let folder = root.join("evidence/road");
     let beside = |name: &str| Ok(std::fs::read(folder.join(name)).unwrap_or_default());
     let own = beside(&chain::part_name(1, chain::part_of(seq))).unwrap();
-    verify::segment(&file, &own, Some(&beside), Some(key))
+    verify::segment(&file, &own, Some(&beside), Some(key), &mut Judged::default())
 }
 
 fn read(rig: &Rig, file: &Path) -> Vec<u8> {
@@ -107,7 +108,7 @@ fn j2_every_harm_to_a_segment_is_told_with_its_place() {
     let key = evidence.key().unwrap();
     let id: SegmentId = "road-1-1".parse().unwrap();
     let whole = read(&rig, &id.media_path());
-    let verdict = |file: &[u8], chain: &[u8]| verify::segment(&file, chain, None, Some(&key));
+    let verdict = |file: &[u8], chain: &[u8]| verify::segment(&file, chain, None, Some(&key), &mut Judged::default());
     assert_eq!(verdict(&whole, &chain), Verdict::Intact { key: key.clone(), later: Vec::new() });
     // Every byte of media: here one of the second keyframe, in the second block.
     let content = mos_mp4::SegmentFile::read(&whole.as_slice(), mos_mp4::Verify::Structure).unwrap();
@@ -127,7 +128,7 @@ fn j2_every_harm_to_a_segment_is_told_with_its_place() {
     let header = content.header_len as usize;
     renamed[header..].iter_mut().zip(&other[header..]).for_each(|(ours, theirs)| *ours = *theirs);
     assert!(matches!(verdict(&renamed, &chain), Verdict::Tampered(_)));
-    let theirs = verify::segment(&whole.as_slice(), &chain, None, Some("ed25519:AAAA"));
+    let theirs = verify::segment(&whole.as_slice(), &chain, None, Some("ed25519:AAAA"), &mut Judged::default());
     assert!(matches!(theirs, Verdict::Tampered(_)), "{theirs}");
     // The chain: a line changed, left out, swapped; the last one torn.
     let lines: Vec<&[u8]> = chain.split_inclusive(|b| *b == b'\n').collect();
@@ -407,7 +408,7 @@ fn j2_how_a_segment_is_shown_and_when_it_began_are_attested() {
         file[at] ^= 1;
         reseal(&mut file[moov..content.used as usize]);
         let read = mos_mp4::SegmentFile::read(&file.as_slice(), mos_mp4::Verify::Structure).unwrap();
-        let verdict = verify::segment(&file, &chain, None, Some(&key));
+        let verdict = verify::segment(&file, &chain, None, Some(&key), &mut Judged::default());
         assert!(matches!(verdict, Verdict::Tampered(_)), "{what}: {verdict} {:?}", read.state);
     }
     // The wall clock in the identity, with its checksum.
@@ -417,10 +418,11 @@ fn j2_how_a_segment_is_shown_and_when_it_began_are_attested() {
     file[body + 79] ^= 1;
     let sum = crate::archive::line::crc32(&file[body..body + 124]);
     file[body + 124..body + 128].copy_from_slice(&sum.to_be_bytes());
-    let verdict = verify::segment(&file, &chain, None, Some(&key));
+    let verdict = verify::segment(&file, &chain, None, Some(&key), &mut Judged::default());
     assert!(verdict.to_string().contains("the file says that it is"), "{verdict}");
     // A fragment behind the end, which some players show.
-    let verdict = verify::segment(&[&whole[..], b"\0\0\0\x08moof"].concat(), &chain, None, Some(&key));
+    let verdict =
+        verify::segment(&[&whole[..], b"\0\0\0\x08moof"].concat(), &chain, None, Some(&key), &mut Judged::default());
     assert!(verdict.to_string().contains("which were added"), "{verdict}");
 }
 

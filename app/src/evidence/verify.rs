@@ -82,15 +82,10 @@ fn expected(found: &str, key: Option<&str>) -> Result<(), Verdict> {
 /// Gives the contents of a file by its name; empty if there is none.
 pub type ByName<'a> = dyn Fn(&str) -> std::io::Result<Vec<u8>> + 'a;
 
-/// Judges a segment by its part of the chain of its run; by the whole chain if what lies beside that part is at hand (J4).
+/// Judges a segment by its part of the chain of its run; by the whole chain if what lies beside that part is at hand (J4). The
+/// segments of an archive share what was `judged` of its chains.
 #[must_use]
-pub fn segment(file: &dyn ReadAt, chain: &[u8], beside: Option<&ByName<'_>>, key: Option<&str>) -> Verdict {
-    one_of_many(file, chain, beside, key, &mut Judged::default())
-}
-
-/// The same for one of many segments of an archive, which share what was `judged` of its chains.
-#[must_use]
-pub fn one_of_many(
+pub fn segment(
     file: &dyn ReadAt,
     chain: &[u8],
     beside: Option<&ByName<'_>>,

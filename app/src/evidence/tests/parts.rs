@@ -1,6 +1,5 @@
 //! Chains of several parts, and chains and manifests of other forms.
 
-use super::super::judged::Judged;
 use super::super::manifest::Unreadable;
 use super::*;
 
@@ -55,7 +54,7 @@ fn judged_with(root: &Path, seq: u32, key: &str, judged: &mut Judged) -> (Verdic
         Ok(std::fs::read(folder.join(name)).unwrap_or_default())
     };
     let own = std::fs::read(folder.join(chain::part_name(1, chain::part_of(seq)))).unwrap_or_default();
-    let verdict = verify::one_of_many(&file, &own, Some(&beside), Some(key), judged);
+    let verdict = verify::segment(&file, &own, Some(&beside), Some(key), judged);
     (verdict, asked.get())
 }
 
@@ -294,7 +293,7 @@ fn a_chain_of_the_older_form_is_told_for_what_it_is_and_linked_anew() {
         "{verdict}"
     );
     let file = read(&rig, &"road-1-1".parse::<SegmentId>().unwrap().media_path());
-    let verdict = verify::segment(&file, text.as_bytes(), None, Some(&key));
+    let verdict = verify::segment(&file, text.as_bytes(), None, Some(&key), &mut Judged::default());
     assert!(matches!(&verdict, Verdict::Unlinked(why) if why.contains("older form")), "{verdict}");
     assert_eq!(chain::older(rig.archive().disk().as_ref()).unwrap(), [Path::new("evidence/road/1.jsonl")]);
     let (root, archive) = rig.again();
