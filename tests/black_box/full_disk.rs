@@ -78,11 +78,14 @@ fn on_a_full_ext4_recording_stops_last_and_goes_on_by_itself() {
     });
     assert!(!cause("disk_full"), "retention came too late: {:?}", daemon.gaps("road"));
     // Everything is protected as soon as it is closed, so that in the end nothing may go.
-    wait_for("the recording to stop", LONG, || {
-        for segment in daemon.segments("road") {
-            let _ = daemon.mos.run(&["protect", id(&segment)]);
+    // Also what began meanwhile: a beginning that found room for a frame or two may go, and the recording goes on.
+    let kept = wait_for("the recording to stop", LONG, || {
+        for segment in daemon.segments("road").iter().filter(|s| s["protected"] == false) {
+            let _ = daemon.mos.run(&["protect", id(segment)]);
         }
-        cause("disk_full").then_some(())
+        let kept = daemon.segments("road");
+        let may_go = kept.iter().any(|s| s["state"] != "open" && s["protected"] == false);
+        (cause("disk_full") && !may_go).then_some(kept)
     });
     let health = daemon.client.get("/v1/health").json();
     assert_ne!(health["status"], "ok", "health does not tell of the full disk");
@@ -90,8 +93,6 @@ fn on_a_full_ext4_recording_stops_last_and_goes_on_by_itself() {
         let health = daemon.client.get("/v1/health").json();
         health["alarms"].as_array().unwrap().iter().any(|a| a["kind"] == "storage_short").then_some(())
     });
-    let kept = daemon.segments("road");
-    assert!(kept.iter().filter(|s| s["state"] != "open").all(|s| s["protected"] == true), "{kept:?}");
     // One protection less is room enough; a removal works although there is not a block left.
     let _ = disk.fill();
     let oldest: Vec<&str> = kept.iter().filter(|s| s["state"] != "open").map(id).take(6).collect();
