@@ -62,10 +62,14 @@ fn sound_stays_out_unless_asked_for() {
 fn a_keyframe_comes_when_asked_for() {
     let (source, sink) = open("test:?width=384&height=64&fps=30&gop=30&bitrate=100000", false);
     let source = source.unwrap();
-    let before = sink.video(3).len();
-    assert!(source.request_keyframe());
-    let units = sink.video(29);
+    sink.video(3);
+    // One that is asked for just when one would come by itself, as on a busy machine, is not to be told from that.
+    let asked = (0..4).any(|_| {
+        assert!(source.request_keyframe());
+        let units = sink.video(sink.count() + 25);
+        let keys: Vec<usize> = (0..units.len()).filter(|at| units[*at].kind == FrameKind::Idr).collect();
+        keys.windows(2).any(|pair| pair[1] - pair[0] < 30)
+    });
     drop(source);
-    let asked = units[before..29.max(before)].iter().filter(|u| u.kind == FrameKind::Idr).count();
-    assert!(asked >= 1, "no keyframe among {} units", units.len());
+    assert!(asked, "no keyframe but each thirtieth picture");
 }

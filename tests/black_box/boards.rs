@@ -220,11 +220,14 @@ fn whole_main_job(kind: &'static Kind) {
         let segment = closed[1];
         let file = daemon.file(segment);
         let (numbers, times) = (ffmpeg::all_numbers(&file), ffmpeg::times(&file, "v"));
+        assert!(numbers.len() >= 12, "{lens}: {numbers:?}");
         let out = setup.folder().join(format!("{lens}.mp4"));
-        let (from, to) = (format!("{:.6}", times[20]), format!("{:.6}", times[50]));
+        // From the middle of a group on, of which a busy machine may have left something out.
+        let (first, end) = (numbers.len() * 2 / 9, numbers.len() * 5 / 9);
+        let (from, to) = (format!("{:.6}", times[first]), format!("{:.6}", times[end]));
         let args = ["clip", id(segment), "--from", &from, "--to", &to, "-o", out.to_str().unwrap(), "--json"];
         let _ = daemon.mos.run(&args).json();
-        assert_eq!(ffmpeg::all_numbers(&out), numbers[20..50], "{lens}: the clip's pictures");
+        assert_eq!(ffmpeg::all_numbers(&out), numbers[first..end], "{lens}: the clip's pictures");
         let path = format!("/v1/segments/{}/snapshot", id(segment));
         let picture = daemon.client.post(&path, &json!({"keyframe_offset": times[0] + 0.01})).ok();
         assert_eq!(ffmpeg::all_numbers(&daemon.file(&picture)), [numbers[0]], "{lens}: the snapshot");
@@ -344,9 +347,12 @@ fn all_five_lenses_of_the_rb3_are_recorded_at_once() {
     let setup = rig.setup("width=512&height=288&fps=10&gop=10&bitrate=500000", "");
     let daemon = setup.start();
     for (lens, _) in ALL.lenses {
-        let segments = daemon.await_closed(lens, 1, LONG);
-        let segment = segments.iter().find(|s| s["state"] != "open").unwrap();
-        let numbers = ffmpeg::all_numbers(&daemon.file(segment));
+        // The first one may be short: a slow machine tries again.
+        let segment = wait_for(&format!("a closed segment of {lens}"), LONG, || {
+            let mut segments = daemon.segments(lens).into_iter();
+            segments.find(|s| s["state"] != "open" && s["frames"].as_u64() > Some(10))
+        });
+        let numbers = ffmpeg::all_numbers(&daemon.file(&segment));
         assert!(numbers.len() > 10 && numbers.windows(2).all(|w| w[0] < w[1]), "{lens}: {numbers:?}");
     }
     daemon.stop();

@@ -1,16 +1,15 @@
 //! Cameras in trouble: absent, locked, silent, dead. Each becomes a gap with its cause and a word in the status; every other
 //! camera goes on, and the troubled one is recorded again when it can be.
 
-use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mos_tests::camera::{Camera, Manner};
 use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::archive::{assert_pictures, assert_tiled};
 use mos_tests::streams::{Kind, Stream};
-use mos_tests::wait_for;
+use mos_tests::{DeadPort, wait_for};
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 
 /// Seconds that are durable in the newest segment of a lens.
 fn footage(daemon: &Daemon, lens: &str) -> f64 {
@@ -32,13 +31,12 @@ fn await_gap(daemon: &Daemon, lens: &str, cause: &str) {
 fn absent_and_locked_cameras_do_not_disturb_the_good_one() {
     let stream = Stream::get(Kind::H264);
     let camera = Camera::locked(std::slice::from_ref(&stream));
-    // A port where nobody listens: bound and released.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = DeadPort::new();
     let setup = Setup::new()
         .storage("segment_seconds", "2")
         .camera("good", &camera.url(0))
         .camera("locked", &camera.wrong_url())
-        .camera("absent", &format!("rtsp://{nobody}/0"));
+        .camera("absent", &format!("rtsp://127.0.0.1:{}/0", nobody.port()));
     let daemon = setup.start();
     let segments = daemon.await_closed("good", 3, LONG);
     for segment in segments.iter().filter(|s| s["state"] != "open") {
@@ -53,8 +51,11 @@ fn absent_and_locked_cameras_do_not_disturb_the_good_one() {
     for lens in ["good", "locked", "absent"] {
         assert!(status.out.contains(lens), "{}", status.out);
     }
-    let health = daemon.client.get("/v1/health").json().to_string();
-    assert!(health.contains("camera_refused") && health.contains("camera_absent"), "{health}");
+    // On a busy machine another attempt may just have been too slow.
+    wait_for("both in health", LONG, || {
+        let health = daemon.client.get("/v1/health").json().to_string();
+        (health.contains("camera_refused") && health.contains("camera_absent")).then_some(())
+    });
 }
 
 #[test]

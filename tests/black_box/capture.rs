@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 const SCENE: &str = "test:?width=320&height=180&fps=10&gop=10&bitrate=200000";
 
 fn lens(daemon: &Daemon) -> Value {
@@ -87,11 +87,12 @@ fn a_lens_is_stopped_started_configured_and_reset_and_every_absence_keeps_its_ca
 
     let reset = daemon.client.request("POST", "/v1/capture/lenses/road/reset", None).ok();
     assert_eq!(reset["cause"], "capture_reset");
+    // An interval in which the machine was busy with others is followed by another.
     let streaming = wait_for("figures of the lens", LONG, || {
-        Some(lens(&daemon)).filter(|l| l["state"] == "streaming" && l["keyframe_interval"].is_number())
+        let apart = |l: &Value| l["keyframe_interval"].as_f64().is_some_and(|seconds| (seconds - 1.0).abs() < 0.3);
+        Some(lens(&daemon)).filter(|l| l["state"] == "streaming" && apart(l))
     });
     assert!(streaming["durable_latency"].as_f64().unwrap() > 0.0, "{streaming}");
-    assert!((streaming["keyframe_interval"].as_f64().unwrap() - 1.0).abs() < 0.3, "{streaming}");
     // It goes on with each frame, not only with those that are durable.
     let newest = streaming["newest_ts"].as_i64().unwrap();
     let apart = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64 - newest;
@@ -248,21 +249,27 @@ fn a_worker_that_dies_or_hangs_costs_its_lens_a_gap_and_the_others_nothing() {
         let before = seconds("road");
         wait_for("more footage", LONG, || (seconds("road") > before + 1.0).then_some(()));
     };
+    // On a busy machine one that was given up may not have been reaped yet.
+    let one_worker =
+        || wait_for("one worker", LONG, || if let [worker] = workers(&daemon)[..] { Some(worker) } else { None });
     await_more();
     assert_eq!(lens(&daemon)["isolation"], "process");
     for (signal, cause) in [(Signal::SIGKILL, "camera_broke_off"), (Signal::SIGSTOP, "camera_stalled")] {
-        let [worker] = workers(&daemon)[..] else { panic!("not one worker: {:?}", workers(&daemon)) };
+        let worker = one_worker();
         nix::sys::signal::kill(Pid::from_raw(worker), signal).unwrap();
         await_gap(&daemon, cause);
+        if signal == Signal::SIGSTOP {
+            wait_for("the error", LONG, || {
+                lens(&daemon)["last_error"].as_str().is_some_and(|e| e.contains("went silent")).then_some(())
+            });
+        }
         await_more();
-        assert!(!workers(&daemon).contains(&worker), "it is gone and reaped");
+        wait_for("it to be gone and reaped", LONG, || (!workers(&daemon).contains(&worker)).then_some(()));
     }
-    let last = lens(&daemon);
-    assert!(last["last_error"].as_str().unwrap().contains("went silent"), "{last}");
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
     assert_tiled(&daemon.segments("cabin"), &[], 0.05);
     // Credentials could stand there: the work goes over the socket only.
-    let [worker] = workers(&daemon)[..] else { panic!("not one worker") };
+    let worker = one_worker();
     let arguments = std::fs::read_to_string(format!("/proc/{worker}/cmdline")).unwrap();
     assert_eq!(arguments, "mos\0lens-worker\0");
     daemon.kill();

@@ -12,7 +12,7 @@ use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 use serde_json::Value;
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3600 * SECOND;
 const YEAR: i64 = 365 * 24 * HOUR;
@@ -43,7 +43,8 @@ fn await_mapped(daemon: &Daemon, run: u32, ahead: i64) -> Vec<Value> {
     let names: Vec<String> = segments.iter().map(|s| id(s).to_owned()).collect();
     assert!(names.starts_with(&before), "{before:?} became {names:?}");
     let first = ts(&segments[0], "start_ts");
-    assert!((first - utc() - ahead).abs() < 300 * SECOND, "the run began long before its end: {segments:#?}");
+    // However long a slow machine takes, that is less than what the clock is wrong by.
+    assert!((first - utc() - ahead).abs() < HOUR / 2, "the run began long before its end: {segments:#?}");
     let gaps: Vec<Value> = daemon.gaps("road").into_iter().filter(|g| g["cause"] != "starting").collect();
     assert_tiled(&segments, &gaps, 0.05);
     let closed = segments.iter().filter(|s| s["state"] != "open");

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use mos_tests::daemon::{Daemon, Setup};
@@ -25,6 +26,11 @@ fn await_steps(daemon: &Daemon, road: &str, cabin: &str) -> Vec<Value> {
         let step = |at: usize| lenses[at]["degraded"]["step"].as_str().unwrap_or_default().to_owned();
         (step(0) == road && step(1) == cabin).then_some(lenses)
     })
+}
+
+fn is_halved(file: &Path) -> bool {
+    let numbers = ffmpeg::scene_numbers(file, "");
+    numbers.len() >= 8 && numbers.windows(2).all(|pair| pair[1] - pair[0] == 2)
 }
 
 #[test]
@@ -53,8 +59,10 @@ fn a_hot_machine_gives_up_lens_by_lens_without_a_hole_in_the_books_and_takes_the
     assert!(events.any(|line| line == "event: lens"), "it is followed");
 
     put("temp", "88000");
-    let stopped = await_steps(&daemon, "reduced", "stopped");
-    assert_eq!((&stopped[1]["state"], &stopped[1]["cause"]), (&json!("idle"), &json!("degraded")));
+    let _ = await_steps(&daemon, "reduced", "stopped");
+    let stopped = wait_for("cabin to be idle", LONG, || {
+        Some(lenses(&daemon)).filter(|all| all[1]["state"] == "idle" && all[1]["cause"] == "degraded")
+    });
     assert_eq!(stopped[1]["degraded"]["why"], "cpu-thermal is at 88.0 °C, too hot from 85.0 °C on");
     assert_eq!(stopped[0]["reconnects"], 0, "a reduced lens goes on without a pause");
     let half = wait_for("half of the pictures", LONG, || {
@@ -70,23 +78,28 @@ fn a_hot_machine_gives_up_lens_by_lens_without_a_hole_in_the_books_and_takes_the
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
-    let health = daemon.client.get("/v1/health").ok();
-    assert_eq!(health["alarms"][0]["kind"], "lenses_degraded");
+    let alarms = || daemon.client.get("/v1/health").ok()["alarms"].clone();
+    wait_for("the alarm", LONG, || (alarms()[0]["kind"] == "lenses_degraded").then_some(()));
     let shown = daemon.mos.run(&["capture", "status"]).out;
     assert!(shown.contains("idle (degraded)") && shown.contains("cabin is stopped since"), "{shown}");
     let refused = daemon.client.request("POST", "/v1/capture/lenses/cabin/start", None);
     assert_eq!(refused.status, 409);
     assert!(events.any(|line| line == "event: degraded"));
 
-    // A segment of nothing but every second picture.
-    let known = daemon.segments("road").len();
-    let _ = daemon.await_closed("road", known + 2, LONG);
+    // A busy machine may leave out another picture in one of them.
+    let mut judged = daemon.segments("road").len();
+    wait_for("a segment of nothing but every second picture", LONG, || {
+        let closed: Vec<Value> = daemon.segments("road").into_iter().filter(|s| s["state"] != "open").collect();
+        let new = closed.get(judged..).unwrap_or_default();
+        judged += new.len();
+        new.iter().any(|segment| is_halved(&daemon.file(segment))).then_some(())
+    });
     put("temp", "60000");
     let lenses = await_steps(&daemon, "", "");
     assert_eq!(lenses[1]["degraded"], Value::Null);
     let known = daemon.segments("cabin").len();
     let _ = daemon.await_closed("cabin", known + 1, LONG);
-    assert_eq!(daemon.client.get("/v1/health").ok()["alarms"], json!([]));
+    wait_for("the end of the alarm", LONG, || (alarms() == json!([])).then_some(()));
     daemon.stop();
 
     let daemon = setup.start();
@@ -95,11 +108,7 @@ fn a_hot_machine_gives_up_lens_by_lens_without_a_hole_in_the_books_and_takes_the
     assert_tiled(&cabin, &daemon.gaps("cabin"), 0.15);
     assert!(daemon.gaps("cabin").iter().any(|gap| gap["cause"] == "degraded"));
     assert!(daemon.gaps("road").iter().all(|gap| gap["cause"] != "degraded"), "a reduced lens lacks nothing");
-    let halved = road.iter().filter(|segment| segment["state"] != "open").any(|segment| {
-        let file = daemon.file(segment);
-        ffmpeg::assert_decodes(&file);
-        let numbers = ffmpeg::scene_numbers(&file, "");
-        numbers.len() >= 8 && numbers.windows(2).all(|pair| pair[1] - pair[0] == 2)
-    });
-    assert!(halved, "no segment has every second picture");
+    for segment in road.iter().filter(|segment| segment["state"] != "open") {
+        ffmpeg::assert_decodes(&daemon.file(segment));
+    }
 }

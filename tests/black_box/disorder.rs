@@ -5,10 +5,13 @@ use std::time::Duration;
 use mos_tests::camera::{Camera, Manner};
 use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::accounts::{assert_accounted, causes};
+use mos_tests::proc::dropped_datagrams;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
+/// A packet is waited for by ours for 200 ms; one picture comes each 40 ms.
+const LATE_NS: u64 = 120_000_000;
 
 fn await_more(daemon: &Daemon, seconds: f64) {
     let footage = || daemon.segments("road").iter().map(span).sum::<f64>();
@@ -22,6 +25,7 @@ fn packets_that_change_places_over_udp_cost_nothing() {
     let manner = Manner { udp_only: true, ..Manner::default() };
     let mut camera = Camera::with(std::slice::from_ref(&stream), manner);
     let setup = Setup::new().storage("segment_seconds", "2").camera_with("road", &camera.url(0), "transport = \"udp\"");
+    let dropped = dropped_datagrams();
     let daemon = setup.start();
     await_more(&daemon, 1.5);
     // A camera's clock is set, and a camera's clock is slow: a packet is waited for by ours.
@@ -32,10 +36,14 @@ fn packets_that_change_places_over_udp_cost_nothing() {
     // The same kind of packet, lost: the judge sees it, and the order of the others was no matter of luck.
     camera.order(0, "lose 1");
     await_more(&daemon, 4.0);
-    let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
-    assert!(missing <= 25 && shown > 100, "{missing} pictures are missing beside {shown}");
+    let sent = camera.sent(0);
+    let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &sent);
     let gaps = daemon.gaps("road");
     let lost = gaps.iter().filter(|g| g["cause"] == "packet_loss").count();
-    assert_eq!(lost, 1, "only what was lost is a gap: {gaps:#?}");
+    // Where the machine was too busy to send what was held back in time, or to take what was sent, more may be lost.
+    let late = sent.windows(2).filter(|two| two[1].sent_ns - two[0].sent_ns > LATE_NS).count();
+    let most = if dropped_datagrams() > dropped { usize::MAX } else { 1 + late };
+    assert!((1..=most).contains(&lost), "only what was lost is a gap: {gaps:#?}");
+    assert!(missing <= 25 * lost && shown > 100, "{missing} pictures are missing beside {shown}");
     assert_eq!(causes(&daemon, "road"), ["packet_loss"]);
 }

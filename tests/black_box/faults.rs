@@ -2,17 +2,18 @@
 //! lies in a gap of the right cause, the lens is told to be down, and it comes back.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mos_tests::camera::{Camera, Manner};
 use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::accounts::{assert_accounted, causes};
+use mos_tests::proc::dropped_datagrams;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
 use mos_tests::wire::Wire;
 use serde_json::Value;
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 /// A camera on a loaded machine may take so long over its first picture that it would be asked over UDP.
 const TCP: &str = "transport = \"tcp\"";
 
@@ -56,6 +57,8 @@ fn lost_and_damaged_packets_cost_up_to_the_next_keyframe_and_are_told() {
     let mut camera = Camera::with(std::slice::from_ref(&stream), locked());
     let setup = setup(&camera.url(0), TCP);
     let daemon = setup.start();
+    await_more(&daemon, 0.5);
+    let opened = lens(&daemon)["reconnects"].clone();
     for (count, order) in ["lose 1", "damage 2", "lose 7"].into_iter().enumerate() {
         await_more(&daemon, 1.5);
         camera.order(0, order);
@@ -65,7 +68,7 @@ fn lost_and_damaged_packets_cost_up_to_the_next_keyframe_and_are_told() {
     let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
     assert!(missing > 0 && missing < shown, "{missing} of {shown}");
     assert_eq!(causes(&daemon, "road"), ["packet_loss"]);
-    assert_eq!(lens(&daemon)["reconnects"], 0, "a lost packet is no lost session");
+    assert_eq!(lens(&daemon)["reconnects"], opened, "a lost packet is no lost session");
 }
 
 #[test]
@@ -93,6 +96,7 @@ fn a_camera_that_vanishes_without_a_word_is_told_to_be_down_and_comes_back() {
     let setup = setup(&camera.url_by(wire.port(), 0), TCP);
     let daemon = setup.start();
     await_more(&daemon, 1.5);
+    let pulled = Instant::now();
     wire.pull();
     // The three ways of telling; the promise of ten seconds is the capture service's, and held in simulated time.
     wait_for("the state of a silent lens", LONG, || (lens(&daemon)["cause"] == "camera_stalled").then_some(()));
@@ -101,9 +105,10 @@ fn a_camera_that_vanishes_without_a_word_is_told_to_be_down_and_comes_back() {
     assert!(metrics.contains("mos_lens_state{lens=\"road\",state=\"streaming\"} 0"), "{metrics}");
     wire.restore();
     await_more(&daemon, 1.0);
+    let absent = pulled.elapsed().as_secs() + 2;
     await_closed(&daemon);
     let (_, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
-    assert!(missing < 25 * 60, "{missing} pictures are missing");
+    assert!(missing as u64 <= 25 * absent, "{missing} pictures are missing of {absent} s");
     let causes: BTreeSet<String> = causes(&daemon, "road").into_iter().collect();
     assert!(causes.contains("camera_stalled") && causes.len() <= 2, "{causes:?}");
 }
@@ -117,12 +122,16 @@ fn a_wrong_password_has_one_clear_cause_and_is_not_hammered() {
     let daemon = setup.start();
     // Each attempt may take a connection per transport and challenge. Attempts come after 1 s, 2 s, 4 s… with jitter.
     wait_for("the third attempt", LONG, || (lens(&daemon)["reconnects"].as_u64() >= Some(2)).then_some(()));
+    // In this order: the next attempt may begin between the two.
+    let came = wire.came() as u64;
     let attempts = lens(&daemon)["reconnects"].as_u64().unwrap() + 1;
-    assert!(wire.came() as u64 <= attempts * 2, "{} connections in {attempts} attempts", wire.came());
+    assert!(came <= attempts * 2, "{came} connections in {attempts} attempts");
     await_gaps(&daemon, "camera_refused", 1);
     assert_eq!(causes(&daemon, "road"), ["camera_refused"]);
-    let said = lens(&daemon)["last_error"].to_string();
-    assert!(said.contains("does not accept this user name and password"), "{said}");
+    wait_for("the reason", LONG, || {
+        let said = lens(&daemon)["last_error"].to_string();
+        said.contains("does not accept this user name and password").then_some(())
+    });
 }
 
 #[test]
@@ -167,11 +176,13 @@ fn a_camera_that_refuses_tcp_is_recorded_over_udp() {
     let stream = Stream::get(Kind::H264);
     let mut camera = Camera::with(std::slice::from_ref(&stream), Manner { udp_only: true, ..locked() });
     let setup = setup(&camera.url(0), "");
+    let dropped = dropped_datagrams();
     let daemon = setup.start();
     await_more(&daemon, 4.0);
-    assert_eq!(causes(&daemon, "road"), Vec::<String>::new());
+    let lost = daemon.gaps("road").iter().filter(|g| g["cause"] == "packet_loss").count();
+    assert!(lost == 0 || dropped_datagrams() > dropped, "{:?}", daemon.gaps("road"));
     camera.order(0, "lose 1");
-    await_gaps(&daemon, "packet_loss", 1);
+    await_gaps(&daemon, "packet_loss", lost + 1);
     await_closed(&daemon);
     let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
     assert!(missing < shown, "{missing} of {shown}");

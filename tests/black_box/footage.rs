@@ -34,7 +34,7 @@ fn real_footage_is_recorded_bit_by_bit() {
     for (mount, source) in files.iter().enumerate() {
         let lens = format!("lens{mount}");
         let sums = ffmpeg::frame_md5(source);
-        let segments = daemon.await_closed(&lens, 2, Duration::from_mins(1));
+        let segments = daemon.await_closed(&lens, 2, Duration::from_mins(3));
         for segment in segments.iter().filter(|s| s["state"] != "open") {
             let file = daemon.file(segment);
             ffmpeg::assert_decodes(&file);

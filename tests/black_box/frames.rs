@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+const LONG: Duration = Duration::from_mins(3);
 const ROAD: &str = "test:?width=320&height=240&fps=25&gop=25";
 
 pub(super) fn reader_in_python() -> PathBuf {
@@ -46,7 +47,6 @@ fn subscribers(daemon: &Daemon, lens: &str) -> usize {
 
 #[test]
 fn the_next_lens_is_refused_where_the_bus_may_not_move_more() {
-    const LONG: Duration = Duration::from_mins(1);
     // The one moves 3.5 MB/s; the other's process does not tell its rate, which counts as 30 frames/s: 10.4 MB/s.
     let scene = "test:?width=640&height=360&fps=10&gop=10&bitrate=500000";
     // One is captured by this process, one by another, as boards' cameras are.
@@ -84,11 +84,14 @@ fn frames_of_a_raw_and_of_a_coded_camera_reach_other_processes() {
     let setup = Setup::new().camera("road", ROAD).camera("rear", &camera.url(0));
     let daemon = setup.start();
     for lens in ["road", "rear"] {
-        let _ = daemon.await_open(lens, 1.0, Duration::from_secs(30));
+        let _ = daemon.await_open(lens, 1.0, LONG);
         let png = setup.folder().join(format!("{lens}.png"));
-        let told =
-            daemon.mos.run(&["frames", lens, "--seconds", "3", "--json", "--dump", png.to_str().unwrap()]).json();
-        assert!(told["delivered"].as_u64().unwrap() > 5, "{told}");
+        // A busy machine may take most of the three seconds to begin.
+        let told = wait_for(&format!("frames of {lens}"), LONG, || {
+            let dump = ["--dump", png.to_str().unwrap()];
+            let told = daemon.mos.run(&[&["frames", lens, "--seconds", "3", "--json"][..], &dump].concat()).json();
+            (told["delivered"].as_u64().unwrap() > 5).then_some(told)
+        });
         assert!(told["revoked"].is_u64() && told["replaced"].is_u64(), "{told}");
         let latency = &told["latency_us"];
         assert!(latency["p50"].as_u64().unwrap() <= latency["p99"].as_u64().unwrap(), "{told}");
@@ -114,7 +117,7 @@ fn frames_of_a_raw_and_of_a_coded_camera_reach_other_processes() {
             assert!(matches!(shown[..], [Some(_)]), "a picture of the camera's, not {shown:?}");
         }
     }
-    wait_for("readers to be gone", Duration::from_secs(30), || {
+    wait_for("readers to be gone", LONG, || {
         (subscribers(&daemon, "road") + subscribers(&daemon, "rear") == 0).then_some(())
     });
     let metrics = daemon.client.get("/v1/metrics").text();
@@ -127,11 +130,11 @@ fn frames_of_a_raw_and_of_a_coded_camera_reach_other_processes() {
 fn readers_that_hang_or_die_cost_the_recording_nothing() {
     let setup = Setup::new().storage("segment_seconds", "2").camera("road", ROAD);
     let daemon = setup.start();
-    let _ = daemon.await_open("road", 1.0, Duration::from_secs(30));
+    let _ = daemon.await_open("road", 1.0, LONG);
     let socket = on_the_bus(&daemon, "road")["socket"].as_str().unwrap().to_owned();
     let read = || Command::new(reader_in_python()).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
     let mut readers: Vec<Child> = (0..8).map(|_| read()).collect();
-    wait_for("frames at all readers", Duration::from_secs(30), || {
+    wait_for("frames at all readers", LONG, || {
         let view = on_the_bus(&daemon, "road");
         let all = view["subscribers"].as_array().unwrap();
         (all.len() == 8 && all.iter().all(|s| s["delivered"].as_u64() > Some(3))).then_some(())
@@ -141,14 +144,15 @@ fn readers_that_hang_or_die_cost_the_recording_nothing() {
         kill(Pid::from_raw(reader.id().cast_signed()), signal).unwrap();
     }
     let before = daemon.segments("road").len();
-    let segments = daemon.await_closed("road", before + 2, Duration::from_mins(1));
+    let segments = daemon.await_closed("road", before + 2, LONG);
     assert!(segments.len() >= before + 2);
     let gaps: Vec<Value> = daemon.gaps("road").into_iter().filter(|gap| gap["cause"] != "starting").collect();
     assert_eq!(gaps, Vec::<Value>::new());
-    let view = on_the_bus(&daemon, "road");
-    let stopped = view["subscribers"].as_array().unwrap();
-    assert_eq!(stopped.len(), 4, "{view}");
-    assert!(stopped.iter().all(|s| s["revoked"].as_u64() > Some(0)), "{view}");
+    wait_for("the dead to be gone and the stopped to be starved", LONG, || {
+        let view = on_the_bus(&daemon, "road");
+        let stopped = view["subscribers"].as_array().unwrap();
+        (stopped.len() == 4 && stopped.iter().all(|s| s["revoked"].as_u64() > Some(0))).then_some(())
+    });
     for reader in &mut readers {
         reader.kill().unwrap();
         reader.wait().unwrap();

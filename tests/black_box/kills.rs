@@ -32,7 +32,7 @@ fn a_kill_loses_at_most_one_second_of_each_lens() {
         // The life is measured in footage, so that a slow machine gets as far as a quick one.
         for lens in lenses {
             let known = daemon.segments(lens).iter().filter(|s| s["state"] != "open").count();
-            mos_tests::wait_for("footage of this life", Duration::from_secs(30), || {
+            mos_tests::wait_for("footage of this life", Duration::from_mins(2), || {
                 let all = daemon.segments(lens);
                 let own = all.iter().filter(|s| s["id"].as_str().unwrap().contains(&format!("-{}-", life + 1)));
                 let footage: f64 = own.map(mos_tests::daemon::span).sum();
@@ -49,7 +49,8 @@ fn a_kill_loses_at_most_one_second_of_each_lens() {
         // Dead for some frames: otherwise the next run would begin within the last frame, and nothing would be missing.
         std::thread::sleep(Duration::from_millis(300));
         for mount in 0..lenses.len() {
-            let delivered = camera.sent(mount).into_iter().filter(|s| s.capture_ns <= killed);
+            // A camera on a busy machine may be late with what it captured.
+            let delivered = camera.sent(mount).into_iter().filter(|s| s.sent_ns <= killed);
             newest.insert((life, mount), delivered.max_by_key(|s| s.capture_ns).unwrap());
         }
     }
@@ -57,7 +58,7 @@ fn a_kill_loses_at_most_one_second_of_each_lens() {
     let daemon = setup.start();
     for (mount, lens) in lenses.into_iter().enumerate() {
         // While the answer says neither that segments are being listed nor recovered, it shows every life.
-        let segments = mos_tests::wait_for("recovery", Duration::from_secs(30), || {
+        let segments = mos_tests::wait_for("recovery", Duration::from_mins(2), || {
             let page = daemon.listing(lens);
             let is_complete = ["listing", "recovering"].iter().all(|flag| page.get(flag).is_none());
             let all = page["segments"].as_array().unwrap().iter().cloned();
@@ -87,7 +88,7 @@ fn a_kill_loses_at_most_one_second_of_each_lens() {
         }
         // The holes between the runs are accounted for when the recovery of all lenses is through.
         let kills = |gaps: &[Value]| gaps.iter().filter(|g| g["cause"] == "recorder_killed").count();
-        let gaps = mos_tests::wait_for("the gaps of the kills", Duration::from_secs(30), || {
+        let gaps = mos_tests::wait_for("the gaps of the kills", Duration::from_mins(2), || {
             let gaps = daemon.gaps(lens);
             (kills(&gaps) >= LIVES.len()).then_some(gaps)
         });

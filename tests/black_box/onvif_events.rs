@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mos_tests::camera::Camera;
 use mos_tests::daemon::{Daemon, Setup, id};
+use mos_tests::judge::accounts::causes;
 use mos_tests::judge::archive::assert_tiled;
 use mos_tests::onvif::OnvifCamera;
 use mos_tests::streams::{Kind, Stream};
@@ -53,20 +54,20 @@ fn is_protected(segment: &Value) -> bool {
 
 /// G1: what overlaps the event and its surroundings is protected, and nothing else.
 fn assert_protected(daemon: &Daemon, from: i64, until: i64) {
-    let segments = wait_for("footage behind the event", LONG, || {
+    let bounds = |segment: &Value| ["start_ts", "end_ts"].map(|key| segment[key].as_i64().unwrap());
+    // The bounds are known to the microsecond, a segment of which less is touched may go either way.
+    let within = |segment: &Value| bounds(segment)[0] < until - 1000 && bounds(segment)[1] > from + 1000;
+    let outside = |segment: &Value| bounds(segment)[0] > until + 1000 || bounds(segment)[1] < from - 1000;
+    let segments = wait_for("footage behind the event, and its protection", LONG, || {
         let segments = daemon.segments("road");
         let last = segments.iter().rfind(|s| s["state"] != "open")?;
-        // Every look of the recorder at what it protects is over by then.
-        (last["start_ts"].as_i64()? > until + 3_000_000).then_some(segments)
+        // Every look of the recorder at what it protects is over by then, unless the disk is slow.
+        let behind = last["start_ts"].as_i64()? > until + 3_000_000;
+        (behind && segments.iter().all(|s| !within(s) || is_protected(s))).then_some(segments)
     });
-    for segment in &segments {
-        let bounds = ["start_ts", "end_ts"].map(|key| segment[key].as_i64().unwrap());
-        // The bounds are known to the microsecond, a segment of which less is touched may go either way.
-        let within = bounds[0] < until - 1000 && bounds[1] > from + 1000;
-        let outside = bounds[0] > until + 1000 || bounds[1] < from - 1000;
-        let shown = format!("{} {bounds:?}, the event {from} to {until}", id(segment));
-        assert!(!within || is_protected(segment), "not protected: {shown}");
-        assert!(!outside || !is_protected(segment), "protected: {shown}");
+    for segment in segments.iter().filter(|segment| outside(segment)) {
+        let shown = format!("{} {:?}, the event {from} to {until}", id(segment), bounds(segment));
+        assert!(!is_protected(segment), "protected: {shown}");
     }
     assert!(segments.iter().any(is_protected) && !is_protected(&segments[0]), "{segments:?}");
 }
@@ -135,5 +136,5 @@ fn a_lost_subscription_is_made_again_and_a_living_one_renewed() {
     assert_protected(&daemon, begun - 1_000_000, ended + 1_000_000);
     wait_for("a renewal", LONG, || (camera.answered("Renew") > 0).then_some(()));
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
-    assert!(daemon.gaps("road").iter().all(|gap| gap["cause"] == "starting"), "events harmed the recording");
+    assert_eq!(causes(&daemon, "road"), Vec::<String>::new(), "events harmed the recording");
 }

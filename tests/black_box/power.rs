@@ -9,7 +9,7 @@ use mos_tests::judge::archive::assert_tiled;
 use mos_tests::wait_for;
 use serde_json::{Value, json};
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 const SCENE: &str = "test:?width=320&height=180&fps=10&gop=10&bitrate=200000";
 
 fn await_states(daemon: &Daemon, road: &str, cabin: &str) -> Vec<Value> {

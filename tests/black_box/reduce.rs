@@ -3,13 +3,14 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use mos_tests::camera::Camera;
 use mos_tests::cli::{Mos, tool};
 use mos_tests::daemon::{Setup, id};
 use mos_tests::sshd::Sshd;
 use mos_tests::streams::{Kind, Stream};
+
+use crate::clips::closed;
 
 /// Every packet with its times, as ffmpeg finds them.
 fn packets(file: &Path) -> String {
@@ -25,7 +26,7 @@ fn a_segment_is_reduced_by_the_command_and_on_its_way_to_the_same_bytes() {
     let camera = Camera::open(std::slice::from_ref(&stream));
     let setup = Setup::new().storage("segment_seconds", "2").camera("road", &camera.url(0));
     let daemon = setup.start();
-    let segment = daemon.await_closed("road", 1, Duration::from_secs(30)).remove(0);
+    let segment = closed(&daemon, "road", 40);
     let file = daemon.file(&segment);
     let (input, output) = (file.to_str().unwrap(), setup.folder().join("reduced.mp4"));
     let length = |path: &Path| std::fs::metadata(path).unwrap().len();

@@ -36,7 +36,7 @@ fn users_of_this_machine_have_the_role_that_is_configured() {
     }
     let setup = Setup::new().storage("segment_seconds", "1").camera("road", "test:?width=160&height=96");
     let daemon = open_to_all(&setup);
-    let segment = id(&daemon.await_closed("road", 1, Duration::from_mins(1))[0]).to_owned();
+    let segment = id(&daemon.await_closed("road", 1, Duration::from_mins(3))[0]).to_owned();
     let seen = as_user(&setup, STRANGER, &["segments", "--lens", "road"]);
     assert!(seen.code == 0 && seen.out.contains(&segment), "{seen:?}");
     let refused = as_user(&setup, STRANGER, &["protect", &segment]).error();

@@ -19,8 +19,8 @@ fn a_camera_password_shows_up_nowhere() {
         .camera("good", &camera.url(0))
         .camera("bad", &camera.wrong_url());
     let daemon = setup.start();
-    let segments = daemon.await_closed("good", 1, Duration::from_secs(30));
-    wait_for("the refusal", Duration::from_secs(30), || (!daemon.gaps("bad").is_empty()).then_some(()));
+    let segments = daemon.await_closed("good", 1, Duration::from_mins(2));
+    wait_for("the refusal", Duration::from_mins(2), || (!daemon.gaps("bad").is_empty()).then_some(()));
     let mut places = vec![
         ("process list".to_owned(), daemon.process().command_line()),
         ("listing".to_owned(), format!("{segments:?}")),

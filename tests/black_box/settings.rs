@@ -23,7 +23,7 @@ fn the_smallest_configuration_records() {
     let setup =
         Setup::new().storage("segment_seconds", "30").storage("max_bytes", "\"64GiB\"").camera("road", &camera.url(0));
     let daemon = setup.start();
-    let open = daemon.await_open("road", 1.0, Duration::from_secs(30));
+    let open = daemon.await_open("road", 1.0, Duration::from_mins(2));
     assert_eq!(open["codec"], "h264");
     daemon.stop();
 }
@@ -40,7 +40,7 @@ fn the_example_runs_with_its_values_set_from_the_environment() {
     command.env("MOS_CAMERA__ROAD__SOURCE", camera.url(0));
     let mut child = command.spawn().unwrap();
     let client = mos_tests::client::Client::new(&socket);
-    mos_tests::wait_for("footage", Duration::from_secs(30), || {
+    mos_tests::wait_for("footage", Duration::from_mins(2), || {
         let answer = client.try_request("GET", "/v1/segments?lens=road", None).ok()?;
         (answer.status == 200 && answer.json()["segments"].as_array().is_some_and(|s| !s.is_empty())).then_some(())
     });

@@ -8,6 +8,8 @@ use mos_tests::judge::ffmpeg;
 use mos_tests::streams::{Kind, Stream};
 use serde_json::json;
 
+use crate::clips::closed;
+
 #[test]
 fn a_snapshot_is_the_keyframe_before_the_offset_and_looks_like_it() {
     let streams =
@@ -18,8 +20,7 @@ fn a_snapshot_is_the_keyframe_before_the_offset_and_looks_like_it() {
     let daemon = setup.start();
     for stream in &streams {
         let lens = stream.kind.name();
-        let segments = daemon.await_closed(lens, 1, Duration::from_secs(30));
-        let segment = segments.iter().find(|s| s["state"] != "open").unwrap();
+        let segment = &closed(&daemon, lens, 80);
         let file = daemon.file(segment);
         let (numbers, times) = (ffmpeg::all_numbers(&file), ffmpeg::times(&file, "v"));
         // A keyframe every 25 frames; each answer must be of its own request, never of the one before.
@@ -41,7 +42,7 @@ fn size_and_quality_are_as_asked() {
     let camera = Camera::open(std::slice::from_ref(&stream));
     let setup = Setup::new().storage("segment_seconds", "600").camera("road", &camera.url(0));
     let daemon = setup.start();
-    let segment = daemon.await_open("road", 1.5, Duration::from_secs(30));
+    let segment = daemon.await_open("road", 1.5, Duration::from_mins(2));
     let path = format!("/v1/segments/{}/snapshot", id(&segment));
     let take = |body: serde_json::Value| daemon.file(&daemon.client.post(&path, &body).ok());
     let small = take(json!({"keyframe_offset": 0.0, "width": 320, "height": 180}));

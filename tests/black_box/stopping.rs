@@ -14,18 +14,18 @@ use nix::sys::signal::Signal;
 fn a_clean_stop_closes_the_segment_and_the_gap_says_stopped() {
     let stream = Stream::get(Kind::H264B3);
     let camera = Camera::open(std::slice::from_ref(&stream));
-    let setup = Setup::new().camera("road", &camera.url(0));
+    let setup = Setup::new().storage("segment_seconds", "600").camera("road", &camera.url(0));
     let daemon = setup.start();
-    let open = daemon.await_open("road", 2.0, Duration::from_secs(30));
+    let open = daemon.await_open("road", 2.0, Duration::from_mins(2));
     let file = daemon.file(&open);
     daemon.stop();
     // The file is an ordinary MP4 although the segment was cut short, perhaps between a picture and its B-frames.
     let _ = assert_pictures_but_tail(&file, &stream);
     parsers::assert_mp4san(&file);
     let daemon = setup.start();
-    let again = daemon.await_open("road", 1.0, Duration::from_secs(30));
+    let again = daemon.await_open("road", 1.0, Duration::from_mins(2));
     let segments = daemon.segments("road");
-    assert_eq!(segments[0]["state"], "closed", "{segments:?}");
+    assert!(id(&segments[0]) == id(&open) && segments[0]["state"] == "closed", "{segments:?}");
     assert_ne!(id(&again), id(&segments[0]));
     let gaps = daemon.gaps("road");
     assert!(gaps.iter().any(|g| g["cause"] == "stopped"), "{gaps:?}");
@@ -38,10 +38,10 @@ fn a_power_signal_flushes_and_reports_the_hold_up() {
     let camera = Camera::open(std::slice::from_ref(&stream));
     let setup = Setup::new().camera("road", &camera.url(0));
     let daemon = setup.start();
-    let open = daemon.await_open("road", 1.0, Duration::from_secs(30));
+    let open = daemon.await_open("road", 1.0, Duration::from_mins(2));
     let file = daemon.file(&open);
     daemon.process().signal(Signal::SIGPWR);
-    wait_for("the hold-up time in the log", Duration::from_secs(10), || {
+    wait_for("the hold-up time in the log", Duration::from_mins(2), || {
         let log = daemon.log();
         log.lines().any(|l| l.contains("durable") && l.contains(" ms ")).then_some(())
     });
@@ -56,9 +56,10 @@ fn a_power_signal_flushes_and_reports_the_hold_up() {
 fn one_archive_has_one_recorder() {
     let stream = Stream::get(Kind::H264);
     let camera = Camera::open(std::slice::from_ref(&stream));
-    let setup = Setup::new().camera("road", &camera.url(0));
+    // One segment, so that it grows as long as it is looked at.
+    let setup = Setup::new().storage("segment_seconds", "600").camera("road", &camera.url(0));
     let first = setup.start();
-    let _ = first.await_open("road", 1.0, Duration::from_secs(30));
+    let _ = first.await_open("road", 1.0, Duration::from_mins(2));
     let second = Setup::new().root(setup.archive()).camera("road", &camera.url(0));
     second.write();
     let mut command = std::process::Command::new(mos_tests::binary("mos"));
@@ -66,6 +67,6 @@ fn one_archive_has_one_recorder() {
     assert_eq!(refused.code, 1, "{}", refused.err);
     let line = refused.err.lines().find(|l| l.starts_with("error: ")).unwrap_or_else(|| panic!("{}", refused.err));
     assert!(line.contains(setup.archive().to_str().unwrap()), "{line}");
-    let before = mos_tests::daemon::span(&first.await_open("road", 1.0, Duration::from_secs(30)));
-    let _ = first.await_open("road", before + 1.0, Duration::from_secs(30));
+    let before = mos_tests::daemon::span(&first.await_open("road", 1.0, Duration::from_mins(2)));
+    let _ = first.await_open("road", before + 1.0, Duration::from_mins(2));
 }

@@ -18,7 +18,7 @@ fn strange_files_are_kept_aside_and_the_index_is_rebuilt() {
     let camera = Camera::open(std::slice::from_ref(&stream));
     let setup = Setup::new().storage("segment_seconds", "1").camera("road", &camera.url(0));
     let daemon = setup.start();
-    let before = daemon.await_closed("road", 4, Duration::from_secs(30));
+    let before = daemon.await_closed("road", 4, Duration::from_mins(2));
     let files: Vec<_> = before.iter().map(|s| daemon.file(s)).collect();
     daemon.stop();
 
@@ -35,7 +35,7 @@ fn strange_files_are_kept_aside_and_the_index_is_rebuilt() {
     }
 
     let daemon = setup.start();
-    let segments = wait_for("all segments to be listed again", Duration::from_secs(30), || {
+    let segments = wait_for("all segments to be listed again", Duration::from_mins(2), || {
         let segments = daemon.segments("road");
         before.iter().all(|b| segments.iter().any(|s| id(s) == id(b))).then_some(segments)
     });
@@ -53,7 +53,7 @@ fn strange_files_are_kept_aside_and_the_index_is_rebuilt() {
     }
     // Neither stranger is deleted, wherever it is now.
     let there = |content: &[u8]| files_below(setup.archive()).iter().any(|f| fs::read(f).is_ok_and(|b| b == content));
-    wait_for("the quarantine", Duration::from_secs(20), || {
+    wait_for("the quarantine", Duration::from_mins(2), || {
         (!files_below(&setup.archive().join("quarantine")).is_empty()).then_some(())
     });
     assert!(there(b"not ours") && there(&vec![7; 100_000]), "a stranger's file is gone");
@@ -72,7 +72,7 @@ fn check_finds_damage_and_needs_no_daemon() {
     let camera = Camera::open(std::slice::from_ref(&stream));
     let setup = Setup::new().storage("segment_seconds", "1").camera("road", &camera.url(0));
     let daemon = setup.start();
-    let segments = daemon.await_closed("road", 2, Duration::from_secs(30));
+    let segments = daemon.await_closed("road", 2, Duration::from_mins(2));
     assert_eq!(id(&segments[0]), "road-1-0");
     let file = daemon.file(&segments[0]);
     daemon.stop();

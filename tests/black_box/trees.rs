@@ -112,7 +112,7 @@ fn a_line_that_cannot_be_used_is_a_problem_and_no_more() {
         .camera("road", "test:?width=320&height=240&fps=10")
         .sections("[board]\nstatus_line = \"gpiochip9999:3\"\nignition_line = \"MOS_NO_SUCH_LINE\"\n");
     let daemon = setup.start();
-    let health = wait_for("a recorded lens", Duration::from_mins(1), || {
+    let health = wait_for("a recorded lens", Duration::from_mins(3), || {
         let health = daemon.client.get("/v1/health").ok();
         (health["lenses"][0]["stored"].as_u64().unwrap() > 0).then_some(health)
     });

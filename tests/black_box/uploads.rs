@@ -18,7 +18,7 @@ fn only_the_right_server_gets_only_what_may_be_sent() {
     let camera = Camera::open(std::slice::from_ref(&stream));
     let setup = Setup::new().storage("segment_seconds", "2").camera("road", &camera.url(0));
     let daemon = setup.start();
-    let segment = daemon.await_closed("road", 1, Duration::from_secs(30)).remove(0);
+    let segment = daemon.await_closed("road", 1, Duration::from_mins(2)).remove(0);
     let (file, sshd) = (daemon.file(&segment), Sshd::start());
     let (path, identity) = (file.to_str().unwrap(), sshd.identity());
     let upload = |more: &[&str]| daemon.mos.run(&[&["upload", path, "--to", &sshd.uri()], more].concat());
@@ -74,7 +74,7 @@ fn only_the_right_server_gets_only_what_may_be_sent() {
         assert!([400, 403, 404].contains(&refused.status), "{bad}: {}", refused.text());
     }
     // One that is closed just then is taken.
-    let refused = wait_for("an open segment to be refused", Duration::from_secs(20), || {
+    let refused = wait_for("an open segment to be refused", Duration::from_mins(2), || {
         let open = daemon.segments("road").into_iter().find(|s| s["state"] == "open")?;
         Some(post(json!([daemon.file(&open).to_str().unwrap()]))).filter(|answer| answer.status != 202)
     });
@@ -124,7 +124,7 @@ fn a_killed_daemon_goes_on_where_the_server_has_what_it_sent() {
     let sent =
         daemon.mos.run(&["upload", "clips/a.mp4", "--to", "depot", "--max-rate", "10000000", "--detach", "--json"]);
     let id = sent.json()["uploads"][0]["id"].as_str().unwrap().to_owned();
-    let acknowledged = wait_for("the middle of the transfer", Duration::from_mins(1), || {
+    let acknowledged = wait_for("the middle of the transfer", Duration::from_mins(3), || {
         let job = daemon.client.get(&format!("/v1/uploads/{id}")).ok();
         job["bytes"].as_u64().filter(|bytes| *bytes > 20_000_000)
     });
@@ -138,7 +138,7 @@ fn a_killed_daemon_goes_on_where_the_server_has_what_it_sent() {
 
     // Retention and Remove leave the file alone, and nobody has to ask for the rest.
     let daemon = setup.start();
-    let resumed = wait_for("the transfer going on", Duration::from_mins(1), || {
+    let resumed = wait_for("the transfer going on", Duration::from_mins(3), || {
         let job = daemon.client.get(&format!("/v1/uploads/{id}")).ok();
         job["bytes"].as_u64()
     });
@@ -154,7 +154,7 @@ fn a_killed_daemon_goes_on_where_the_server_has_what_it_sent() {
     assert_eq!(sent.code, 0, "{}", sent.err);
     let second = sent.json()["uploads"][0]["id"].as_str().unwrap().to_owned();
     // The name is taken, which is a failure that stands until somebody decides.
-    wait_for("the failure", Duration::from_secs(30), || {
+    wait_for("the failure", Duration::from_mins(2), || {
         let job = daemon.client.get(&format!("/v1/uploads/{second}")).ok();
         (job["state"] == "failed" && job["kind"] == "destination_exists").then_some(())
     });

@@ -8,7 +8,7 @@ use mos_tests::judge::archive::assert_tiled;
 use mos_tests::wait_for;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 const SCENE: &str = "test:?width=160&height=120&fps=10";
 
 fn health(daemon: &Daemon<'_>) -> Value {
@@ -29,7 +29,9 @@ fn a_segment_that_is_deleted_while_it_is_written_is_a_gap_and_the_next_begins_at
     let gaps = daemon.gaps("road");
     let gap = gaps.iter().find(|g| g["cause"] == "disk_error").unwrap_or_else(|| panic!("{gaps:?}"));
     assert_eq!(gap["end_ts"], next["start_ts"]);
-    assert!(daemon.log().contains("somebody deleted the file while it was written"), "{}", daemon.log());
+    wait_for("the log to tell", PATIENCE, || {
+        daemon.log().contains("somebody deleted the file while it was written").then_some(())
+    });
     let lens = &health(&daemon)["lenses"][0];
     let of = |key: &str| lens[key].as_u64().unwrap();
     let dropped: u64 = lens["dropped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
@@ -61,7 +63,7 @@ fn a_folder_that_vanishes_ends_the_run_in_order_and_the_next_one_records_again()
             assert!(segments.iter().filter(|s| s["state"] == "closed").count() >= 1, "{segments:?}");
             assert_tiled(&segments, &daemon.gaps("cabin"), 0.2);
         }
-        assert_eq!(health(&daemon)["status"], "ok");
+        wait_for("health to be well", PATIENCE, || (health(&daemon)["status"] == "ok").then_some(()));
         daemon.stop();
     }
 }

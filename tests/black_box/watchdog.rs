@@ -8,7 +8,7 @@ use std::time::Duration;
 use mos_tests::daemon::Setup;
 use mos_tests::disk::SmallDisk;
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 const SCENE: &str = "test:?width=320&height=180&fps=10&gop=10&bitrate=200000";
 
 /// What systemd is told.

@@ -9,7 +9,7 @@ use mos_tests::judge::ffmpeg;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::turn::{StunServer, TurnServer};
 use mos_tests::whep::{Aiortc, TOKEN, Whepserversink};
-use mos_tests::{free_tcp_port, turn, wait_for};
+use mos_tests::{DeadPort, free_tcp_port, turn, wait_for};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_mins(3);
@@ -39,6 +39,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
     let ca = format!("tls_ca = \"{}\"", authority.pem().display());
     let token = format!("{TOKEN}@");
     let with = |path: &str| server.source(&token, path);
+    let nobody = DeadPort::new();
     let setup = Setup::new()
         .environment("MOS_LOG__LEVEL", "trace")
         .storage("segment_seconds", "2")
@@ -49,7 +50,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
         .camera_with("without", &server.source("", "whep"), &ca)
         .camera_with("wrong", &server.source("another-token@", "whep"), &ca)
         .camera("stranger", &with("whep"))
-        .camera("nobody", &format!("whep+http://127.0.0.1:{}/whep", free_tcp_port()));
+        .camera("nobody", &format!("whep+http://127.0.0.1:{}/whep", nobody.port()));
     let daemon = setup.start();
     for lens in ["road", "moved"] {
         let segments = daemon.await_closed(lens, 2, LONG);
@@ -217,8 +218,14 @@ fn a_keyframe_is_asked_for_at_the_start() {
     let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();
     assert_recorded(&daemon, "road", &stream);
+    // A busy machine may be so slow to agree on a session that it is given up before its pictures come, or as they do. One whose
+    // pictures came for five seconds was recorded.
     let log = server.log();
-    assert_eq!(log.matches("POST").count(), 1, "it took more than one session: {log}");
+    let left = |line: &str| line.strip_prefix("a session was left after ")?.split(' ').next()?.parse::<u32>().ok();
+    assert!(
+        log.lines().filter_map(left).all(|pictures| pictures < 5 * stream.fps),
+        "it took more than one session: {log}"
+    );
 }
 
 /// Packets that do not come again either: each costs the pictures up to the next keyframe, which is asked for, and is told.

@@ -9,7 +9,7 @@ with the token, and what was answered; "listening PORT" is the first.
 
 With --on-demand it begins in the middle of a group and sends no keyframe before it was asked for one; with --lossy every 200th
 packet is lost from then on, for good; with --impostor the answer names another certificate than the one that is shown. The log
-tells of each keyframe that is asked for.
+tells of each keyframe that is asked for, and how many pictures went out in a session when the next one begins.
 With --sprop, parameter sets of H.265 are told in the answer only (RFC 7798, section 7.1). With --turn, OPTIONS is answered with
 that server, and media are let in only from the relayed addresses of an offer, as by a firewall; the log tells their number. With
 --stun that server is named, and the log tells the addresses of an offer that a server for STUN has seen.
@@ -51,6 +51,7 @@ arguments.add_argument("--turn-login", default=":")
 options = arguments.parse_args()
 log = open(options.log, "a", buffering=1)
 sessions = {}
+tracks = []
 
 REQUEST_RECEIVED = aioice.ice.Connection.request_received
 LET_IN = set()
@@ -99,6 +100,7 @@ class Coded(MediaStreamTrack):
         self.packets = self.container.demux(video=0)
         self.begun = None
         self.asked = not options.on_demand
+        self.sent = 0
 
     async def recv(self):
         packet = next(self.packets, None)
@@ -110,6 +112,7 @@ class Coded(MediaStreamTrack):
         now, due = asyncio.get_event_loop().time(), float(packet.dts * packet.time_base)
         self.begun = now - due if self.begun is None else self.begun
         await asyncio.sleep(max(0, self.begun + due - now))
+        self.sent += 1
         return packet
 
 
@@ -232,7 +235,9 @@ async def post(request):
         let_in_only(addresses)
         log.write(f"relayed addresses: {len(addresses)}\n")
     await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-    connection.addTrack(Coded())
+    log.writelines(f"a session was left after {track.sent} pictures\n" for track in tracks[-1:])
+    tracks.append(Coded())
+    connection.addTrack(tracks[-1])
     await connection.setLocalDescription(await connection.createAnswer())
     text = connection.localDescription.sdp
     answer = web.Response(status=201, content_type="application/sdp", text=impostor(text) if options.impostor else text)

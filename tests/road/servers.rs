@@ -16,7 +16,7 @@ fn failure(subsystem: &str, more: &Value) -> Value {
     let path = lay_out(&setup, &name(1, 300_000));
     let daemon = setup.start();
     let id = submit(&daemon, &sshd, (sshd.address().port(), &sshd.upload()), &path, more);
-    let failed = wait_for("a failure", Duration::from_mins(1), || {
+    let failed = wait_for("a failure", Duration::from_mins(3), || {
         let job = job(&daemon, &id);
         assert_ne!(job["state"], "done", "{subsystem} was not noticed");
         (job["state"] == "failed").then_some(job)
@@ -55,7 +55,7 @@ fn a_full_server_is_noticed_and_asked_again_when_it_has_room() {
     let filler = disk.fill();
     let daemon = setup.start();
     let id = submit(&daemon, &sshd, (sshd.address().port(), disk.path()), &path, &json!({}));
-    let failed = wait_for("a failure", Duration::from_mins(1), || {
+    let failed = wait_for("a failure", Duration::from_mins(3), || {
         let job = job(&daemon, &id);
         (job["state"] == "failed").then_some(job)
     });

@@ -64,7 +64,7 @@ impl Client {
     /// Sends one request on a connection of its own; fails if nobody listens or the answer breaks off.
     pub fn try_request(&self, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(3)))?;
         send(&mut stream, method, path, body, "close")?;
         receive(&mut BufReader::new(stream))
     }

@@ -133,7 +133,7 @@ impl Setup {
     #[must_use]
     pub fn start(&self) -> Daemon<'_> {
         let mut daemon = self.spawn();
-        wait_for("the daemon's API", Duration::from_secs(30), || {
+        wait_for("the daemon's API", Duration::from_mins(3), || {
             if let Some(status) = daemon.child.try_wait().unwrap() {
                 panic!("the daemon ended with {status}: {}", self.log());
             }
@@ -199,16 +199,24 @@ impl Daemon<'_> {
         wait_for("the end of the daemon", limit, || self.child.try_wait().unwrap())
     }
 
-    /// All segments of a lens (all pages), oldest first.
+    /// All segments of a lens (all pages), oldest first, with those of earlier runs.
     #[must_use]
     pub fn segments(&self, lens: &str) -> Vec<Value> {
-        list(&self.listing(lens), "segments")
+        list(&self.whole_listing(lens), "segments")
     }
 
-    /// All gaps of a lens, oldest first.
+    /// All gaps of a lens, oldest first, with those of earlier runs.
     #[must_use]
     pub fn gaps(&self, lens: &str) -> Vec<Value> {
-        list(&self.listing(lens), "gaps")
+        list(&self.whole_listing(lens), "gaps")
+    }
+
+    /// The API answers while earlier runs are still being listed and recovered; then it says so.
+    fn whole_listing(&self, lens: &str) -> Value {
+        wait_for("the earlier runs to be listed", Duration::from_mins(3), || {
+            let listing = self.listing(lens);
+            ["listing", "recovering"].iter().all(|part| listing.get(part).is_none()).then_some(listing)
+        })
     }
 
     /// What `mos segments --json` prints for a lens.

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "rigs fail by panicking")]
 
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -86,7 +87,30 @@ pub(crate) fn unavailable(what: &str, why: &str) {
 /// A TCP port that was free a moment ago.
 #[must_use]
 pub fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A TCP port of 127.0.0.1 at which nobody listens, nor can anybody as long as this lives: a connection goes out from it.
+#[derive(Debug)]
+pub struct DeadPort {
+    from: TcpStream,
+    _to: TcpListener,
+}
+
+impl DeadPort {
+    /// Any.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "no two are alike")]
+    pub fn new() -> Self {
+        let to = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { from: TcpStream::connect(to.local_addr().unwrap()).unwrap(), _to: to }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.from.local_addr().unwrap().port()
+    }
 }
 
 /// CLOCK_MONOTONIC in nanoseconds: the clock of MOS's frames and of the camera rig's log.

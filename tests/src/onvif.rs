@@ -104,7 +104,7 @@ impl OnvifDevice {
         let out = std::fs::File::create(&said).unwrap();
         let child = command.stdin(Stdio::null()).stdout(out).spawn().unwrap();
         let this = Self { child, said, _folder: folder, port };
-        wait_for("the ONVIF device", Duration::from_mins(1), || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
+        wait_for("the ONVIF device", Duration::from_mins(3), || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
         Some(this)
     }
 

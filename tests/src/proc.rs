@@ -4,6 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Datagrams that this machine has dropped so far because nobody took them in time, whosever they were.
+#[must_use]
+pub fn dropped_datagrams() -> u64 {
+    let text = fs::read_to_string("/proc/net/snmp").unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(str::split_whitespace);
+    let (mut names, mut values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.position(|name| name == "RcvbufErrors").unwrap();
+    values.nth(at).unwrap().parse().unwrap()
+}
+
 /// A process by number.
 #[derive(Clone, Copy, Debug)]
 pub struct Process(pub u32);

@@ -104,7 +104,7 @@ impl Drop for Road {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        crate::wait_for("the end of a road", Duration::from_secs(20), || {
+        crate::wait_for("the end of a road", Duration::from_mins(2), || {
             (self.shared.open.load(Ordering::SeqCst) == 0).then_some(())
         });
     }

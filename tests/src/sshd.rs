@@ -53,7 +53,7 @@ impl Sshd {
         command.args(["-D", "-f", &at("sshd_config"), "-E", &at("log")]);
         let child = command.stdin(Stdio::null()).spawn().expect("openssh-server is installed (make test-deps)");
         let server = Self { child, port, folder };
-        wait_for("sshd", Duration::from_secs(20), || server.log().contains("Server listening").then_some(()));
+        wait_for("sshd", Duration::from_mins(2), || server.log().contains("Server listening").then_some(()));
         server
     }
 

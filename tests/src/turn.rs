@@ -52,7 +52,7 @@ impl TurnServer {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = child.current_dir(&folder).spawn().expect("coturn is installed");
         let this = Self { child, folder, at: (address, port).into() };
-        wait_for("the TURN server", Duration::from_mins(1), || std::net::TcpStream::connect(this.at).ok().map(drop));
+        wait_for("the TURN server", Duration::from_mins(3), || std::net::TcpStream::connect(this.at).ok().map(drop));
         this
     }
 

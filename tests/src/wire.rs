@@ -95,7 +95,7 @@ impl Drop for Wire {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        crate::wait_for("the end of a wire", Duration::from_secs(20), || {
+        crate::wait_for("the end of a wire", Duration::from_mins(2), || {
             (self.shared.running.load(Ordering::SeqCst) == 0).then_some(())
         });
     }

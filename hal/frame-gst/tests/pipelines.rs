@@ -38,12 +38,20 @@ fn launch(folder: &Path, pipeline: &str) -> Child {
     command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// A picture, if anybody is there for it, and no sooner than a busy machine takes them: of numbers that go round the judge sees the
+/// order only if no reader misses 128 of them.
+fn shoot(camera: &mut Camera) {
+    std::thread::sleep(Duration::from_millis(10));
+    if camera.publisher.wanted() {
+        camera.shoot();
+    }
+}
+
 /// Publishes until a process has ended; gives what it said of errors.
 fn shoot_until_end(camera: &mut Camera, process: Child) -> (bool, String) {
     let mut process = Process(process);
     while process.0.try_wait().unwrap().is_none() {
-        camera.shoot();
-        std::thread::sleep(Duration::from_millis(4));
+        shoot(camera);
     }
     let status = process.0.wait().unwrap();
     let said = std::io::read_to_string(process.0.stderr.take().unwrap()).unwrap();
@@ -117,7 +125,7 @@ fn the_source_follows_a_camera_that_is_opened_anew_and_a_publisher_that_comes_ba
     let mut camera = Camera::open(settings.clone(), 6);
     let wait = |camera: &mut Camera, least: u64| {
         wait_for("frames", || {
-            camera.shoot();
+            shoot(camera);
             camera.publisher.totals().delivered >= least
         });
     };
@@ -129,7 +137,7 @@ fn the_source_follows_a_camera_that_is_opened_anew_and_a_publisher_that_comes_ba
     let mut camera = Camera::open(settings, 6);
     camera.sequence = sequence;
     wait_for("the end", || {
-        camera.shoot();
+        shoot(&mut camera);
         process.0.try_wait().unwrap().is_some()
     });
     assert!(process.0.wait().unwrap().success());
@@ -201,7 +209,7 @@ fn linked_in(kind: MemoryKind, filter: &str) {
     let mut last = None;
     for _ in 0..20 {
         let sent = camera.shoot();
-        let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(30)).expect("a frame in 30 s");
+        let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(120)).expect("a frame in two minutes");
         let (buffer, caps) = (sample.buffer().unwrap(), sample.caps().unwrap());
         assert_eq!(buffer.offset(), sent);
         let memory = buffer.peek_memory(0);

@@ -10,7 +10,7 @@ use common::{Camera, HEIGHT, WIDTH, distrusting, settings};
 use mos_frame::wire::{Farewell, Reason};
 use mos_frame::{Received, ReceivedFrame, SubscribeError, Subscriber, Wish, sys};
 
-const LONG: Option<Duration> = Some(Duration::from_secs(20));
+const LONG: Option<Duration> = Some(Duration::from_mins(2));
 
 fn frame(subscriber: &mut Subscriber) -> ReceivedFrame {
     match subscriber.next(LONG).unwrap() {

@@ -125,7 +125,7 @@ fn lie(reader: &Path, what: &str, sent: &[Sent]) -> (i32, String) {
     let mut command = Command::new(reader);
     command.arg(&socket).arg("1").stderr(std::process::Stdio::null());
     let mut process = Process::start(&mut command);
-    assert!(sys::wait(&[listener.as_fd()], Some(Duration::from_mins(1))).unwrap(), "it connects");
+    assert!(sys::wait(&[listener.as_fd()], Some(Duration::from_mins(3))).unwrap(), "it connects");
     let peer = sys::accept(listener.as_fd()).unwrap();
     for (message, fds) in sent {
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();

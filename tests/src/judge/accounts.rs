@@ -67,11 +67,14 @@ pub fn assert_accounted(daemon: &Daemon, lens: &str, codings: &[&Stream], sent: 
     (shown.len(), missing.len())
 }
 
-/// The causes of a lens's gaps after it began, in order.
+/// The causes of a lens's gaps after it began, in order: how often a slow machine tried to open its camera before is no matter.
 #[must_use]
 pub fn causes(daemon: &Daemon, lens: &str) -> Vec<String> {
+    let begun = daemon.segments(lens).first().map_or(i64::MIN, |first| ts(first, "start_ts"));
     let cause = |g: &Value| g["cause"].as_str().unwrap().to_owned();
-    let mut causes: Vec<String> = daemon.gaps(lens).iter().map(cause).filter(|cause| cause != "starting").collect();
+    let gaps = daemon.gaps(lens);
+    let after = gaps.iter().filter(|gap| ts(gap, "end_ts") > begun + NEAR / 20);
+    let mut causes: Vec<String> = after.map(cause).filter(|cause| cause != "starting").collect();
     causes.dedup();
     causes
 }

@@ -54,7 +54,7 @@ pub fn first_and_last(file: &Path) -> (u16, u16) {
     });
     let profile = tempfile::tempdir().unwrap();
     let browser = Browser::open(&url, profile.path());
-    let result = said.recv_timeout(Duration::from_mins(1));
+    let result = said.recv_timeout(Duration::from_mins(4));
     drop(browser);
     let result = result.unwrap_or_else(|_| panic!("Chromium says nothing about {}", file.display()));
     let numbers = result.strip_prefix("shown ").and_then(|n| n.split_once(' '));

@@ -65,6 +65,6 @@ pub fn assert_plays_pushed(file: &Path) {
 fn launch() -> Command {
     // A player that hangs has failed.
     let mut command = Command::new("timeout");
-    command.args(["60", "gst-launch-1.0", "-q", "-e"]);
+    command.args(["240", "gst-launch-1.0", "-q", "-e"]);
     command
 }

@@ -41,7 +41,10 @@ pub fn greeted(socket: &Path) -> OwnedFd {
 
 /// The next message; none if the connection is closed. Its descriptors are dropped.
 pub fn next(peer: &OwnedFd) -> Option<Message> {
-    assert!(sys::wait(&[peer.as_fd()], Some(Duration::from_secs(30))).unwrap(), "neither an answer nor a cut in 30 s");
+    assert!(
+        sys::wait(&[peer.as_fd()], Some(Duration::from_mins(2))).unwrap(),
+        "neither an answer nor a cut in two minutes"
+    );
     let (mut room, mut fds) = ([0; 256], sys::Descriptors::new());
     match sys::receive(peer.as_fd(), &mut room, Some(&mut fds), 0) {
         Ok(got) if got.len > 0 => Some(Message::decode(&room[..got.len]).unwrap()),

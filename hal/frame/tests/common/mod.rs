@@ -121,7 +121,7 @@ impl Camera {
     pub fn all_back(&self) {
         let mut seen = vec![false; self.ids.len()];
         while seen.iter().any(|back| !back) {
-            let Ok(buffer) = self.free.recv_timeout(Duration::from_secs(20)) else {
+            let Ok(buffer) = self.free.recv_timeout(Duration::from_mins(2)) else {
                 panic!("buffers are lost: back are {seen:?}");
             };
             seen[buffer] = true;
@@ -137,11 +137,11 @@ impl Camera {
     }
 }
 
-/// Waits for something that other threads or processes bring about, at most 30 s.
+/// Waits for something that other threads or processes bring about, at most two minutes.
 pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let end = std::time::Instant::now() + Duration::from_mins(2);
     while !holds() {
-        assert!(std::time::Instant::now() < end, "waited 30 s for {what}");
+        assert!(std::time::Instant::now() < end, "waited two minutes for {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -432,11 +432,18 @@ fn a_keyframe_comes_when_it_is_asked_for() {
     let rig = rig(&machine(&Accelerated, false));
     let running = rig.run("a", in_dmabufs(NV12), &asked(None, Some(30))).unwrap();
     rig.units(2);
-    assert!(running.request_keyframe());
-    assert!(
-        rig.units(20).iter().any(|unit| unit.kind == FrameKind::Idr),
-        "20 units, of 30 in a GOP, without a keyframe"
-    );
+    let mut group = 2;
+    // One that is asked for just when one would come by itself, as on a busy machine, is not to be told from that.
+    let early = (0..4).any(|_| {
+        assert!(running.request_keyframe());
+        (0..40).any(|_| {
+            let key = rig.units(1)[0].kind == FrameKind::Idr;
+            let length = group;
+            group = if key { 1 } else { group + 1 };
+            key && length < 30
+        })
+    });
+    assert!(early, "no keyframe but each thirtieth picture");
 }
 
 /// What fails on the opening thread.

@@ -43,7 +43,8 @@ fn one_start(table: &mut Table, which: &str, setup: &Setup, camera: &Camera) {
     let first = wait_for("the source to start", wait, || camera.sent(0).get(already).copied());
     let started = first.capture_ns.saturating_sub(exec) as f64 / 1e6;
     let open = wait_for("the first durable footage", wait, || {
-        daemon.segments("front").into_iter().find(|s| s["state"] == "open" && span(s) > 0.0)
+        let listing = daemon.listing("front");
+        listing["segments"].as_array()?.iter().find(|s| s["state"] == "open" && span(s) > 0.0).cloned()
     });
     let synced = since(exec);
     table.within(
