@@ -271,6 +271,9 @@ fn failing_camera(kind: &'static Kind) {
     let ((bad, camera), (good, _)) = (kind.lenses[0], kind.lenses[1]);
     await_more(&daemon, bad, 1.0);
     await_more(&daemon, good, 1.0);
+    // A slow machine may have needed more than one attempt.
+    let reconnects = |lens: &str| status(&daemon, lens)["reconnects"].as_u64().unwrap();
+    let before = (reconnects(bad), reconnects(good));
     for (fault, causes) in [
         ("error", &["camera_broke_off"][..]),
         ("stall", &["camera_stalled"][..]),
@@ -286,8 +289,7 @@ fn failing_camera(kind: &'static Kind) {
     }
     assert_tiled(&daemon.segments(bad), &daemon.gaps(bad), 0.1);
     assert_tiled(&daemon.segments(good), &daemon.gaps(good), 0.1);
-    let reconnects = |lens: &str| status(&daemon, lens)["reconnects"].as_u64().unwrap();
-    assert!(reconnects(bad) >= 3 && reconnects(good) == 0, "{bad} alone was opened again");
+    assert!(reconnects(bad) >= before.0 + 3 && reconnects(good) == before.1, "{bad} alone was opened again");
     daemon.stop();
     rig.assert_untouched();
 }

@@ -58,13 +58,14 @@ fn a_hot_machine_gives_up_lens_by_lens_without_a_hole_in_the_books_and_takes_the
     let mut events = BufReader::new(events).lines().map_while(Result::ok);
     assert!(events.any(|line| line == "event: lens"), "it is followed");
 
+    let opened = lenses(&daemon)[0]["reconnects"].clone();
     put("temp", "88000");
     let _ = await_steps(&daemon, "reduced", "stopped");
     let stopped = wait_for("cabin to be idle", LONG, || {
         Some(lenses(&daemon)).filter(|all| all[1]["state"] == "idle" && all[1]["cause"] == "degraded")
     });
     assert_eq!(stopped[1]["degraded"]["why"], "cpu-thermal is at 88.0 °C, too hot from 85.0 °C on");
-    assert_eq!(stopped[0]["reconnects"], 0, "a reduced lens goes on without a pause");
+    assert_eq!(stopped[0]["reconnects"], opened, "a reduced lens goes on without a pause");
     let half = wait_for("half of the pictures", LONG, || {
         let road = lenses(&daemon)[0].clone();
         (road["frame_rate"].as_f64().unwrap() < 7.0).then_some(road)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mos_tests::camera::Camera;
 use mos_tests::cli;
 use mos_tests::daemon::{Daemon, Setup};
+use mos_tests::judge::accounts::causes;
 use mos_tests::judge::ffmpeg;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
@@ -146,8 +147,7 @@ fn readers_that_hang_or_die_cost_the_recording_nothing() {
     let before = daemon.segments("road").len();
     let segments = daemon.await_closed("road", before + 2, LONG);
     assert!(segments.len() >= before + 2);
-    let gaps: Vec<Value> = daemon.gaps("road").into_iter().filter(|gap| gap["cause"] != "starting").collect();
-    assert_eq!(gaps, Vec::<Value>::new());
+    assert_eq!(causes(&daemon, "road"), Vec::<String>::new(), "{:?}", daemon.gaps("road"));
     wait_for("the dead to be gone and the stopped to be starved", LONG, || {
         let view = on_the_bus(&daemon, "road");
         let stopped = view["subscribers"].as_array().unwrap();
