@@ -278,9 +278,20 @@ fn r3_a_lens_of_another_process_comes_and_goes_while_readers_keep_its_socket() {
         let scene = SourceSpec::parse("test:?width=320&height=240&fps=25").unwrap();
         let source = platform.open(&scene, false, clock, sink).unwrap();
         let mut luma = Vec::new();
-        for number in 0..30 {
+        if opening > 0 {
+            // What is still on its way is of the opening before.
+            loop {
+                match subscriber.next(LONG) {
+                    Ok(Some(_)) => {}
+                    Err(mos_frame::SubscribeError::Goodbye(mos_frame::wire::Farewell::Reconfigured)) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            subscriber = connected(&socket);
+        }
+        for _ in 0..30 {
             let (frame, changes) = next_of(&socket, &mut subscriber);
-            assert!(changes == 0 || (opening, number) == (1, 0), "only the end of an opening changes buffers");
+            assert_eq!(changes, 0, "only the end of an opening changes buffers");
             assert!(frame.sequence() > last, "{} after {last}", frame.sequence());
             last = frame.sequence();
             assert!(frame.captured() <= mos_frame::sys::monotonic());
