@@ -32,8 +32,8 @@ const CUTS_PER_STORY: u64 = 20;
 const TOLD_EVERY: usize = 500;
 
 /// Points that once failed: beyond those of every run, and tried again in each.
-const ONCE_FAILED: [u64; 16] =
-    [568, 1048, 2001, 2605, 2763, 3281, 3291, 3449, 4642, 5581, 5585, 5732, 6234, 8145, 9300, 9834];
+const ONCE_FAILED: [u64; 17] =
+    [568, 1048, 2001, 2605, 2763, 3281, 3291, 3449, 4642, 5581, 5585, 5732, 6234, 7007, 8145, 9300, 9834];
 
 /// A cut by its number: which story, and where.
 fn world_of(lenses: &Lenses, seed: u64) -> World {

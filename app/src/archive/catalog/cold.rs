@@ -21,6 +21,9 @@ const SETTLED_NS: i64 = 1_000_000_000;
 /// What the disk cost a lens is on record, if it can be, when this much has gone by since its footage ended.
 const TOLD_NS: i64 = 3_000_000_000;
 
+/// Pictures that reordering still owed at the end of a segment lie no further before it.
+const REORDERED_NS: i64 = 1_000_000_000;
+
 /// The end of a last frame as the file has it and as a gap that follows was told may differ by this much.
 const ROUNDED_NS: i64 = 50_000_000;
 
@@ -272,10 +275,16 @@ impl Cold {
         }
     }
 
-    /// Whether a run has footage of a lens so long after `at` that the disk's failure would be on record, or had it until it was
-    /// removed; less may be what the power left of a long tick. `later` is the end of footage that is not in the index yet.
+    /// Whether the run lived on when a lens's footage had ended at `at`: that the disk failed there is on record, or there is
+    /// footage so long after it that it would be, or was until it was removed. Less may be what the power left of a long tick.
+    /// `later` is the end of footage that is not in the index yet.
     fn went_on(&self, lens: &LensId, run: RunId, at: Mono, later: Option<Mono>) -> bool {
         let known = self.gaps.get(&(lens.clone(), run)).map_or(&[][..], |known| &known.gaps);
+        let failed = |g: &Gap| matches!(g.cause, GapCause::DiskError | GapCause::DiskFull);
+        let is_behind = |g: &Gap| g.start >= at && g.start.since(at) <= REORDERED_NS;
+        if known.iter().any(|g| failed(g) && is_behind(g)) {
+            return true;
+        }
         let removed =
             known.iter().filter(|g| matches!(g.cause, GapCause::Retention | GapCause::Removed)).map(|g| g.end);
         let last = self.index.span(lens, run).map(|span| span.end).into_iter().chain(later).chain(removed).max();
