@@ -79,6 +79,8 @@ struct Jumped {
 struct Clock {
     /// In order, at least one.
     pieces: VecDeque<Piece>,
+    /// What lay before the first piece: media time as it is, or as steep as its least was once pieces were forgotten.
+    before: i64,
     /// Where monotonic minus media time is heading: the least delay of the last whole window.
     target: Option<i64>,
     window: Option<Window>,
@@ -226,12 +228,13 @@ impl Timeline {
 
 impl Clock {
     fn anchored(media: i64, placed: i64) -> Self {
-        Self { pieces: [Piece { media, placed, rate: EVEN }].into(), target: None, window: None }
+        Self { pieces: [Piece { media, placed, rate: EVEN }].into(), before: EVEN, target: None, window: None }
     }
 
     fn at(&self, media: i64) -> i64 {
         let piece = self.pieces.iter().rev().find(|p| p.media <= media);
-        piece.or(self.pieces.front()).map_or(media, |p| p.at(media))
+        let before = self.pieces.front().map(|first| Piece { rate: self.before, ..*first });
+        piece.copied().or(before).map_or(media, |p| p.at(media))
     }
 
     /// Takes note of the delay of a unit that is later than all before of its track, and decides how the mapping goes on behind it
@@ -264,6 +267,8 @@ impl Clock {
             _ => {
                 if self.pieces.len() == PIECES {
                     self.pieces.pop_front();
+                    // As flat as no piece is: what comes from there comes behind what was placed by the pieces forgotten.
+                    self.before = EVEN - STRONGEST;
                 }
                 self.pieces.push_back(Piece { media: from, placed: self.at(from), rate });
             }
@@ -274,9 +279,7 @@ impl Clock {
 impl Piece {
     fn at(&self, media: i64) -> i64 {
         let since = i128::from(media) - i128::from(self.media);
-        // What lies before the first piece is of before any correction.
-        let rate = if since < 0 { EVEN } else { self.rate };
-        let placed = i128::from(self.placed) + since * i128::from(rate) / i128::from(EVEN);
+        let placed = i128::from(self.placed) + since * i128::from(self.rate) / i128::from(EVEN);
         i64::try_from(placed).unwrap_or(if placed < 0 { i64::MIN } else { i64::MAX })
     }
 }
@@ -382,6 +385,22 @@ mod tests {
                     let placed = t.place(track, i * 40 * MS + by, Mono(i * 40 * MS));
                     assert_eq!(placed, Mono(i * 40 * MS), "jump of {by}, unit {i}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn invariant_2_a_track_that_comes_from_before_all_that_is_remembered_keeps_its_order() {
+        let mut t = Timeline::new();
+        // Pictures that come in half the time they should, each with a correction of its own; sound is held up all the while.
+        t.place(0, 0, Mono(0));
+        let mut before = t.place(1, 0, Mono(0));
+        for i in 1..4 * PIECES as i64 {
+            t.place(0, i * 40 * MS, Mono(i * 20 * MS));
+            if i % 16 == 15 {
+                let placed = t.place(1, i * MS, Mono(i * 20 * MS));
+                assert!(placed > before, "{placed:?} behind {before:?}, picture {i}");
+                before = placed;
             }
         }
     }

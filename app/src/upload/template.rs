@@ -3,7 +3,8 @@
 //! Promises:
 //! - N1: a token that nobody knows is refused before anything is connected, and the refusal lists those that are known.
 //! - N2: whatever a value holds, it stays within its part of the path: all but letters, digits and `-._` is written as `%xx` into
-//!   the name itself, so that different values stay different names; a part that comes out as `.` or `..` is refused.
+//!   the name itself, so that different values stay different names; a part that comes out empty, as `.`, as `..` or, at the
+//!   beginning, as `~` is refused.
 //! - N3: tokens stand in the path only. Nobody's value decides about a host or a user.
 
 use std::collections::BTreeMap;
@@ -31,6 +32,11 @@ pub fn authority(uri: &str) -> &str {
     let authority = uri.find("://").map_or(0, |at| at + 3);
     let path = uri[authority..].find('/').map_or(uri.len(), |at| authority + at);
     &uri[..path]
+}
+
+/// What comes behind it.
+fn path(uri: &str) -> &str {
+    &uri[authority(uri).len()..]
 }
 
 /// The tokens of a text, or what is wrong with it.
@@ -62,7 +68,17 @@ pub fn resolve(uri: &str, values: &Values) -> Result<String, Refused> {
             Ok(())
         },
     )?;
-    Ok(out.into_inner())
+    let out = out.into_inner();
+    // N2: a `/` at the end means a folder, `/~` at the beginning that of the login; only the template says either.
+    let turns_into = |is: fn(&str) -> bool| is(path(&out)) && !is(path(uri));
+    if turns_into(|path| path.ends_with('/')) || turns_into(|path| path == "/~" || path.starts_with("/~/")) {
+        // Without what came before the path, which may hold a password.
+        let came = path(&out);
+        return Err(Refused::Destination(format!(
+            "with the values of this file its path is {came}: one of them is empty"
+        )));
+    }
+    Ok(out)
 }
 
 /// Goes through a text; refuses braces that are none of tokens, and tokens before the path.
@@ -138,8 +154,8 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_refused_before_values_are_put_in() {
-        let uri = |count: usize| format!("sftp://u@h/{}", "{x}".repeat(count));
-        assert_eq!(path(&uri(1000), &[("x", "")]).unwrap(), "/");
+        let uri = |count: usize| format!("sftp://u@h/f{}", "{x}".repeat(count));
+        assert_eq!(path(&uri(1000), &[("x", "")]).unwrap(), "/f");
         let refused = resolve(&uri(2000), &values(&[("x", "")])).unwrap_err();
         assert!(refused.to_string().contains("longer than 4096 bytes"), "{refused}");
     }
@@ -171,7 +187,16 @@ mod tests {
     fn a_value_that_would_leave_its_part_is_refused() {
         for value in [".", "..", ""] {
             assert!(path("sftp://u@h/in/{v}/x", &[("v", value)]).is_err(), "{value:?}");
+            assert!(path("sftp://u@h/in/{v}", &[("v", value)]).is_err(), "{value:?}");
         }
+        for uri in
+            ["sftp://u@h/in/{v}{v}", "sftp://u@h/{v}", "sftp://u@h/~/{v}", "sftp://u@h/~{v}/x", "sftp://u@h/~{v}"]
+        {
+            let refused = path(uri, &[("v", "")]).unwrap_err().to_string();
+            assert!(refused.contains("one of them is empty"), "{uri}: {refused}");
+        }
+        assert_eq!(path("sftp://u@h/~/in/{v}/", &[("v", "a")]).unwrap(), "in/a");
+        assert_eq!(path("sftp://u@h/~/x{v}", &[("v", "")]).unwrap(), "x");
         assert_eq!(path("sftp://u@h/in/{v}/x", &[("v", "../../etc")]).unwrap(), "/in/..%2F..%2Fetc/x");
         assert_eq!(path("sftp://u@h/in/{v}/x", &[("v", "a\n\0b")]).unwrap(), "/in/a%0A%00b/x");
     }
