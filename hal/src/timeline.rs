@@ -79,7 +79,8 @@ struct Jumped {
 struct Clock {
     /// In order, at least one.
     pieces: VecDeque<Piece>,
-    /// What lay before the first piece: media time as it is, or as steep as its least was once pieces were forgotten.
+    /// The rate before the first piece: no more than that of any piece forgotten, so that what comes from there comes behind
+    /// all that they placed.
     before: i64,
     /// Where monotonic minus media time is heading: the least delay of the last whole window.
     target: Option<i64>,
@@ -90,7 +91,8 @@ struct Clock {
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     media: i64,
-    placed: i64,
+    /// Millionths of a ns, so that no rounding of pieces upon pieces changes an order.
+    placed: i128,
     /// Millionths.
     rate: i64,
 }
@@ -228,13 +230,21 @@ impl Timeline {
 
 impl Clock {
     fn anchored(media: i64, placed: i64) -> Self {
+        let placed = i128::from(placed) * i128::from(EVEN);
         Self { pieces: [Piece { media, placed, rate: EVEN }].into(), before: EVEN, target: None, window: None }
     }
 
     fn at(&self, media: i64) -> i64 {
+        let placed = self.exactly(media).div_euclid(i128::from(EVEN));
+        i64::try_from(placed).unwrap_or(if placed < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// In millionths of a ns.
+    fn exactly(&self, media: i64) -> i128 {
         let piece = self.pieces.iter().rev().find(|p| p.media <= media);
         let before = self.pieces.front().map(|first| Piece { rate: self.before, ..*first });
-        piece.copied().or(before).map_or(media, |p| p.at(media))
+        let piece = piece.copied().or(before);
+        piece.map_or(i128::from(media) * i128::from(EVEN), |p| p.at(media))
     }
 
     /// Takes note of the delay of a unit that is later than all before of its track, and decides how the mapping goes on behind it
@@ -266,21 +276,19 @@ impl Clock {
             Some(last) if last.media >= from => last.rate = rate,
             _ => {
                 if self.pieces.len() == PIECES {
-                    self.pieces.pop_front();
-                    // As flat as no piece is: what comes from there comes behind what was placed by the pieces forgotten.
-                    self.before = EVEN - STRONGEST;
+                    let forgotten = self.pieces.pop_front();
+                    self.before = forgotten.map_or(self.before, |forgotten| forgotten.rate.min(self.before));
                 }
-                self.pieces.push_back(Piece { media: from, placed: self.at(from), rate });
+                self.pieces.push_back(Piece { media: from, placed: self.exactly(from), rate });
             }
         }
     }
 }
 
 impl Piece {
-    fn at(&self, media: i64) -> i64 {
-        let since = i128::from(media) - i128::from(self.media);
-        let placed = i128::from(self.placed) + since * i128::from(self.rate) / i128::from(EVEN);
-        i64::try_from(placed).unwrap_or(if placed < 0 { i64::MIN } else { i64::MAX })
+    /// In millionths of a ns.
+    fn at(&self, media: i64) -> i128 {
+        self.placed + (i128::from(media) - i128::from(self.media)) * i128::from(self.rate)
     }
 }
 
@@ -402,6 +410,29 @@ mod tests {
                 assert!(placed > before, "{placed:?} behind {before:?}, picture {i}");
                 before = placed;
             }
+        }
+    }
+
+    #[test]
+    fn invariant_2_pictures_that_fall_far_behind_their_sound_keep_order_and_spacing() {
+        let mut t = Timeline::new();
+        // Sound that is caught up with drives the clock; reordered pictures fall behind it by more than is remembered.
+        let mut placed = Vec::new();
+        for i in 0..40 * PIECES as i64 {
+            let arrival = Mono(i * 20 * MS - i.min(100) * MS);
+            t.place(0, i * 20 * MS, arrival);
+            let picture = placed.len() as i64;
+            if i % 4 > 0 || i - picture > 2 * PIECES as i64 {
+                let picture = picture / 4 * 4 + [3, 0, 1, 2][picture as usize % 4];
+                placed.push((picture, t.place(1, picture * 20 * MS, arrival)));
+            }
+        }
+        assert!(t.clock(0).unwrap().before < EVEN, "nothing was forgotten");
+        placed.truncate(placed.len() / 4 * 4);
+        placed.sort();
+        for pair in placed.windows(2) {
+            let apart = pair[1].1.since(pair[0].1);
+            assert!((19 * MS..=21 * MS).contains(&apart), "{pair:?}");
         }
     }
 

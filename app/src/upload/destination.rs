@@ -171,9 +171,9 @@ impl RemotePath {
             _ => (true, path.strip_prefix('/').unwrap_or(path)),
         };
         let is_dir = path.is_empty() || path.ends_with('/');
-        let path = path.strip_suffix('/').unwrap_or(path);
+        let inner = path.strip_suffix('/').unwrap_or(path);
         let mut parts = Vec::new();
-        for part in path.split('/').filter(|_| !path.is_empty()) {
+        for part in inner.split('/').filter(|_| !path.is_empty()) {
             match percent_decode(part) {
                 Some(p) if p == "." || p == ".." => {
                     return refuse("the path may not hold '.' or '..'");
@@ -315,6 +315,8 @@ mod tests {
             "sftp://u@h/a/%2e%2e/b",
             "sftp://u@h/./b",
             "sftp://u@h/a//b",
+            "sftp://u@h//",
+            "sftp://u@h/~//",
             "sftp://u@h/a%2Fb",
             "sftp://u@h/a%00b",
             "sftp://u@h/a%0ab",

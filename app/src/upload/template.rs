@@ -188,6 +188,8 @@ mod tests {
         for value in [".", "..", ""] {
             assert!(path("sftp://u@h/in/{v}/x", &[("v", value)]).is_err(), "{value:?}");
             assert!(path("sftp://u@h/in/{v}", &[("v", value)]).is_err(), "{value:?}");
+            assert!(path("sftp://u@h/{v}/", &[("v", value)]).is_err(), "{value:?}");
+            assert!(path("sftp://u@h/~/{v}/", &[("v", value)]).is_err(), "{value:?}");
         }
         for uri in
             ["sftp://u@h/in/{v}{v}", "sftp://u@h/{v}", "sftp://u@h/~/{v}", "sftp://u@h/~{v}/x", "sftp://u@h/~{v}"]

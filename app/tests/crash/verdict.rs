@@ -243,7 +243,8 @@ fn accounts(
         // disk has just been slow, and footage at stake for as long as they take.
         let waited = |life: &Life| {
             let behind = |(at, took): &(i64, i64)| *took > 2 * S && *start >= at - S && life.ended - (at + took) < S;
-            matches!(life.end, End::Cut { .. }) && *end <= life.ended && life.slow.iter().any(behind)
+            let is_its_last = !found.iter().any(|f| f.at >= *end && f.at < life.ended);
+            matches!(life.end, End::Cut { .. }) && *end <= life.ended && is_its_last && life.slow.iter().any(behind)
         };
         let on_purpose = on_purpose || *cause == GapCause::CameraStalled && world.lives.iter().any(waited);
         if !on_purpose && end - start > MS && !windows.iter().any(fits) {

@@ -270,6 +270,8 @@ impl Cold {
         let at_the_end = matches!(gap.cause, GapCause::RecorderKilled | GapCause::PowerLoss);
         match gap.cause {
             _ if at_the_end && self.went_on(lens, run, gap.end, None) => GapCause::DiskError,
+            // A camera of which there is more was not silent.
+            cause if self.index.span(lens, run).is_some_and(|span| span.end > gap.end) => cause,
             cause if self.silent_until(run, gap.end, cause).is_some() => GapCause::CameraStalled,
             cause => cause,
         }

@@ -293,6 +293,42 @@ fn v5_what_a_power_cut_took_from_the_end_of_a_segment_is_told_where_it_left_the_
     assert!(holes > 5, "{holes} of the cuts left a hole");
 }
 
+/// V5, G6: the camera of which footage lies behind a hole was not silent in it, however long the others lived on.
+#[test]
+fn v5_a_lens_of_which_seconds_are_left_behind_a_hole_is_not_told_to_have_been_silent() {
+    let mut holes = 0;
+    for (seed, after) in (0..100).flat_map(|seed| [(seed, 1), (seed, 4), (seed, 5)]) {
+        let mut machine = Machine::new();
+        let archive = machine.start();
+        let (road, start) = (lens("road"), now(&machine));
+        let mut ended = Take::begin(&archive, &road, start).unwrap();
+        ended.append().unwrap();
+        let mut other = Take::begin(&archive, &lens("yard"), start).unwrap();
+        for _ in 0..8 {
+            other.append().unwrap();
+        }
+        ended.after_sync(&archive.commit());
+        // All of it waited behind the other's in one long tick.
+        ended.append().unwrap();
+        let mut begun = Take::begin(&archive, &road, ended.end()).unwrap();
+        for _ in 0..after {
+            begun.append().unwrap();
+        }
+        machine.clock.advance(8 * FRAGMENT);
+        machine.power_cut(seed);
+        let archive = machine.start();
+        let rows = archive.catalog().segments(Some(&road), Window::ALL, 0, 9);
+        let [first, second] = &rows[..] else { continue };
+        let gaps = archive.catalog().gaps(Some(&road), Window::ALL);
+        let hole = gaps.iter().filter(|gap| gap.start_ts == first.end_ts && gap.end_ts == second.start_ts);
+        for gap in hole {
+            holes += 1;
+            assert_eq!(gap.cause, GapCause::PowerLoss, "seed {seed}, {after} fragments: {gap:?}");
+        }
+    }
+    assert!(holes > 5, "{holes} of the cuts left a hole");
+}
+
 /// V5: what files say of their times is not believed further than numbers go.
 #[test]
 fn v5_segments_whose_times_are_as_far_apart_as_numbers_go_are_recovered_as_they_are() {
