@@ -1,4 +1,4 @@
-//! The house rules that Cargo can tell: who depends on what.
+//! The house rules that Cargo and the sources can tell: who depends on what, and where `unsafe` stands.
 
 use std::process::Command;
 
@@ -116,4 +116,54 @@ fn no_more_crates_come_twice_than_are_known() {
     for name in all.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty()) {
         assert!(TWICE.contains(&name), "{name} comes in several versions now");
     }
+}
+
+/// Sources of the program that need `unsafe`: for a descriptor, an ioctl or another call of the kernel that no crate makes
+/// safely, for memory that is shared with other processes, or for C. Why, each block says itself (a lint asks for it).
+const UNSAFE: [&str; 19] = [
+    "app/src/archive/disk/real.rs",
+    "app/src/capture/worker/child.rs",
+    "app/src/capture/worker/parent.rs",
+    "app/src/daemon/activation.rs",
+    "app/src/daemon/hotplug.rs",
+    "app/src/daemon/lean.rs",
+    "app/src/daemon/signals.rs",
+    "app/src/http/peer.rs",
+    "app/src/upload/gentle.rs",
+    "hal/frame-gst/src/memory.rs",
+    "hal/frame/src/publisher/buffers.rs",
+    "hal/frame/src/subscriber.rs",
+    "hal/frame/src/sys.rs",
+    "hal/src/clock/system.rs",
+    "hal/src/demo.rs",
+    "hal/src/frames.rs",
+    "hal/src/hotplug.rs",
+    "hal/src/power.rs",
+    "hal/src/sources/camera/signal.rs",
+];
+
+#[test]
+fn unsafe_stands_only_where_c_and_the_kernel_ask_for_it() {
+    let repository = mos_tests::repository();
+    let mut folders: Vec<_> = ["app/src", "app/mp4/src", "hal/src", "hal/frame/src", "hal/frame-gst/src"]
+        .map(|at| repository.join(at))
+        .into();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && name != "tests" {
+                folders.push(path);
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+                if code.flat_map(str::split_whitespace).any(|word| word.trim_start_matches('(') == "unsafe") {
+                    found.push(path.strip_prefix(&repository).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, UNSAFE, "unsafe code comes or goes: is there no safe way?");
 }
