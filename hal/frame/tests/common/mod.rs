@@ -90,12 +90,14 @@ impl Camera {
         let buffer = self.free.try_recv().expect("a camera that never waits for a buffer");
         self.sequence += 1;
         let mapping = &self.mappings[buffer];
+        // SAFETY: the mapping is that long; it is a camera's buffer, whose readers copy through raw pointers.
         unsafe { std::ptr::write_bytes(mapping.start(), self.sequence as u8, mapping.len()) };
         // Between the pixels of a row and the next row there is what nobody must take for pixels.
         for plane in &self.picture.planes {
             let padding = (plane.stride - self.picture.width) as usize;
             for row in 0..if plane.offset == 0 { self.picture.height } else { self.picture.height / 2 } {
                 let end = plane.offset + u64::from(row * plane.stride + self.picture.width);
+                // SAFETY: as above; strides and offsets of the picture lie within it.
                 unsafe { std::ptr::write_bytes(mapping.start().add(end as usize), !self.sequence as u8, padding) };
             }
         }

@@ -172,7 +172,7 @@ fn in_dmabufs_but(text: &str, not: impl Fn(u64) -> bool + Send + Sync + 'static)
             let pixels = buffer.map_readable().unwrap().to_vec();
             let file = memfd_create(c"picture", MFdFlags::MFD_CLOEXEC).unwrap();
             nix::unistd::write(&file, &pixels).unwrap();
-            // The memory closes it.
+            // SAFETY: a descriptor of its own, of that size, which the memory closes.
             let memory = unsafe { allocator.alloc_dmabuf(file.into_raw_fd(), pixels.len()) }.unwrap();
             let buffer = buffer.make_mut();
             buffer.remove_all_memory();
