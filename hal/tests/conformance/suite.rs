@@ -17,9 +17,12 @@ use crate::rig::{Collector, ffmpeg, is_video, raw_file, video_format};
 
 /// Longest wait for what must happen.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// `LensSource`: drop returns within two seconds; the rest is what a busy machine may take from this process meanwhile. Two waits
-/// for a pipeline that does not stop, one after the other, would still be seen.
-const DROP: Duration = Duration::from_millis(3500);
+/// `LensSource`: drop returns within it.
+const DROP: Duration = Duration::from_secs(2);
+/// What a busy machine may make of that. Two waits for a pipeline that does not stop, one after the other, take longer.
+const BUSY_DROP: Duration = Duration::from_millis(3500);
+/// How often it is tried whether a drop is in time, or a keyframe comes, before it is not the machine that was busy.
+const TRIES: usize = 4;
 
 struct Bench<'a> {
     platform: Arc<dyn Platform>,
@@ -103,6 +106,21 @@ impl Bench<'_> {
         }
     }
 
+    /// C4: drops it, and if that took too long others like it: of several drops a busy machine may hold up some, but hardly all.
+    fn stop(lens: Box<dyn LensSource>, again: impl Fn() -> Box<dyn LensSource>) {
+        let timed = |lens: Box<dyn LensSource>| {
+            let began = Instant::now();
+            drop(lens);
+            began.elapsed()
+        };
+        let mut took = vec![timed(lens)];
+        while took.len() < TRIES && took.last().is_some_and(|last| *last >= DROP) {
+            took.push(timed(again()));
+        }
+        let in_time = took.iter().all(|took| *took < BUSY_DROP) && took.last().is_some_and(|last| *last < DROP);
+        assert!(in_time, "drops took {took:?}");
+    }
+
     /// How a source that cannot be opened says so, whether at once or at its end.
     fn refusal(platform: &dyn Platform, spec: &str) -> SourceError {
         let (source, sink) = Self::open_on(platform, spec);
@@ -154,17 +172,16 @@ impl Bench<'_> {
     /// C3: a keyframe comes when it is asked for. C4: drop returns in time and nothing follows.
     fn delivers(&self, source: &Source, spec: &str) -> Vec<AccessUnit> {
         let (lens, sink) = self.open(spec);
-        let first = sink.video(10).len();
-        let asked = lens.request_keyframe();
-        // A busy machine may have let more come before it was asked.
-        let asked_at = sink.count();
-        let units = sink.video(asked_at + 35);
+        sink.video(10);
+        let came = Self::keyframe_comes(source, lens.as_ref(), &sink);
+        let units = sink.video(sink.count() + 35);
         let memory = lens.memory();
-        let drop_began = Instant::now();
-        drop(lens);
-        let took = drop_began.elapsed();
+        Self::stop(lens, || {
+            let (lens, sink) = self.open(spec);
+            sink.video(10);
+            lens
+        });
         let after = sink.count();
-        assert!(took < DROP, "drop took {took:?}");
         let format = video_format(&units[0]);
         assert!(format.config.len() > 20, "the first unit brings its parameter sets");
         assert_eq!(units[0].kind, FrameKind::Idr);
@@ -185,11 +202,7 @@ impl Bench<'_> {
         if let Some(gop) = source.gop {
             assert!(keys.windows(2).all(|w| w[1] - w[0] <= gop), "a keyframe at least every {gop} frames: {keys:?}");
         }
-        if source.gop.is_some() || asked {
-            assert!(asked, "an encoder of ours gives keyframes when asked");
-            let wanted = first..asked_at + 20;
-            assert!(keys.iter().any(|k| wanted.contains(k)), "no keyframe within {wanted:?}: {keys:?}");
-        }
+        assert!(came, "no keyframe when asked but those that come by themselves: {keys:?}");
         self.decodes(source, &units);
         if source.camera.is_some() {
             let wanted = if self.machine.dmabuf { Memory::Dmabuf } else { Memory::System };
@@ -197,6 +210,20 @@ impl Bench<'_> {
         }
         assert_eq!(sink.count(), after, "units after the drop");
         units
+    }
+
+    /// C3: whether a keyframe comes soon after it is asked for, closer to the one before than those that come by themselves; a source
+    /// that does not encode says that it has no means to.
+    fn keyframe_comes(source: &Source, lens: &dyn LensSource, sink: &Collector) -> bool {
+        let Some(gop) = source.gop else { return !lens.request_keyframe() };
+        // One that is asked for just when one would come by itself, as on a busy machine, is not to be told from that.
+        (0..TRIES).any(|_| {
+            let before = sink.count();
+            assert!(lens.request_keyframe(), "an encoder of ours gives keyframes when asked");
+            let units = sink.video(sink.count() + 20);
+            let keys: Vec<usize> = (0..units.len()).filter(|at| units[*at].kind == FrameKind::Idr).collect();
+            keys.windows(2).any(|pair| pair[1] >= before && pair[1] - pair[0] < gop)
+        })
     }
 
     /// Every picture decodes, and those of a double's camera are its pictures, in their order.
@@ -277,12 +304,14 @@ impl Bench<'_> {
             drop(Self::await_on(self.platform.as_ref(), spec, &[Kind::Refused, Kind::Absent, Kind::Broken]));
         }
         // Silence is no end: the recorder decides how long is too long. The source still stops in time.
-        let (lens, sink) = self.open(spec);
-        let _ = sink.video(3);
-        self.around.fault(camera, "stall");
-        let began = Instant::now();
-        drop(lens);
-        assert!(began.elapsed() < DROP, "drop of a silent camera took {:?}", began.elapsed());
+        let silent = || {
+            self.around.fault(camera, "");
+            let (lens, sink) = self.open(spec);
+            let _ = sink.video(3);
+            self.around.fault(camera, "stall");
+            lens
+        };
+        Self::stop(silent(), silent);
         self.around.fault(camera, "");
         drop(self.open(spec));
     }
