@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mos_frame::{Received, Subscriber, Wish};
 
@@ -304,9 +304,10 @@ fn r3_a_lens_of_another_process_comes_and_goes_while_readers_keep_its_socket() {
         assert_eq!(lent.revoked, 0, "nothing that is lent on is taken back: {lent:?}");
         drop((source, there, relay));
     }
-    // R1: nobody subscribes, so nothing is asked for.
     drop(subscriber);
+    let gone = Instant::now();
     while frames.publisher.wanted() {
+        assert!(gone.elapsed() < LONG.unwrap(), "a reader that is gone is still served");
         std::thread::yield_now();
     }
     assert!(frames.totals().delivered >= 60);
@@ -320,7 +321,7 @@ fn r2_refused_frames_of_another_process_go_back_to_it() {
     let all = Arc::new(Budget::new(Some(100 << 20)));
     assert!(all.claim(100 << 20));
     let frames = LensFrames::open(Settings::new(socket.clone()), &all).unwrap();
-    let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
+    let subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
     frames.renew();
     let relay = Relay::start(&frames).unwrap();
     let there = LensFrames::open_behind(socket_behind(&socket), frames.budget() as usize).unwrap();
@@ -336,12 +337,22 @@ fn r2_refused_frames_of_another_process_go_back_to_it() {
     }
     assert!(frames.denied() && frames.moved() == 0);
     all.release(100 << 20);
-    let (frame, _) = next_of(&socket, &mut subscriber);
-    subscriber.release(frame).unwrap();
-    // R1: nobody subscribes, so a second later nothing is asked for.
-    drop(subscriber);
-    while there.publisher.wanted() {
-        std::thread::sleep(Duration::from_millis(10));
+    // R1: nobody subscribes, so a second later nothing is asked for; but half a second later a reader might be back. A busy machine
+    // may hold up relay or test: of several readers that go it is right with one.
+    let (mut reader, mut asked_for) = (Some(subscriber), Vec::new());
+    let held = 0.4..1.2;
+    while !asked_for.last().is_some_and(|seconds| held.contains(seconds)) {
+        assert!(asked_for.len() < 5, "frames are asked for so many seconds after the last reader went: {asked_for:?}");
+        let mut subscriber = reader.take().unwrap_or_else(|| connected(&socket));
+        let (frame, _) = next_of(&socket, &mut subscriber);
+        subscriber.release(frame).unwrap();
+        drop(subscriber);
+        let gone = Instant::now();
+        while there.publisher.wanted() {
+            assert!(gone.elapsed() < LONG.unwrap(), "nobody subscribes, and frames are asked for");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        asked_for.push(gone.elapsed().as_secs_f64());
     }
     drop((source, there, relay));
 }
