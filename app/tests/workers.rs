@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const LONG: Duration = Duration::from_mins(3);
+/// P3: a source that is dropped is gone within it.
+const GONE: Duration = Duration::from_secs(2);
+/// What a busy machine may make of that.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// The tests count descriptors, threads and children of this one process.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -115,9 +120,27 @@ fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The kernel may take a while to end a process that was killed.
-fn await_no_children(of: &str) {
-    await_that(&format!("the end of a worker {of}"), || children().is_empty());
+/// Drops a source; gives how long it took until nothing was left of its worker. After a drop that returns only the kernel may have
+/// something left to do.
+fn let_go(source: Box<dyn LensSource>, of: &str) -> Duration {
+    let begin = Instant::now();
+    drop(source);
+    while !children().is_empty() {
+        assert!(begin.elapsed() < BUSY, "there is still a worker {of}: {:?}", children());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let took = begin.elapsed();
+    assert!(took < BUSY, "the end of a worker {of} took {took:?}");
+    took
+}
+
+/// P3. A busy machine may hold up the end of one worker or the other, but hardly of all.
+fn assert_gone_in_time(of: &str, open: impl Fn() -> Box<dyn LensSource>) {
+    let mut took = Vec::new();
+    while took.last().is_none_or(|last| *last >= GONE) {
+        assert!(took.len() < 4, "the end of workers {of} took {took:?}");
+        took.push(let_go(open(), of));
+    }
 }
 
 /// What is held when the test before has let go of everything: threads of its pipelines may end later than it.
@@ -161,7 +184,7 @@ fn p4_a_stream_comes_through_bit_by_bit() {
     let (there, told) = open(&workers(), &source);
     let (units, end) = all(&told);
     assert_eq!(end, SourceError::Ended { what: source });
-    drop(there);
+    let_go(there, "that played a file");
     assert_eq!((units.len(), expected.len()), (90, 90));
     // Both were played at some moment of this machine's clock: the steps between pictures are the same.
     let steps = |units: &[AccessUnit]| -> Vec<i64> {
@@ -195,21 +218,22 @@ fn p1_and_p3_a_worker_that_crashes_is_named_and_nothing_of_it_is_left() {
             }
         };
         assert!(end.contains("broke off: its worker was ended by") && end.contains(signal.as_str()), "{end}");
-        drop(source);
-        await_no_children("");
+        let_go(source, "that crashed");
     }
     // One that is stopped by the system does not answer; the drop ends it.
-    let (source, told) = open(&workers(), scene);
-    await_unit(&told);
-    kill(Pid::from_raw(children()[0]), Signal::SIGSTOP).unwrap();
-    drop(source);
-    await_no_children("");
+    assert_gone_in_time("that was stopped", || {
+        let (source, told) = open(&workers(), scene);
+        await_unit(&told);
+        kill(Pid::from_raw(children()[0]), Signal::SIGSTOP).unwrap();
+        source
+    });
     // One that works lets go of its camera when it is asked.
-    let (source, told) = open(&workers(), scene);
-    await_unit(&told);
-    assert!(source.request_keyframe());
-    drop(source);
-    await_no_children("");
+    assert_gone_in_time("that works", || {
+        let (source, told) = open(&workers(), scene);
+        await_unit(&told);
+        assert!(source.request_keyframe());
+        source
+    });
     await_held(before);
 }
 
@@ -237,14 +261,19 @@ fn p1_programs_that_are_no_workers_end_as_broken() {
         let (source, told) = open(&program(name, text), "test:");
         let end = await_end(&told);
         assert!(end.contains("broke off") && end.contains(why), "{name}: {end}");
-        drop(source);
-        await_no_children(name);
+        let_go(source, name);
     }
     // A teardown that hangs: the process neither reads nor ends.
-    let (source, told) = open(&program("hangs", "trap '' TERM INT HUP; exec sleep 1000"), "test:");
-    drop(source);
-    assert!(told.try_recv().is_err(), "a source that was dropped says nothing more");
-    await_no_children("");
+    let hangs = program("hangs", "trap '' TERM INT HUP; exec sleep 1000");
+    let tolds = RefCell::new(Vec::new());
+    assert_gone_in_time("that hangs", || {
+        let (source, told) = open(&hangs, "test:");
+        tolds.borrow_mut().push(told);
+        source
+    });
+    for told in tolds.take() {
+        assert!(told.try_recv().is_err(), "a source that was dropped says nothing more");
+    }
     await_held(before);
     let absent = Workers { program: folder.path().join("absent"), board: Options::default(), shared: book() };
     let refused = absent.open(&SourceSpec::parse("test:").unwrap(), false, clock(), sink().0, None);
@@ -303,8 +332,7 @@ fn p6_readers_of_a_lens_outlive_its_worker() {
         kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
         let end = await_end(&told);
         assert!(end.contains("SIGKILL"), "{end}");
-        drop(source);
-        await_no_children("");
+        let_go(source, "that was killed");
         assert!(!folder.path().join("road.worker").exists(), "nothing of it is left");
     }
     assert!(frames.totals().delivered >= 30);
