@@ -179,8 +179,11 @@ fn a_camera_that_refuses_tcp_is_recorded_over_udp() {
     let dropped = dropped_datagrams();
     let daemon = setup.start();
     await_more(&daemon, 4.0);
-    let lost = daemon.gaps("road").iter().filter(|g| g["cause"] == "packet_loss").count();
-    assert!(lost == 0 || dropped_datagrams() > dropped, "{:?}", daemon.gaps("road"));
+    let gaps = daemon.gaps("road");
+    let lost = gaps.iter().filter(|g| g["cause"] == "packet_loss").count();
+    // What a busy machine did not take in time is at most one gap each.
+    let most = (dropped_datagrams() - dropped) as usize;
+    assert!(lost <= most, "of {most} packets: {gaps:?}");
     camera.order(0, "lose 1");
     await_gaps(&daemon, "packet_loss", lost + 1);
     await_closed(&daemon);

@@ -67,14 +67,46 @@ pub fn assert_accounted(daemon: &Daemon, lens: &str, codings: &[&Stream], sent: 
     (shown.len(), missing.len())
 }
 
-/// The causes of a lens's gaps after it began, in order: how often a slow machine tried to open its camera before is no matter.
+/// The causes of a lens's gaps, in order. How often a slow machine tried to open its camera before it began is no matter.
 #[must_use]
 pub fn causes(daemon: &Daemon, lens: &str) -> Vec<String> {
-    let begun = daemon.segments(lens).first().map_or(i64::MIN, |first| ts(first, "start_ts"));
+    causes_of(&daemon.segments(lens), &daemon.gaps(lens))
+}
+
+fn causes_of(segments: &[Value], gaps: &[Value]) -> Vec<String> {
+    let begun = segments.first().map_or(i64::MIN, |first| ts(first, "start_ts"));
+    let of_opening = |cause: &str| cause.starts_with("camera_") || cause.starts_with("capture_");
     let cause = |g: &Value| g["cause"].as_str().unwrap().to_owned();
-    let gaps = daemon.gaps(lens);
-    let after = gaps.iter().filter(|gap| ts(gap, "end_ts") > begun + NEAR / 20);
-    let mut causes: Vec<String> = after.map(cause).filter(|cause| cause != "starting").collect();
+    let mut causes: Vec<String> = gaps
+        .iter()
+        .map(|gap| (cause(gap), ts(gap, "end_ts") > begun + NEAR / 20))
+        .filter(|(cause, after)| cause != "starting" && (*after || !of_opening(cause)))
+        .map(|(cause, _)| cause)
+        .collect();
     causes.dedup();
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn before_the_first_segment_only_attempts_to_open_are_no_matter() {
+        let segments = [json!({"start_ts": 10_000_000, "end_ts": 12_000_000})];
+        let gap = |start: i64, end: i64, cause: &str| json!({"start_ts": start, "end_ts": end, "cause": cause});
+        let judged = |causes: &[&str], end: i64| {
+            let gaps: Vec<Value> = causes.iter().map(|cause| gap(0, end, cause)).collect();
+            causes_of(&segments, &gaps)
+        };
+        let opening = ["starting", "camera_absent", "camera_broke_off", "capture_stopped"];
+        assert_eq!(judged(&opening, 10_000_000), Vec::<String>::new());
+        assert_eq!(judged(&opening, 11_000_000), opening[1..], "while it is recorded they are");
+        for cause in ["disk_error", "packet_loss", "unknown", "power_loss", "recorder_killed", "removed"] {
+            assert_eq!(judged(&[cause], 10_000_000), [cause]);
+        }
+        assert_eq!(causes_of(&[], &[gap(0, 1, "camera_refused")]), ["camera_refused"], "nothing was ever recorded");
+    }
 }
