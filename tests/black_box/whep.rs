@@ -217,13 +217,16 @@ fn a_keyframe_is_asked_for_at_the_start() {
     let setup = Setup::new().storage("segment_seconds", "2");
     let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();
+    // Long enough that sessions which break off again and again would be seen.
+    let _ = daemon.await_closed("road", 6, LONG);
     assert_recorded(&daemon, "road", &stream);
-    // A busy machine may be so slow to agree on a session that it is given up before its pictures come, or as they do. One whose
-    // pictures came for five seconds was recorded.
+    // A busy machine may be so slow to agree on a session that it is given up before its pictures come, or, once, as they do. One
+    // whose pictures came for five seconds was recorded.
     let log = server.log();
     let left = |line: &str| line.strip_prefix("a session was left after ")?.split(' ').next()?.parse::<u32>().ok();
+    let begun: Vec<u32> = log.lines().filter_map(left).filter(|pictures| *pictures > stream.fps).collect();
     assert!(
-        log.lines().filter_map(left).all(|pictures| pictures < 5 * stream.fps),
+        begun.len() <= 1 && begun.iter().all(|pictures| *pictures < 5 * stream.fps),
         "it took more than one session: {log}"
     );
 }
