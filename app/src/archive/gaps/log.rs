@@ -76,7 +76,8 @@ impl GapLog {
     pub(crate) fn append(&self, dirty: &Dirty, record: GapRecord) {
         let mut state = self.lock();
         state.waiting.push(record);
-        self.write_waiting(&mut state, dirty);
+        // Tried again after every commit.
+        let _ = self.write_waiting(&mut state, dirty);
     }
 
     /// Adds records and makes them durable before returning.
@@ -89,11 +90,10 @@ impl GapLog {
         let mut state = self.lock();
         self.compact_if_due(&mut state, disk, dirty);
         state.waiting.extend_from_slice(records);
-        self.write_waiting(&mut state, dirty);
-        if !state.waiting.is_empty() {
+        if let Err(error) = self.write_waiting(&mut state, dirty) {
             let keep = state.waiting.len().saturating_sub(records.len());
             state.waiting.truncate(keep);
-            return Err(at("write", &state.path)(ErrorKind::StorageFull.into()));
+            return Err(at("write", &state.path)(error));
         }
         self.sync_now(&mut state, disk, dirty)
     }
@@ -185,7 +185,8 @@ impl GapLog {
             Some(Err(_)) => self.replace(&mut state, disk, dirty),
             None => {}
         }
-        self.write_waiting(&mut state, dirty);
+        // Tried again after the next commit.
+        let _ = self.write_waiting(&mut state, dirty);
         // Only what is durable anyway: nothing that was promised hangs on the new file.
         may_compact && state.synced == state.len && self.compact_if_due(&mut state, disk, dirty)
     }
@@ -224,17 +225,18 @@ impl GapLog {
         }
     }
 
-    fn write_waiting(&self, state: &mut State, dirty: &Dirty) {
+    /// What cannot be written stays.
+    fn write_waiting(&self, state: &mut State, dirty: &Dirty) -> std::io::Result<()> {
         if state.waiting.is_empty() {
-            return;
+            return Ok(());
         }
         let text = text(&self.lens, &state.waiting, state.synced);
-        if state.file.write_at(state.len, &[IoSlice::new(text.as_bytes())]).is_ok() {
-            state.len += text.len() as u64;
-            state.until = state.waiting.iter().filter_map(GapRecord::until).chain(state.until).max();
-            state.waiting.clear();
-            dirty.file(state.key, &state.path, &state.file, state.len);
-        }
+        state.file.write_at(state.len, &[IoSlice::new(text.as_bytes())])?;
+        state.len += text.len() as u64;
+        state.until = state.waiting.iter().filter_map(GapRecord::until).chain(state.until).max();
+        state.waiting.clear();
+        dirty.file(state.key, &state.path, &state.file, state.len);
+        Ok(())
     }
 
     /// The last moment that it tells of, if all of it is durable.

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use super::{causes, ids, note};
-use crate::archive::disk::{Disk, OpenMode};
+use crate::archive::disk::{Disk, OpenMode, SimOp};
 use crate::archive::ids::SegmentId;
 use crate::archive::testing::{FRAGMENT, Machine, Take, assert_sound, lens, now, record};
 use crate::archive::{Archive, ArchiveError, GapCause, KeepNote};
@@ -43,6 +43,24 @@ fn e3_a_protection_without_readable_text_still_protects() {
     let archive = machine.start();
     assert_eq!(archive.protection(&id).unwrap().unwrap().who, "unknown");
     assert!(matches!(archive.remove(&id), Err(ArchiveError::Protected(_))));
+}
+
+#[test]
+fn d2_what_a_failing_disk_takes_no_account_of_stays() {
+    let machine = Machine::new();
+    let archive = machine.start();
+    let id = record(&archive, &lens("road"), now(&machine), 2);
+    let removals: [&dyn Fn() -> Result<(), ArchiveError>; 2] =
+        [&|| archive.remove(&id), &|| archive.expire(std::slice::from_ref(&id)).map(drop)];
+    for remove in removals {
+        machine.disk.fail(SimOp::Write, "gaps.jsonl", libc::EIO, 1);
+        let error = remove().unwrap_err();
+        assert!(!error.is_disk_full() && error.to_string().contains("(os error 5)"), "{error}");
+        assert!(machine.exists(&id.media_path()), "{error}");
+        assert!(archive.lookup(&id).is_ok(), "{error}");
+    }
+    archive.remove(&id).unwrap();
+    assert!(!machine.exists(&id.media_path()));
 }
 
 #[test]
