@@ -346,6 +346,18 @@ impl Archive {
         self.inner.disk.sync_dir(Path::new("")).map_err(at("sync", Path::new("")))
     }
 
+    /// Removes from `clips/` or `snapshots/` what was being written when an earlier run ended.
+    pub(crate) fn sweep(&self, folder: &Path, is_unfinished: fn(&str) -> bool) -> Result<(), ArchiveError> {
+        let disk = self.inner.disk.as_ref();
+        for entry in disk.read_dir(folder).map_err(at("list", folder))? {
+            if !entry.is_dir && is_unfinished(&entry.name) {
+                let path = folder.join(&entry.name);
+                disk.remove_file(&path).map_err(at("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Most bytes that protected segments may take.
     #[must_use]
     pub fn protected_max_bytes(&self) -> u64 {

@@ -145,11 +145,10 @@ impl Clips {
     /// The service over `archive`. Removes what an earlier run did not finish.
     #[must_use]
     pub fn new(archive: Archive) -> Self {
-        let clips = Self { archive, next: AtomicU32::new(1), with_sources: false };
-        if let Err(error) = clips.sweep() {
+        if let Err(error) = archive.sweep(Path::new(FOLDER), is_unfinished) {
             log::warn!("cannot remove unfinished clips: {error}");
         }
-        clips
+        Self { archive, next: AtomicU32::new(1), with_sources: false }
     }
 
     /// The same, which notes in each clip what it was copied from: a manifest needs it.
@@ -213,8 +212,9 @@ impl Clips {
         let written =
             self.write(&unfinished, &head, &plan, sources).and_then(|()| self.publish(&unfinished, &clip.path));
         if let Err(error) = written {
-            // Best effort; the next start sweeps what is left.
+            // Best effort; the next start sweeps what is left. Under its name it lies if only that was not durable.
             let _ = self.archive.disk().remove_file(&unfinished);
+            let _ = self.archive.disk().remove_file(&clip.path);
             return Err(error.into());
         }
         Ok(clip)
@@ -232,18 +232,6 @@ impl Clips {
         disk.rename(from, to).map_err(at("rename", from))?;
         let folder = Path::new(FOLDER);
         disk.sync_dir(folder).map_err(at("sync", folder))
-    }
-
-    fn sweep(&self) -> Result<(), ArchiveError> {
-        let disk = self.archive.disk();
-        let folder = Path::new(FOLDER);
-        for entry in disk.read_dir(folder).map_err(at("list", folder))? {
-            if !entry.is_dir && is_unfinished(&entry.name) {
-                let path = folder.join(&entry.name);
-                disk.remove_file(&path).map_err(at("remove", &path))?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Unit {
 #[path = "../../mp4/tests/common/ffmpeg.rs"]
 mod ffmpeg;
 
+mod faults;
+
 use ffmpeg::{H264, Make, Stream};
 
 const UTC: i64 = 1_795_000_000_000_000;

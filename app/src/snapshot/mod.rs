@@ -140,9 +140,12 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// The service over `archive`, with the platform's codecs.
+    /// The service over `archive`, with the platform's codecs. Removes what an earlier run did not finish.
     #[must_use]
     pub fn new(archive: Archive, codecs: Arc<dyn Codecs>) -> Self {
+        if let Err(error) = archive.sweep(Path::new(FOLDER), is_unfinished) {
+            log::warn!("cannot remove unfinished pictures: {error}");
+        }
         Self { archive, codecs, next: AtomicU32::new(1) }
     }
 
@@ -205,6 +208,11 @@ impl Snapshots {
         }
         written.map(|()| (jpeg.data.len() + comment.len()) as u64)
     }
+}
+
+/// Whether a name in `snapshots/` is that of a picture that was being written.
+fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".jpg.part").and_then(|n| SnapshotId::parse(n.strip_prefix('.')?)).is_some()
 }
 
 /// The last keyframe that is shown at `at` nanoseconds of the segment's timeline or before, else the first one.

@@ -45,6 +45,7 @@ struct State {
     cut_at: Option<u64>,
     is_cut: bool,
     faults: Vec<Fault>,
+    refused: Option<(std::ops::Range<u64>, i32)>,
     latencies: Vec<(SimOp, Duration)>,
     stalls: Vec<(u64, Duration)>,
 }
@@ -67,6 +68,7 @@ impl SimDisk {
             cut_at: None,
             is_cut: false,
             faults: Vec::new(),
+            refused: None,
             latencies: Vec::new(),
             stalls: Vec::new(),
         };
@@ -108,6 +110,11 @@ impl SimDisk {
     /// The next `times` operations of this kind on paths that contain `path_part` fail with `errno`.
     pub fn fail(&self, op: SimOp, path_part: &str, errno: i32, times: u32) {
         self.lock().faults.push(Fault { op, path_part: path_part.to_owned(), errno, times });
+    }
+
+    /// Changing operations with these numbers fail with `errno`, whatever they are.
+    pub fn refuse(&self, ops: std::ops::Range<u64>, errno: i32) {
+        self.lock().refused = Some((ops, errno));
     }
 
     /// Each operation of this kind takes `latency` on the simulated clock.
@@ -162,6 +169,7 @@ impl State {
         self.cut_at = None;
         self.is_cut = false;
         self.faults.clear();
+        self.refused = None;
         self.stalls.clear();
     }
 
@@ -181,6 +189,9 @@ impl State {
         if self.cut_at == Some(number) {
             self.is_cut = true;
             return Fate::HalfDone;
+        }
+        if let Some((_, errno)) = self.refused.as_ref().filter(|(ops, _)| ops.contains(&number)) {
+            return Fate::Failed(io::Error::from_raw_os_error(*errno));
         }
         let text = path.to_string_lossy();
         let fault = self.faults.iter_mut().find(|f| f.op == op && f.times > 0 && text.contains(&f.path_part));
