@@ -84,6 +84,21 @@ impl Client {
         self.request("POST", path, Some(body))
     }
 
+    /// What a stream of events says up to its `count`th event, head and all; less if it ends before. Panics if it falls silent.
+    #[must_use]
+    pub fn events(&self, path: &str, count: usize) -> String {
+        let mut stream = UnixStream::connect(&self.socket).expect("the daemon listens");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        send(&mut stream, "GET", path, None, "close").unwrap();
+        let (mut said, mut stream) = (String::new(), BufReader::new(stream));
+        while said.matches("\ndata:").count() < count {
+            if stream.read_line(&mut said).unwrap_or_else(|e| panic!("{path} after {said}: {e}")) == 0 {
+                break;
+            }
+        }
+        said
+    }
+
     /// A connection that stays open for many requests: what a benchmark wants.
     #[must_use]
     pub fn connect(&self) -> Connection {
