@@ -15,7 +15,7 @@ use serde_json::Value;
 const LONG: Duration = Duration::from_mins(3);
 
 /// Footage that is newer than `than`, in a segment that was begun since.
-fn await_new_footage(daemon: &Daemon, than: &[Value]) {
+pub(crate) fn await_new_footage(daemon: &Daemon, than: &[Value]) {
     wait_for("the recording to go on by itself", LONG, || {
         let segments = daemon.segments("road");
         let newest = segments.last()?;
@@ -24,7 +24,7 @@ fn await_new_footage(daemon: &Daemon, than: &[Value]) {
 }
 
 /// The books fit, nothing went that was kept, and every file plays.
-fn assert_kept(daemon: &Daemon, stream: &Stream, protected: &str) {
+pub(crate) fn assert_kept(daemon: &Daemon, stream: &Stream, protected: &str) {
     let (segments, gaps) = (daemon.segments("road"), daemon.gaps("road"));
     assert!(segments.iter().any(|s| id(s) == protected && s["protected"] == true), "{segments:#?}");
     assert!(gaps.iter().all(|g| g["cause"] != "unknown"), "{gaps:#?}");
@@ -48,12 +48,13 @@ fn what_cannot_be_written_or_synced_is_told_and_recording_goes_on_when_it_can() 
     let closed = daemon.await_closed("road", 2, LONG);
     let (first, other) = (id(&closed[0]).to_owned(), id(&closed[1]).to_owned());
     assert_eq!(daemon.mos.run(&["protect", &first]).code, 0);
+    let other_file = daemon.file(&closed[1]);
     let errors = || daemon.gaps("road").iter().filter(|g| g["cause"] == "disk_error").count();
     let faults: [(&[Call], i32); 4] = [
         (&[Call::Write], libc::EIO),
         (&[Call::Sync], libc::EIO),
-        // As a file system is after the kernel has made it read-only.
-        (&[Call::Write, Call::Sync, Call::Rename], libc::EROFS),
+        // As a file system is after the kernel has made it read-only; a real one is in `read_only.rs`.
+        (&Call::CHANGES, libc::EROFS),
         (&[Call::Write, Call::Sync, Call::Rename], libc::EIO),
     ];
     for (calls, errno) in faults {
@@ -67,7 +68,14 @@ fn what_cannot_be_written_or_synced_is_told_and_recording_goes_on_when_it_can() 
         });
         // Nothing can be promised now, and nothing is.
         let refused = daemon.mos.run(&["protect", &other]).error();
-        assert!(refused.contains("os error"), "{calls:?}: {refused}");
+        assert!(refused.contains(&format!("(os error {errno})")), "{calls:?}: {refused}");
+        if calls.len() == Call::CHANGES.len() {
+            for args in [&["remove", &other][..], &["clip", &other, "--from", "0.2", "--to", "0.8"]] {
+                let refused = daemon.mos.run(args).error();
+                assert!(refused.contains("Read-only file system"), "{args:?}: {refused}");
+            }
+            assert!(other_file.exists(), "what could not be accounted for was removed");
+        }
         for call in calls {
             kernel.fail(*call, 0);
         }

@@ -26,6 +26,7 @@ mod open_gops;
 mod power;
 mod probe;
 mod quirks;
+mod read_only;
 mod reduce;
 mod rigs;
 mod roles;

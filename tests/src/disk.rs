@@ -1,6 +1,7 @@
-//! A small disk of its own: a tmpfs or an ext4 of fixed size, so that a test can fill it without filling the machine.
+//! A small disk of its own: a tmpfs or an ext4 of fixed size, so that a test can fill it without filling the machine, or let it be
+//! as it is when the kernel or somebody made it read-only.
 //!
-//! Mounting needs root, ext4 a loop device. Where that is impossible the test fails and says so: a full disk must be tried, not assumed.
+//! Mounting needs root, ext4 a loop device. Where that is impossible the test fails and says so: such a disk must be tried, not assumed.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +13,7 @@ use std::process::Command;
 pub struct SmallDisk {
     folder: tempfile::TempDir,
     /// The file that an ext4 lies in.
-    _image: Option<tempfile::NamedTempFile>,
+    image: Option<tempfile::NamedTempFile>,
 }
 
 impl SmallDisk {
@@ -23,7 +24,7 @@ impl SmallDisk {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "mos-test"]).arg(folder.path());
         must(&mut command);
-        Self { folder, _image: None }
+        Self { folder, image: None }
     }
 
     /// Makes and mounts an ext4 of `megabytes`, without blocks that only root may use.
@@ -33,8 +34,36 @@ impl SmallDisk {
         let image = tempfile::Builder::new().prefix("mos-disk-").suffix(".img").tempfile().unwrap();
         image.as_file().set_len(u64::from(megabytes) << 20).unwrap();
         must(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image.path()));
-        must(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(folder.path()));
-        Self { folder, _image: Some(image) }
+        let disk = Self { folder, image: Some(image) };
+        disk.mount_image();
+        disk
+    }
+
+    /// The kernel's own answer to an error of an ext4: its journal ends, and whatever would change it is refused with EROFS until
+    /// [`Self::repair`].
+    pub fn abort(&self) {
+        must(Command::new("mount").args(["-o", "remount,abort"]).arg(self.path()));
+    }
+
+    /// What is to be done about that: unmounts it (nobody may have a file of it open), checks it and mounts it again.
+    pub fn repair(&self) {
+        must(Command::new("umount").arg(self.path()));
+        let image = self.image.as_ref().expect("an ext4").path();
+        let check = Command::new("e2fsck").args(["-f", "-p"]).arg(image).output().expect("e2fsck(8) exists");
+        // 1: errors were found and mended.
+        assert!(matches!(check.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&check.stdout));
+        self.mount_image();
+    }
+
+    /// Mounts it read-only, or writable again, while nobody has a file of it open for writing.
+    pub fn set_read_only(&self, read_only: bool) {
+        let how = if read_only { "remount,ro" } else { "remount,rw" };
+        must(Command::new("mount").args(["-o", how]).arg(self.path()));
+    }
+
+    fn mount_image(&self) {
+        let image = self.image.as_ref().expect("an ext4").path();
+        must(Command::new("mount").args(["-o", "loop"]).arg(image).arg(self.path()));
     }
 
     /// Where it is mounted.

@@ -20,9 +20,20 @@ pub enum Call {
     Sync = 3,
     /// Renaming.
     Rename = 4,
+    /// Creating a file, or opening one for writing.
+    Create = 5,
+    /// Making a folder.
+    MakeDir = 6,
+    /// Removing a file or folder.
+    Remove = 7,
 }
 
-const WORDS: u64 = 5;
+impl Call {
+    /// Whatever a file system refuses that is read-only.
+    pub const CHANGES: [Self; 6] = [Self::Write, Self::Sync, Self::Rename, Self::Create, Self::MakeDir, Self::Remove];
+}
+
+const WORDS: u64 = 8;
 
 /// What a daemon's kernel answers. At first the truth, but that nothing keeps the clock right.
 #[derive(Debug)]
@@ -41,7 +52,8 @@ impl Kernel {
         tool(
             cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
                 .arg(folder.path().join("kernel.so"))
-                .arg(source),
+                .arg(source)
+                .arg("-ldl"),
         );
         let book = File::create(folder.path().join("book")).unwrap();
         book.set_len(WORDS * 8).unwrap();

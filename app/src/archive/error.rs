@@ -67,7 +67,7 @@ pub enum ArchiveError {
         detail: String,
     },
     /// The file system said no.
-    #[error("cannot {what} {path}: {source}")]
+    #[error("cannot {what} {path}: {source}{}", remedy(.source))]
     Io {
         /// What was tried: `write`, `sync`, `create`.
         what: &'static str,
@@ -89,6 +89,18 @@ impl ArchiveError {
             }
             _ => false,
         }
+    }
+}
+
+/// What to do about an error of the file system, to be put behind it, where that is not plain from its own words.
+#[must_use]
+pub(crate) fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EROFS) => {
+            "; it was mounted so, or the kernel made it so after an error of the disk (its log tells): check the file system \
+             and mount it writable again"
+        }
+        _ => "",
     }
 }
 

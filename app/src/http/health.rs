@@ -154,14 +154,19 @@ impl LensView {
         let none = LensRecording::default();
         let recording = recording.unwrap_or(&none);
         let (width, height) = capture.size.unwrap_or_default();
+        // While the disk takes nothing, that is what matters; afterwards whatever came later.
+        let disk = [GapCause::DiskError, GapCause::DiskFull].map(Some).contains(&recording.absent);
+        let refused = recording.refused.as_ref();
+        let failed = capture.last_error.as_ref().filter(|_| !disk || refused.is_none());
+        let last_error = refused.into_iter().chain(failed).max_by_key(|(_, at)| *at);
         Self {
             lens: capture.lens.to_string(),
             source: capture.source.clone(),
             state: capture.state.name().to_owned(),
             since_ts: utc(capture.since),
             absent: recording.absent.map(|cause| cause.name().to_owned()),
-            last_error: capture.last_error.as_ref().map(|(text, _)| text.clone()),
-            last_error_ts: capture.last_error.as_ref().map(|(_, at)| utc(*at)),
+            last_error: last_error.map(|(text, _)| text.clone()),
+            last_error_ts: last_error.map(|(_, at)| utc(*at)),
             next_attempt_ts: capture.next_attempt.map(utc),
             reconnects: capture.reconnects,
             codec: capture.codec.map(str::to_owned),

@@ -240,7 +240,7 @@ impl Line {
                     Err(error) => {
                         let (end, shown_to) = leaving.file.at_stake();
                         self.absence.lost_between(end, shown_to, GapCause::DiskError);
-                        self.warn("close", &error);
+                        self.refused("close", &error);
                     }
                 },
                 Progress::Untouched | Progress::Durable => self.leaving.push(leaving),
@@ -319,7 +319,7 @@ impl Line {
             match self.archive.gaps(&self.lens) {
                 Ok(gaps) => self.gaps = Some(gaps),
                 Err(error) => {
-                    self.warn("gaps", &error);
+                    self.refused("gaps", &error);
                     return;
                 }
             }
@@ -327,6 +327,12 @@ impl Line {
         if let Some(gaps) = &self.gaps {
             self.absence.take().into_iter().for_each(|gap| gaps.append(gap));
         }
+    }
+
+    /// The storage did not take something.
+    fn refused(&mut self, key: &'static str, what: &dyn std::fmt::Display) {
+        self.status.refused = Some((what.to_string(), self.now));
+        self.warn(key, what);
     }
 
     fn warn(&mut self, key: &'static str, what: &dyn std::fmt::Display) {

@@ -72,6 +72,8 @@ pub struct LensRecording {
     pub open: Option<SegmentId>,
     /// Why there is no footage at present, if there is none.
     pub absent: Option<GapCause>,
+    /// What the storage refused last and why, with when; kept after it works again.
+    pub refused: Option<(String, Mono)>,
     /// Segments given up because a write or sync failed.
     pub abandoned: u64,
     /// When the first fragment since the source was last down became durable.

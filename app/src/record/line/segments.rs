@@ -14,6 +14,7 @@ use super::super::segment_file::{Plan, Reach, SegmentFile, Timed, audio_of, vide
 use super::super::splitter::Splitter;
 use super::{Current, Leaving, Line, Retry};
 use crate::archive::ArchiveError;
+use crate::archive::error::remedy;
 use crate::archive::gaps::GapCause;
 
 /// Waiting times after failed attempts to begin a segment.
@@ -69,7 +70,7 @@ impl Line {
                 self.drop_for(failure_cause(&error), 1);
                 self.absence.down(timed.pts, failure_cause(&error));
                 self.back_off();
-                self.warn("begin", &error);
+                self.refused("begin", &error);
                 self.await_entry();
             }
         }
@@ -109,7 +110,7 @@ impl Line {
             match closed {
                 Ok(()) => self.leaving.push(leaving),
                 Err(error) if error.is_disk_full() && leaving.tries < CLOSE_TRIES && !last_chance => {
-                    self.warn("close", &error);
+                    self.refused("close", &error);
                     self.leaving.push(leaving);
                 }
                 Err(error) => {
@@ -117,7 +118,7 @@ impl Line {
                     let (end, shown_to) = leaving.file.at_stake();
                     self.absence.lost_between(end, shown_to, failure_cause(&error));
                     self.drop_for(failure_cause(&error), lost.pending + lost.written);
-                    self.warn("close", &error);
+                    self.refused("close", &error);
                 }
             }
         }
@@ -149,7 +150,7 @@ impl Line {
         let cause = failure_cause(error);
         let Some(current) = self.current.take() else { return };
         self.status.abandoned += 1;
-        self.warn("write", error);
+        self.refused("write", error);
         let units = current.file.units();
         self.drop_for(cause, units.pending);
         self.lost_behind(current.file.written(), cause);
@@ -173,7 +174,7 @@ impl Line {
         let units = file.units();
         self.drop_for(cause, units.pending + units.written);
         self.status.abandoned += 1;
-        self.warn("sync", &format!("cannot sync {}: {error}", file.id()));
+        self.refused("sync", &format!("cannot sync {}: {error}{}", file.id(), remedy(error)));
         let durable = file.durable();
         let (end, shown_to) = file.at_stake();
         match &self.current {
