@@ -16,7 +16,7 @@ use super::repair::TimeFault;
 use super::testing::{MS, order, unit_at, video_format};
 use super::*;
 use crate::archive::disk::{Disk, OpenMode, SimDisk, SimOp};
-use crate::archive::gaps::GapCause;
+use crate::archive::gaps::{Gap, GapCause};
 use crate::archive::{Archive, ArchiveOptions, Row, SegmentState, Window};
 
 const STEP: i64 = 40;
@@ -393,4 +393,29 @@ fn stop_is_prompt_and_final() {
     rig.push(unit_at(&format, Some(9_000 * MS), 9_000 * MS, FrameKind::Idr));
     rig.recorder.step();
     assert_eq!(rig.spans(), [(0, 2400, 60)]);
+}
+
+#[test]
+fn what_a_stop_returns_from_survives_a_power_cut_also_when_a_sync_failed_on_the_way() {
+    for seed in 0..40 {
+        let rig = rig(60);
+        let format = video_format(0);
+        (0..60).for_each(|n| rig.frame(&format, n, gop(n, 25)));
+        if seed % 2 == 1 {
+            rig.disk.fail(SimOp::Sync, "gaps.jsonl", libc::EIO, 1);
+        }
+        assert_eq!(rig.stop().left_open, 0);
+        rig.disk.crash(seed);
+        rig.clock.advance(Duration::from_secs(10));
+        let end = rig.clock.mono().0 / MS;
+        let as_clock: Arc<dyn Clock> = rig.clock.clone();
+        let archive = Archive::open(Arc::new(rig.disk.clone()), as_clock, &ArchiveOptions::default()).unwrap();
+        archive.load().unwrap();
+        let (start, ready) = (rig.clock.mono(), rig.clock.mono() + Duration::from_secs(1));
+        archive.gaps(&rig.lens).unwrap().append(Gap { start, end: ready, cause: GapCause::Starting });
+        let next = Rig { archive, ..rig };
+        assert_eq!(next.spans(), [(0, 2400, 60)], "{seed}");
+        assert_eq!(next.rows()[0].state, SegmentState::Closed, "{seed}");
+        assert_eq!(next.gaps(), [(2400, end, GapCause::Stopped), (end, end + 1000, GapCause::Starting)], "{seed}");
+    }
 }

@@ -223,6 +223,8 @@ impl Recorder {
                 line.close_tick(now);
             }
         }
+        // A sync of an account that failed is made good by the next commits.
+        shared.archive.flush();
         let left_open = writer.lines.iter().chain(&writer.parting).map(Line::open_closes).sum();
         let took = Duration::from_nanos(u64::try_from(shared.clock.mono().since(begin)).unwrap_or(0));
         let report = StopReport { took, closed: under_way - left_open, left_open };

@@ -35,10 +35,11 @@ const TOLD_EVERY: usize = 500;
 const ONCE_FAILED: [u64; 17] =
     [568, 1048, 2001, 2605, 2763, 3281, 3291, 3449, 4642, 5581, 5585, 5732, 6234, 7007, 8145, 9300, 9834];
 
-/// A cut by its number: which story, and where.
-fn world_of(lenses: &Lenses, seed: u64) -> World {
+/// A cut by its number: which story, and where. The first of a story brings the story that ends in order besides.
+fn worlds_of(lenses: &Lenses, seed: u64) -> impl Iterator<Item = (u64, World)> {
     let story = Story::new(seed / CUTS_PER_STORY);
-    story.tell(lenses, Some(seed))
+    let whole = seed.is_multiple_of(CUTS_PER_STORY).then(|| story.tell(lenses, None));
+    whole.into_iter().chain([story.tell(lenses, Some(seed))]).map(move |world| (seed, world))
 }
 
 #[test]
@@ -65,11 +66,11 @@ fn a_power_cut_costs_at_most_a_second_and_everything_is_accounted_for() {
             eprintln!("after {done} of {} points, of which {} failed:", seeds.len(), bad.len());
             report(&losses, lives, judge.decoded(), began);
         }
-        let worlds: Vec<(u64, World)> = group.iter().map(|seed| (*seed, world_of(&lenses, *seed))).collect();
+        let worlds: Vec<(u64, World)> = group.iter().flat_map(|seed| worlds_of(&lenses, *seed)).collect();
         let media: Vec<_> = worlds.iter().flat_map(|(_, w)| w.media()).collect();
         judge.decode(media.iter().map(|(_, bytes)| bytes.as_slice()));
         for (seed, world) in &worlds {
-            for life in &world.lives {
+            for life in world.lives.split_last().map_or(&[][..], |(_look, lives)| lives) {
                 lives[match life.end {
                     End::Cut { .. } => 0,
                     End::Kill { .. } => 1,
@@ -87,6 +88,7 @@ fn a_power_cut_costs_at_most_a_second_and_everything_is_accounted_for() {
             }
         }
     }
+    bad.dedup();
     report(&losses, lives, judge.decoded(), began);
     assert!(bad.is_empty(), "{} of {} points failed; replay with SEED= one of {bad:?}", bad.len(), seeds.len());
     assert!(lives[0] > 0 || seeds.len() == 1, "no power cut happened");

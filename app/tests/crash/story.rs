@@ -69,6 +69,8 @@ impl Story {
             let mut world = World::new(self.seed, lenses, self.options.clone());
             world.windows.clone_from(&self.windows);
             world.live(self.first, &self.deeds, End::Stop);
+            forget_what_never_came(&mut world);
+            world.look();
             return world;
         };
         let whole = self.tell(lenses, None);
@@ -78,12 +80,7 @@ impl Story {
         let mut world = World::new(self.seed, lenses, self.options.clone());
         world.windows.clone_from(&self.windows);
         world.live(self.first, &self.deeds, end);
-        let died = world.lives[0].ended;
-        // What was only planned for later never happened.
-        world.windows.retain(|w| w.from < died);
-        for w in &mut world.windows {
-            w.must &= w.to + 2 * S < died;
-        }
+        forget_what_never_came(&mut world);
         if dice.one_in(3) {
             // Recovery itself is cut, too.
             let op = dice.within(0, 60) as u64;
@@ -94,6 +91,7 @@ impl Story {
             deeds.push((3500 * MS, Deed::MakeRoom(dice.within(10, 60) as u64 * 1024)));
         }
         world.live(dice.within(4 * S, 6 * S), &deeds, End::Stop);
+        world.look();
         world
     }
 
@@ -166,5 +164,14 @@ impl Story {
 
     fn window(&mut self, lens: Option<usize>, from: i64, to: i64, causes: Vec<GapCause>, must: bool) {
         self.windows.push(Window1 { lens, from, to, causes, must, ends: None });
+    }
+}
+
+/// Of a world after its first life: what was only planned for later never happened.
+fn forget_what_never_came(world: &mut World) {
+    let ended = world.lives[0].ended;
+    world.windows.retain(|w| w.from < ended);
+    for w in &mut world.windows {
+        w.must &= w.to + 2 * S < ended;
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mos::archive::gaps::GapCause;
-use mos::archive::{SegmentRow, Window};
+use mos::archive::{SegmentRow, SegmentState, Window};
 
 use super::cameras::Sent;
 use super::judge::{Judge, Seen};
@@ -48,15 +48,19 @@ pub(crate) fn judge(world: &World, judge: &Judge) -> (Vec<Loss>, Vec<String>) {
         let found = found_frames(world, &mine, &media, judge, &sent, &mut complaints);
         let removed = removed_spans(world, lens);
         for (n, life) in world.lives.iter().enumerate() {
-            if let Some(ns) = loss(n, life, &sent, &found, &removed)
-                && !matches!(life.end, End::Stop)
-                && (!world.room_made || world.is_remembered(lens, life))
-            {
-                let excused = excuse(world, lens, life);
-                if ns > LIMIT && !excused {
-                    complaints.push(format!("{id}: life {n} lost {} ms", ns / MS));
-                }
+            let Some(ns) = loss(n, life, &sent, &found, &removed) else { continue };
+            if world.room_made && !world.is_remembered(lens, life) {
+                continue;
+            }
+            let (excused, stopped) = (excuse(world, lens, life), life.end == End::Stop);
+            let most = if stopped { 0 } else { LIMIT };
+            if ns > most && !excused {
+                complaints.push(format!("{id}: life {n} lost {} ms", ns / MS));
+            }
+            if !stopped {
                 losses.push(Loss { lens, ns, excused });
+            } else if !excused {
+                stop(world, lens, life, &sent, &mine, &mut complaints);
             }
         }
         accounts(world, lens, &sent, &found, &removed, &mut complaints);
@@ -158,6 +162,27 @@ fn loss(n: usize, life: &Life, sent: &[Sent], found: &[Found], removed: &[(i64, 
     // What a camera did not deliver in between cannot be lost.
     let missing = sent.iter().filter(mine).map(|s| s.at).filter(|at| *at > last.saturating_add(SEAM)).min();
     Some(missing.map_or(0, |first| newest - first + 40 * MS))
+}
+
+/// After an orderly stop nothing is left to be recovered, and the gap begins where the footage ends.
+fn stop(world: &World, lens: usize, life: &Life, sent: &[Sent], rows: &[&SegmentRow], complaints: &mut Vec<String>) {
+    let id = &world.lenses[lens];
+    let last = rows.iter().filter(|r| r.row.id.run.0 == life.run).max_by_key(|r| r.row.id.seq);
+    if let Some(last) = last.filter(|r| r.row.state != SegmentState::Closed) {
+        complaints.push(format!("{} is {:?} after an orderly stop", last.row.id, last.row.state));
+    }
+    let delivered = sent.iter().filter(|s| s.decodable && s.delivered <= life.ended);
+    let newest = delivered.map(|s| s.at + 40 * MS).max().unwrap_or(life.began);
+    let gaps = gaps_of(world, lens);
+    let stopped = gaps.iter().find(|g| g.2 == GapCause::Stopped && g.0 <= life.ended && g.1 >= life.ended);
+    match stopped {
+        None => complaints.push(format!("{id}: no gap tells of the stop at {}", life.ended / MS)),
+        // Of a camera that was silent or away, another gap is in front of it.
+        Some((start, ..)) if life.ended - newest < 200 * MS && (start - newest).abs() > SEAM => {
+            complaints.push(format!("{id}: frames up to {} and stopped from {}", newest / MS, start / MS));
+        }
+        Some(_) => {}
+    }
 }
 
 fn excuse(world: &World, lens: usize, life: &Life) -> bool {

@@ -77,7 +77,7 @@ pub(crate) enum End {
     Cut { op: u64, seed: u64 },
     /// SIGKILL at this operation.
     Kill { op: u64 },
-    /// An orderly stop.
+    /// An orderly stop; power goes as soon as it is through.
     Stop,
 }
 
@@ -211,11 +211,7 @@ impl World {
                 // What the camera delivered while the box was busy with its last operation also counts.
                 self.cameras.pump(life.ended, self.boot, number, true);
                 self.cameras.disconnect();
-                self.disk.crash(seed);
-                self.pass(Duration::from_millis(1500));
-                self.boots += 1;
-                self.boot = self.now();
-                self.clock.reboot(BootId([self.boots; 16]));
+                self.power_fails(seed);
                 self.expect_between(&life, GapCause::PowerLoss);
             }
             End::Kill { .. } if cut => {
@@ -227,13 +223,26 @@ impl World {
             }
             _ => {
                 life.end = End::Stop;
-                self.disk.cut_at(u64::MAX);
                 self.cameras.disconnect();
-                self.pass(Duration::from_millis(700));
+                self.power_fails(Dice(life.ops).roll());
                 self.expect_between(&life, GapCause::Stopped);
             }
         }
         self.lives.push(life);
+    }
+
+    /// The box is off for a while; what was not synced is lost, kept or torn.
+    fn power_fails(&mut self, seed: u64) {
+        self.disk.crash(seed);
+        self.pass(Duration::from_millis(1500));
+        self.boots += 1;
+        self.boot = self.now();
+        self.clock.reboot(BootId([self.boots; 16]));
+    }
+
+    /// A last life that only looks at what the others left, and records nothing.
+    pub(crate) fn look(&mut self) {
+        self.live(STEP.as_nanos() as i64, &[], End::Stop);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -317,7 +326,7 @@ impl World {
                 }
                 self.check_counters();
             }
-            if !loaded && self.now() >= life.began + 1200 * MS {
+            if !loaded && self.now() >= life.began + length.min(1200 * MS) {
                 loaded = true;
                 let done = archive.load();
                 if self.disk.is_cut() {
@@ -327,11 +336,11 @@ impl World {
             }
         }
         life.stopping = true;
-        capture.stop();
+        // What it has not made durable when it returns is lost.
         recorder.stop();
         self.last_status = recorder.status();
         self.check_counters();
-        archive.flush();
+        capture.stop();
     }
 
     /// R1 of the recorder, at every tick.
