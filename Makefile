@@ -25,7 +25,7 @@ BUILD_DEPS := build-essential pkg-config clang libclang-dev \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav gstreamer1.0-nice
-TEST_DEPS := coturn ffmpeg glib-networking gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler valgrind python3 python3-venv
+TEST_DEPS := coturn ffmpeg glib-networking gstreamer1.0-tools openssh-client openssh-server openssl chromium device-tree-compiler strace valgrind python3 python3-venv
 YOCTO_DEPS := git python3 python3-venv shellcheck systemd device-tree-compiler gstreamer1.0-tools \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 CROSS_DEPS := mmdebstrap qemu-user

@@ -101,8 +101,9 @@ impl Store {
         let folder = root.join(FOLDER);
         if !folder.is_dir() {
             fs::create_dir(&folder)?;
-            sync_dir(root)?;
         }
+        // Each time: who made the folder may have been killed before it was durable.
+        sync_dir(root)?;
         let file = folder.join(FILE);
         // SQLite would follow a link to a file that is none of ours, and write there.
         for name in [file.clone(), with(&file, "-wal")] {
@@ -263,7 +264,7 @@ mod tests {
         }
     }
 
-    /// D1, as far as it can be seen without cutting power: another opening finds the same, in order.
+    /// D1, as far as it can be seen without cutting power (`tests/power.rs` does): another opening finds the same, in order.
     #[test]
     fn what_was_added_and_ended_is_found_again() {
         let root = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ mod clearing;
 mod faults;
 mod lives;
 mod named;
+mod power;
 mod refusals;
 mod resume;
 mod rig;
