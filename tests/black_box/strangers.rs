@@ -87,6 +87,20 @@ fn check_finds_damage_and_needs_no_daemon() {
     assert_eq!(found.code, 1, "{}{}", found.out, found.err);
     assert!(found.out.contains("segments/road/1/0.mp4"), "{}{}", found.out, found.err);
     assert!(fs::read(&file).unwrap() == bytes, "a check without --repair has changed a file");
+    let queue = setup.archive().join("uploads/queue.db");
+    fs::write(&queue, b"no database").unwrap();
+    let found = check(&[]);
+    assert!(found.code == 1 && found.out.contains("uploads/queue.db cannot be read"), "{}{}", found.out, found.err);
+    assert_eq!(fs::read(&queue).unwrap(), b"no database", "a check without --repair has changed the queue");
+    let mended = check(&["--repair"]);
+    assert!(mended.out.contains("put aside as uploads/queue.db.damaged-1"), "{}{}", mended.out, mended.err);
+    let left = check(&[]);
+    assert!(
+        left.out.contains("queue.db.damaged-1") && !left.out.contains("queue.db cannot"),
+        "{}{}",
+        left.out,
+        left.err
+    );
     let none = outcome(Command::new(mos_tests::binary("mos")).args(["check", "/nowhere"]));
     let _ = none.error();
 }

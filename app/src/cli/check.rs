@@ -9,7 +9,7 @@ use mos_hal::clock::SystemClock;
 use super::{Failure, Outcome, Report, print};
 use crate::archive::check::{self, Report as Found};
 use crate::archive::disk::{Disk, RealDisk};
-use crate::evidence;
+use crate::{evidence, upload};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -47,6 +47,14 @@ pub(super) fn execute(args: &CheckArgs) -> Outcome {
         let path = path.display();
         format!("{path} is a chain of an older form, by which nothing is judged: what it links is linked anew, as late")
     }));
+    match upload::check::check(root, args.repair) {
+        Ok(queue) => {
+            found.damaged.extend(queue.damaged);
+            found.notes.extend(queue.notes);
+            found.repairs.extend(queue.repairs);
+        }
+        Err(e) => found.unreadable.push(format!("the queue of uploads: {e}")),
+    }
     if args.report.json {
         print::json(&found)?;
     } else {

@@ -25,6 +25,7 @@
 //!    host key are not.
 
 mod book;
+pub(crate) mod check;
 mod clearing;
 pub mod contents;
 mod courier;

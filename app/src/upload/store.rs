@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use super::job::{JobId, JobState, Priority};
 
 /// The folder, relative to the archive's root.
-const FOLDER: &str = "uploads";
-const FILE: &str = "queue.db";
+pub(super) const FOLDER: &str = "uploads";
+pub(super) const FILE: &str = "queue.db";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS jobs (
@@ -78,7 +78,7 @@ pub(super) struct Stored {
 
 /// Why the queue cannot be kept.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StoreError {
+pub(crate) enum StoreError {
     /// SQLite's reason.
     #[error("the queue of uploads cannot be written: {0}")]
     Database(#[from] rusqlite::Error),
@@ -131,6 +131,15 @@ impl Store {
         };
         sync_dir(&folder)?;
         Ok((store, found))
+    }
+
+    /// Whether a start would put this file aside. Writes to it.
+    pub(super) fn is_damaged(file: &Path) -> Result<bool, StoreError> {
+        match Self::connect(file).and_then(|mut store| store.read()) {
+            Ok(_) => Ok(false),
+            Err(StoreError::Database(e)) if is_damage(&e) => Ok(true),
+            Err(e) => Err(e),
+        }
     }
 
     fn connect(file: &Path) -> Result<Self, StoreError> {
@@ -232,7 +241,7 @@ fn put_aside(file: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-fn with(path: &Path, end: &str) -> PathBuf {
+pub(super) fn with(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     PathBuf::from(name)
