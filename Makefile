@@ -124,12 +124,14 @@ whep-peer: test-deps ## Record whepserversink of gst-plugins-rs, in H.264 and H.
 fuzz: deps ## Fuzz everything that parses what comes from outside, SECONDS=60 for each target or ONLY=one; installs cargo-fuzz and a nightly toolchain if missing
 	.ci/fuzz '$(SECONDS)' '$(ONLY)'
 
-# Optimised as far as it is counted; everything else as the tests have built it.
-COUNTED := $(foreach crate,mos mos-hal mos-mp4 mos-frame,--config profile.dev.package.$(crate).opt-level=2)
+# Optimised as far as it is counted, and each crate in one piece and from its beginning: in many, what is inlined depends on
+# what else there is, and counts change by a third with code that never runs. Everything else is as the tests have built it.
+COUNTED := $(foreach crate,mos mos-hal mos-mp4 mos-frame,--config profile.dev.package.$(crate).opt-level=2 \
+	--config profile.dev.package.$(crate).codegen-units=1)
 
 .PHONY: counts
 counts: test-deps ## Count the instructions of the hot paths (callgrind), and compare; RENEW=1 writes app/benches/counts/baseline.toml anew
-	$(if $(RENEW),RENEW=1) $(CARGO) bench --workspace --features $(FEATURES) --profile dev $(COUNTED) --bench counts
+	CARGO_INCREMENTAL=0 $(if $(RENEW),RENEW=1) $(CARGO) bench --workspace --features $(FEATURES) --profile dev $(COUNTED) --bench counts
 
 .PHONY: advisories
 advisories: ## Ask the registries for yanked crates and for faults of pinned Python packages; what could not be asked is told as NOT RUN
