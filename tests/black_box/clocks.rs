@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mos_tests::camera::Camera;
-use mos_tests::daemon::{Daemon, Setup, id, span};
+use mos_tests::daemon::{Daemon, Setup, id, span, ts};
 use mos_tests::judge::accounts::{assert_accounted, causes, utc_ahead};
 use mos_tests::judge::archive::assert_tiled;
 use mos_tests::kernel::Kernel;
@@ -16,10 +16,6 @@ const LONG: Duration = Duration::from_mins(3);
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3600 * SECOND;
 const YEAR: i64 = 365 * 24 * HOUR;
-
-fn ts(item: &Value, key: &str) -> i64 {
-    item[key].as_i64().unwrap_or_else(|| panic!("no {key}: {item}"))
-}
 
 /// True UTC, µs.
 fn utc() -> i64 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mos_tests::camera::{Camera, Sent};
 use mos_tests::cli::tool;
-use mos_tests::daemon::{Setup, id};
+use mos_tests::daemon::{Setup, id, ts};
 use mos_tests::judge::archive::{assert_pictures_but_tail, assert_tiled, files_below};
 use mos_tests::judge::gstreamer;
 use mos_tests::streams::{Kind, Stream};
@@ -87,12 +87,23 @@ fn a_kill_loses_at_most_one_second_of_each_lens() {
             gstreamer::assert_plays_pushed(&daemon.file(segment));
         }
         // The holes between the runs are accounted for when the recovery of all lenses is through.
-        let kills = |gaps: &[Value]| gaps.iter().filter(|g| g["cause"] == "recorder_killed").count();
-        let gaps = mos_tests::wait_for("the gaps of the kills", Duration::from_mins(2), || {
+        let lives = lives(&segments);
+        let (told, gaps) = mos_tests::wait_for("the gaps of the kills", Duration::from_mins(2), || {
             let gaps = daemon.gaps(lens);
-            (kills(&gaps) >= LIVES.len()).then_some(gaps)
+            let told = lives.each_ref().map(|life| pieces_of_kill(&gaps, life));
+            let is_told = |(life, pieces): (&Life, &Vec<Value>)| pieces.iter().any(|piece| life.is_behind(piece));
+            lives.iter().zip(&told).all(is_told).then_some((told, gaps))
         });
-        assert_eq!(kills(&gaps), LIVES.len(), "{gaps:?}");
+        for (life, pieces) in lives.iter().zip(&told) {
+            // Between the pieces lie pictures that were decoded before some that are shown earlier, and nothing else.
+            let first = ts(&pieces[0], "start_ts");
+            assert!(life.footage_end - first <= MOST_LOST as i64 / 1000, "{lens}: lost within footage: {gaps:?}");
+            let behind = pieces.iter().filter(|piece| life.is_behind(piece)).count();
+            assert_eq!(behind, 1, "{lens}: what is missing up to the next run is told once: {gaps:?}");
+        }
+        let in_lives: usize = told.iter().map(Vec::len).sum();
+        let kills = gaps.iter().filter(|g| g["cause"] == "recorder_killed").count();
+        assert_eq!(kills, in_lives, "{lens}: a kill before the first life: {gaps:?}");
         assert!(gaps.iter().all(|g| g["cause"] != "unknown"), "{gaps:?}");
         assert_tiled(&daemon.segments(lens), &daemon.gaps(lens), 0.11);
     }
@@ -103,4 +114,38 @@ fn a_kill_loses_at_most_one_second_of_each_lens() {
     daemon.stop();
     let check = tool(std::process::Command::new(mos_tests::binary("mos")).arg("check").arg(setup.archive()));
     assert!(!check.is_empty(), "mos check says nothing");
+}
+
+/// One life of the recorder, in the footage of a lens: from when to when, and where the next life's begins, in µs.
+struct Life {
+    footage_start: i64,
+    footage_end: i64,
+    next: i64,
+}
+
+impl Life {
+    /// Whether a gap reaches behind the last picture of this life.
+    fn is_behind(&self, gap: &Value) -> bool {
+        ts(gap, "end_ts") >= self.footage_end
+    }
+}
+
+/// The lives of a lens, by its segments in the order of time.
+fn lives(segments: &[Value]) -> [Life; LIVES.len()] {
+    let of_life = |life: usize| segments.iter().filter(move |s| id(s).contains(&format!("-{}-", life + 1)));
+    std::array::from_fn(|life| Life {
+        footage_start: of_life(life).map(|s| ts(s, "start_ts")).min().unwrap(),
+        footage_end: of_life(life).map(|s| ts(s, "end_ts")).max().unwrap(),
+        next: of_life(life + 1).map(|s| ts(s, "start_ts")).min().unwrap_or(i64::MAX),
+    })
+}
+
+/// What the kill at the end of a life took, in the order of time. It may be in pieces: pictures are written as they were
+/// coded, so behind the first one that is missing there may be some that others refer to.
+fn pieces_of_kill(gaps: &[Value], life: &Life) -> Vec<Value> {
+    let within = |gap: &&Value| (life.footage_start..life.next).contains(&ts(gap, "start_ts"));
+    let mut pieces: Vec<Value> =
+        gaps.iter().filter(|g| g["cause"] == "recorder_killed").filter(within).cloned().collect();
+    pieces.sort_by_key(|piece| ts(piece, "start_ts"));
+    pieces
 }

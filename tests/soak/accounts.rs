@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use mos_tests::camera::Sent;
-use mos_tests::daemon::{Daemon, id};
+use mos_tests::daemon::{Daemon, id, ts};
 use mos_tests::judge::accounts::utc_ahead;
 use mos_tests::judge::archive::source_md5;
 use mos_tests::streams::Stream;
@@ -56,10 +56,6 @@ pub(crate) struct Books {
     pub(crate) late: Vec<i64>,
     /// How much later than it was captured each picture was sent, µs, in order of size.
     pub(crate) sent_late: Vec<i64>,
-}
-
-fn ts(item: &Value, key: &str) -> i64 {
-    item[key].as_i64().unwrap_or_else(|| panic!("no {key}: {item}"))
 }
 
 /// The checksum of every decoded picture with its time in µs; ffmpeg must have nothing to complain about.

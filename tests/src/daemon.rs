@@ -284,9 +284,14 @@ pub fn id(segment: &Value) -> &str {
     segment["id"].as_str().unwrap_or_else(|| panic!("no id: {segment}"))
 }
 
+/// A time of a segment or gap, e.g. `start_ts`, in µs.
+#[must_use]
+pub fn ts(item: &Value, key: &str) -> i64 {
+    item[key].as_i64().unwrap_or_else(|| panic!("no {key}: {item}"))
+}
+
 /// Length of a segment or gap in seconds.
 #[must_use]
 pub fn span(item: &Value) -> f64 {
-    let ts = |key: &str| item[key].as_i64().unwrap_or_else(|| panic!("no {key}: {item}"));
-    (ts("end_ts") - ts("start_ts")) as f64 / 1e6
+    (ts(item, "end_ts") - ts(item, "start_ts")) as f64 / 1e6
 }

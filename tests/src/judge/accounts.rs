@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::archive::source_md5;
 use super::ffmpeg;
 use crate::camera::Sent;
-use crate::daemon::{Daemon, id};
+use crate::daemon::{Daemon, id, ts};
 use crate::streams::Stream;
 
 /// How far a capture time may be from the log's, µs: a loaded machine delivers late.
@@ -22,10 +22,6 @@ const NEAR: i64 = 1_000_000;
 pub fn utc_ahead() -> i64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
     wall - crate::monotonic_ns() as i64 / 1000
-}
-
-fn ts(item: &Value, key: &str) -> i64 {
-    item[key].as_i64().unwrap_or_else(|| panic!("no {key}: {item}"))
 }
 
 /// Asserts of all closed segments of a lens that every picture is, bit by bit, one that was sent (in one of the codings), at the

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use super::ffmpeg;
-use crate::daemon::{id, span};
+use crate::daemon::{id, span, ts};
 use crate::streams::{Kind, Stream};
 
 /// The MD5 of every decoded frame of a stream, by number. Computed once per process.
@@ -89,7 +89,6 @@ pub fn assert_no_frame_between(segments: &[(Value, Vec<u16>)], stream: &Stream) 
 /// Asserts that from the start of the first segment to the end of the last one every moment is in exactly one segment or
 /// in a gap: no hole longer than `tolerance` seconds, no overlap of segments.
 pub fn assert_tiled(segments: &[Value], gaps: &[Value], tolerance: f64) {
-    let ts = |item: &Value, key: &str| item[key].as_i64().unwrap_or_else(|| panic!("no {key}: {item}"));
     for pair in segments.windows(2) {
         assert!(ts(&pair[0], "end_ts") <= ts(&pair[1], "start_ts") + 1000, "overlap: {} {}", pair[0], pair[1]);
     }
