@@ -61,10 +61,8 @@ fn on_a_full_ext4_recording_stops_last_and_goes_on_by_itself() {
     let disk = SmallDisk::mount_ext4(32);
     let stream = Stream::get(Kind::H264Heavy);
     let camera = Camera::open(std::slice::from_ref(&stream));
-    let setup = Setup::new()
-        .root(&disk.path().join("archive"))
+    let setup = Setup::on(&disk)
         .storage("segment_seconds", "1")
-        .storage("min_free_bytes", "0")
         .storage("protected_max_bytes", "\"40MiB\"")
         .camera("road", &camera.url(0));
     let daemon = setup.start();
@@ -127,11 +125,7 @@ fn a_disk_that_somebody_else_fills_stops_the_recording_only_while_it_is_full() {
     let disk = SmallDisk::mount(48);
     let stream = Stream::get(Kind::H264);
     let camera = Camera::open(std::slice::from_ref(&stream));
-    let setup = Setup::new()
-        .root(&disk.path().join("archive"))
-        .storage("segment_seconds", "2")
-        .storage("min_free_bytes", "0")
-        .camera("road", &camera.url(0));
+    let setup = Setup::on(&disk).storage("segment_seconds", "2").camera("road", &camera.url(0));
     let daemon = setup.start();
     let first = daemon.await_closed("road", 1, LONG).remove(0);
     assert_eq!(daemon.mos.run(&["protect", id(&first)]).code, 0);

@@ -27,11 +27,7 @@ fn an_ext4_that_the_kernel_made_read_only_is_told_and_keeps_what_it_has() {
     let disk = SmallDisk::mount_ext4(64);
     let stream = Stream::get(Kind::H264);
     let camera = Camera::open(std::slice::from_ref(&stream));
-    let setup = Setup::new()
-        .root(&disk.path().join("archive"))
-        .storage("segment_seconds", "2")
-        .storage("min_free_bytes", "0")
-        .camera("road", &camera.url(0));
+    let setup = Setup::on(&disk).storage("segment_seconds", "2").camera("road", &camera.url(0));
     let daemon = setup.start();
     let closed = daemon.await_closed("road", 3, LONG);
     let (first, other) = (id(&closed[0]).to_owned(), id(&closed[1]).to_owned());
@@ -92,11 +88,7 @@ fn a_start_on_a_read_only_file_system_says_so_and_changes_nothing() {
     let disk = SmallDisk::mount_ext4(64);
     let stream = Stream::get(Kind::H264);
     let camera = Camera::open(std::slice::from_ref(&stream));
-    let setup = Setup::new()
-        .root(&disk.path().join("archive"))
-        .storage("segment_seconds", "2")
-        .storage("min_free_bytes", "0")
-        .camera("road", &camera.url(0));
+    let setup = Setup::on(&disk).storage("segment_seconds", "2").camera("road", &camera.url(0));
     // There is nothing at first, then an archive.
     for began in [false, true] {
         let before = files_below(disk.path());

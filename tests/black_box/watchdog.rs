@@ -55,9 +55,8 @@ fn a_recorder_that_records_or_has_nothing_to_record_feeds_the_watchdog() {
 #[test]
 fn a_recorder_whose_disk_hangs_starves_the_watchdog_until_footage_is_durable_again() {
     let disk = SmallDisk::mount_ext4(128);
-    let root = disk.path().join("archive");
-    let (systemd, setup) = Systemd::listen(Setup::new().camera("road", SCENE).root(&root));
-    let setup = setup.storage("min_free_bytes", "0").storage("max_bytes", "\"64MiB\"");
+    let setup = Setup::on(&disk).storage("max_bytes", "\"64MiB\"").camera("road", SCENE);
+    let (systemd, setup) = Systemd::listen(setup);
     let daemon = setup.start();
     let _ = daemon.await_open("road", 1.0, LONG);
     systemd.await_word("WATCHDOG=1");

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::cli::Mos;
 use crate::client::Client;
+use crate::disk::SmallDisk;
 use crate::proc::Process;
 use crate::wait_for;
 
@@ -42,6 +43,12 @@ impl Setup {
             sections: String::new(),
             environment: vec![("RUST_LOG".into(), "info".into())],
         }
+    }
+
+    /// As [`Self::new`], with its archive on a small disk, which it may fill to the last block.
+    #[must_use]
+    pub fn on(disk: &SmallDisk) -> Self {
+        Self::new().root(&disk.path().join("archive")).storage("min_free_bytes", "0")
     }
 
     /// Adds a camera.
