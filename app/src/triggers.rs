@@ -8,7 +8,7 @@
 //! - G4: nothing here touches the recording: no event, refusal or camera that talks nonsense does.
 //! - G5: a kind of event is active for as long as any of its sources is: the end of one input's is not that of another's.
 //! - G6: a segment that cannot be protected keeps none of the others from it; it is tried again until it is protected or gone
-//!   (of each lens the newest [`MOST_REFUSED`]), and an alarm stands meanwhile.
+//!   (of each lens the newest [`MOST_REFUSED`]), and an alarm stands meanwhile. A restart forgets what was not protected yet.
 //! - G7: no refusal, however long it lasts, has footage protected at which no event was active.
 //!
 //! Times are those of arrival here. Whether a camera tells its events stands in the status of its lens.

@@ -9,19 +9,22 @@ use mos_tests::camera::Camera;
 use mos_tests::daemon::{Daemon, Setup, id};
 use mos_tests::judge::accounts::causes;
 use mos_tests::judge::archive::assert_tiled;
+use mos_tests::kernel::{Call, Kernel};
 use mos_tests::onvif::OnvifCamera;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_mins(2);
 const MOTION: &str = "RuleEngine/CellMotionDetector/Motion";
 const INPUT: &str = "Device/Trigger/DigitalInput";
+const REFUSED: &str = "road: what its camera reported is not protected: ";
+const METRIC: &str = "mos_alarm{kind=\"events_unprotected\"}";
 
-/// The events named `camera` that GetCaptureEvents tells from now on.
-fn follow(setup: &Setup) -> mpsc::Receiver<Value> {
+/// The events of that name that a stream of the API tells from now on.
+fn follow(setup: &Setup, path: &str, wanted: &'static str) -> mpsc::Receiver<Value> {
     let mut stream = UnixStream::connect(setup.folder().join("mos.sock")).unwrap();
-    stream.write_all(b"GET /v1/capture/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut lines = BufReader::new(stream);
     let mut first = String::new();
     lines.read_line(&mut first).unwrap();
@@ -32,7 +35,7 @@ fn follow(setup: &Setup) -> mpsc::Receiver<Value> {
         for line in lines.lines().map_while(Result::ok) {
             if let Some(event) = line.strip_prefix("event: ") {
                 event.clone_into(&mut name);
-            } else if let Some(data) = line.strip_prefix("data: ").filter(|_| name == "camera")
+            } else if let Some(data) = line.strip_prefix("data: ").filter(|_| name == wanted)
                 && tell.send(serde_json::from_str(data).unwrap()).is_err()
             {
                 return;
@@ -79,7 +82,7 @@ fn what_a_camera_reports_is_protected() {
     let more = "events = \"motion\"\nprotect_before = \"2s\"\nprotect_after = \"3s\"";
     let setup = Setup::new().storage("segment_seconds", "1").camera_with("road", &camera.source(""), more);
     let daemon = setup.start();
-    let events = follow(&setup);
+    let events = follow(&setup, "/v1/capture/events", "camera");
     // An input that is off when the subscription begins is no event.
     camera.tell(&format!("event {MOTION} false"));
     let _ = daemon.await_closed("road", 6, LONG);
@@ -113,7 +116,7 @@ fn a_lost_subscription_is_made_again_and_a_living_one_renewed() {
     let more = "events = \"motion digital_input\"\nprotect_before = \"1s\"\nprotect_after = \"1s\"";
     let setup = Setup::new().storage("segment_seconds", "1").camera_with("road", &camera.source(""), more);
     let daemon = setup.start();
-    let events = follow(&setup);
+    let events = follow(&setup, "/v1/capture/events", "camera");
     let pulled = |camera: &OnvifCamera, times| {
         wait_for("a subscription", LONG, || (camera.answered("CreatePullPointSubscription") >= times).then_some(()));
         let before = camera.answered("PullMessages");
@@ -137,4 +140,66 @@ fn a_lost_subscription_is_made_again_and_a_living_one_renewed() {
     wait_for("a renewal", LONG, || (camera.answered("Renew") > 0).then_some(()));
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
     assert_eq!(causes(&daemon, "road"), Vec::<String>::new(), "events harmed the recording");
+}
+
+/// G6: a disk that refuses protections alone. The alarm is raised once, stands while they are tried in vain, and goes by itself.
+#[test]
+fn what_cannot_be_protected_is_an_alarm_until_it_is() {
+    let streaming = Camera::open(&[Stream::get(Kind::H264)]);
+    let mut camera = OnvifCamera::start("token", &streaming.url(0), &[]);
+    let more = "events = \"motion\"\nprotect_before = \"1s\"\nprotect_after = \"1s\"";
+    let kernel = Kernel::new();
+    let setup =
+        kernel.under(Setup::new().storage("segment_seconds", "1").camera_with("road", &camera.source(""), more));
+    let daemon = setup.start();
+    let events = follow(&setup, "/v1/capture/events", "camera");
+    let alarms = follow(&setup, "/v1/events", "alarm");
+    let next_alarm = || alarms.recv_timeout(LONG).unwrap_or_else(|e| panic!("no alarm: {e}: {}", daemon.log()));
+    let shown = || daemon.client.get("/v1/health").json();
+    let metric = |value| daemon.client.get("/v1/metrics").text().contains(&format!("{METRIC} {value}\n"));
+    let _ = daemon.await_closed("road", 6, LONG);
+    wait_for("the subscription", LONG, || (camera.answered("PullMessages") > 0).then_some(()));
+    assert!(metric(0) && shown()["alarms"] == json!([]), "{}", shown());
+    kernel.fail(Call::Rename, libc::EIO);
+    camera.tell(&format!("event {MOTION} true"));
+    let begun = told(&events, "motion", true);
+    let raised = next_alarm();
+    assert_eq!((&raised["kind"], &raised["raised"]), (&"events_unprotected".into(), &true.into()), "{raised}");
+    let refused = |alarm: &Value| {
+        let message = alarm["message"].as_str().unwrap();
+        let (count, why) = message
+            .strip_prefix(REFUSED)
+            .and_then(|rest| rest.split_once(" segments, the first because "))
+            .unwrap_or_else(|| panic!("{message}"));
+        assert!(why.contains("rename") && why.contains("(os error 5)"), "{message}");
+        count.parse::<usize>().unwrap()
+    };
+    let few = refused(&raised);
+    // The event goes on: the next look finds more of it.
+    let health = wait_for("another try in vain", LONG, || {
+        let health = shown();
+        assert_eq!(health["alarms"].as_array().unwrap().len(), 1, "{health}");
+        (refused(&health["alarms"][0]) > few).then_some(health)
+    });
+    let alarm = &health["alarms"][0];
+    assert_eq!((&alarm["kind"], &alarm["at_ts"]), (&raised["kind"], &raised["at_ts"]), "it was raised once");
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert!(health["problems"].as_array().unwrap().contains(&alarm["message"]), "{health}");
+    assert!(metric(1));
+    let status = daemon.mos.run(&["status"]).out;
+    assert!(status.lines().any(|line| line.starts_with(&format!("! {REFUSED}"))), "{status}");
+    assert!(!daemon.segments("road").iter().any(is_protected), "what was refused is shown as protected");
+    camera.tell(&format!("event {MOTION} false"));
+    let ended = told(&events, "motion", false);
+    kernel.fail(Call::Rename, 0);
+    let cleared = next_alarm();
+    assert_eq!((&cleared["kind"], &cleared["raised"]), (&raised["kind"], &false.into()), "{cleared}");
+    assert_protected(&daemon, begun - 1_000_000, ended + 1_000_000);
+    wait_for("health to be well again", LONG, || (shown()["status"] == "ok").then_some(()));
+    assert!(metric(0) && shown()["alarms"] == json!([]), "{}", shown());
+    assert!(!daemon.mos.run(&["status"]).out.contains(REFUSED));
+    assert!(alarms.try_recv().is_err(), "it came back");
+    assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
+    assert_eq!(causes(&daemon, "road"), Vec::<String>::new(), "refusals harmed the recording");
+    daemon.stop();
 }
