@@ -141,7 +141,7 @@ fn lives(segments: &[Value]) -> [Life; LIVES.len()] {
 }
 
 /// What the kill at the end of a life took, in the order of time. It may be in pieces: pictures are written as they were
-/// coded, so behind the first one that is missing there may be some that others refer to.
+/// coded, so behind the first one that is missing there may be some that others refer to (`app/src/archive/tail.rs`).
 fn pieces_of_kill(gaps: &[Value], life: &Life) -> Vec<Value> {
     let within = |gap: &&Value| (life.footage_start..life.next).contains(&ts(gap, "start_ts"));
     let mut pieces: Vec<Value> =

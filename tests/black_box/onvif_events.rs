@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mos_tests::camera::Camera;
 use mos_tests::daemon::{Daemon, Setup, id};
@@ -13,13 +13,13 @@ use mos_tests::kernel::{Call, Kernel};
 use mos_tests::onvif::OnvifCamera;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const LONG: Duration = Duration::from_mins(2);
 const MOTION: &str = "RuleEngine/CellMotionDetector/Motion";
 const INPUT: &str = "Device/Trigger/DigitalInput";
 const REFUSED: &str = "road: what its camera reported is not protected: ";
-const METRIC: &str = "mos_alarm{kind=\"events_unprotected\"}";
+const KIND: &str = "events_unprotected";
 
 /// The events of that name that a stream of the API tells from now on.
 fn follow(setup: &Setup, path: &str, wanted: &'static str) -> mpsc::Receiver<Value> {
@@ -154,17 +154,27 @@ fn what_cannot_be_protected_is_an_alarm_until_it_is() {
     let daemon = setup.start();
     let events = follow(&setup, "/v1/capture/events", "camera");
     let alarms = follow(&setup, "/v1/events", "alarm");
-    let next_alarm = || alarms.recv_timeout(LONG).unwrap_or_else(|e| panic!("no alarm: {e}: {}", daemon.log()));
+    // A busy machine may have other alarms, e.g. of slow syncs.
+    let next_alarm = || {
+        let due = Instant::now() + LONG;
+        let told = || alarms.recv_timeout(due.saturating_duration_since(Instant::now()));
+        let own = std::iter::from_fn(|| told().ok()).find(|alarm| alarm["kind"] == KIND);
+        own.unwrap_or_else(|| panic!("no alarm: {}", daemon.log()))
+    };
+    let standing = |health: &Value| -> Vec<Value> {
+        health["alarms"].as_array().unwrap().iter().filter(|alarm| alarm["kind"] == KIND).cloned().collect()
+    };
     let shown = || daemon.client.get("/v1/health").json();
-    let metric = |value| daemon.client.get("/v1/metrics").text().contains(&format!("{METRIC} {value}\n"));
+    let metric =
+        |value| daemon.client.get("/v1/metrics").text().contains(&format!("mos_alarm{{kind=\"{KIND}\"}} {value}\n"));
     let _ = daemon.await_closed("road", 6, LONG);
     wait_for("the subscription", LONG, || (camera.answered("PullMessages") > 0).then_some(()));
-    assert!(metric(0) && shown()["alarms"] == json!([]), "{}", shown());
+    assert!(metric(0) && standing(&shown()).is_empty(), "{}", shown());
     kernel.fail(Call::Rename, libc::EIO);
     camera.tell(&format!("event {MOTION} true"));
     let begun = told(&events, "motion", true);
     let raised = next_alarm();
-    assert_eq!((&raised["kind"], &raised["raised"]), (&"events_unprotected".into(), &true.into()), "{raised}");
+    assert_eq!(raised["raised"], true, "{raised}");
     let refused = |alarm: &Value| {
         let message = alarm["message"].as_str().unwrap();
         let (count, why) = message
@@ -176,13 +186,12 @@ fn what_cannot_be_protected_is_an_alarm_until_it_is() {
     };
     let few = refused(&raised);
     // The event goes on: the next look finds more of it.
-    let health = wait_for("another try in vain", LONG, || {
+    let (health, alarm) = wait_for("another try in vain", LONG, || {
         let health = shown();
-        assert_eq!(health["alarms"].as_array().unwrap().len(), 1, "{health}");
-        (refused(&health["alarms"][0]) > few).then_some(health)
+        let alarm = standing(&health).pop().unwrap_or_else(|| panic!("it does not stand: {health}"));
+        (refused(&alarm) > few).then_some((health, alarm))
     });
-    let alarm = &health["alarms"][0];
-    assert_eq!((&alarm["kind"], &alarm["at_ts"]), (&raised["kind"], &raised["at_ts"]), "it was raised once");
+    assert_eq!(alarm["at_ts"], raised["at_ts"], "it was raised once");
     assert_eq!(health["status"], "degraded", "{health}");
     assert!(health["problems"].as_array().unwrap().contains(&alarm["message"]), "{health}");
     assert!(metric(1));
@@ -193,12 +202,12 @@ fn what_cannot_be_protected_is_an_alarm_until_it_is() {
     let ended = told(&events, "motion", false);
     kernel.fail(Call::Rename, 0);
     let cleared = next_alarm();
-    assert_eq!((&cleared["kind"], &cleared["raised"]), (&raised["kind"], &false.into()), "{cleared}");
+    assert_eq!(cleared["raised"], false, "{cleared}");
     assert_protected(&daemon, begun - 1_000_000, ended + 1_000_000);
     wait_for("health to be well again", LONG, || (shown()["status"] == "ok").then_some(()));
-    assert!(metric(0) && shown()["alarms"] == json!([]), "{}", shown());
+    assert!(metric(0) && standing(&shown()).is_empty(), "{}", shown());
     assert!(!daemon.mos.run(&["status"]).out.contains(REFUSED));
-    assert!(alarms.try_recv().is_err(), "it came back");
+    assert!(alarms.try_iter().all(|alarm| alarm["kind"] != KIND), "it came back");
     assert_tiled(&daemon.segments("road"), &daemon.gaps("road"), 0.05);
     assert_eq!(causes(&daemon, "road"), Vec::<String>::new(), "refusals harmed the recording");
     daemon.stop();
