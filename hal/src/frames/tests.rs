@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::source::{LensSource, SourceSpec};
 
-const LONG: Option<Duration> = Some(Duration::from_secs(30));
+const LONG: Option<Duration> = Some(Duration::from_mins(2));
 
 /// Counts the units that reach the recorder.
 struct Recorder(mpsc::Sender<()>);
@@ -44,6 +44,24 @@ struct Rig {
     subscriber: Subscriber,
 }
 
+/// Looks with each unit that reaches the recorder whether something is so, for as long as anything may take here.
+fn until(units: &mpsc::Receiver<()>, what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < LONG.unwrap(), "waited in vain for {what}");
+        units.recv_timeout(LONG.unwrap()).unwrap_or_else(|_| panic!("no unit came while waiting for {what}"));
+    }
+}
+
+/// The same where nothing comes by itself.
+fn spin_until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < LONG.unwrap(), "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// A source whose frames are shared, or decoded from what it codes, and a reader.
 fn rig(source: &str, share: bool) -> Rig {
     rig_within(source, share, &Arc::default())
@@ -68,7 +86,7 @@ fn take(rig: &mut Rig, count: usize) -> Vec<u64> {
     let mut times = Vec::new();
     let mut luma = Vec::new();
     while times.len() < count {
-        let received = rig.subscriber.next(LONG).unwrap().expect("a frame in 30 s");
+        let received = rig.subscriber.next(LONG).unwrap().expect("a frame in two minutes");
         let Received::Frame(frame) = received else { continue };
         let picture = frame.picture();
         assert_eq!((picture.width, picture.height, picture.fourcc.to_string()), (320, 240, "YU12".to_owned()));
@@ -104,13 +122,9 @@ fn a_coded_lens_is_decoded_only_while_somebody_subscribes() {
     assert!(all.claimed() > 0);
     let Rig { _folder, frames, source, units, subscriber } = rig;
     drop(subscriber);
-    while frames.publisher.wanted() {
-        units.recv_timeout(LONG.unwrap()).unwrap();
-    }
-    // The decoder's thread has let go of the lens: only this test and its sink know it, weakly.
-    while Arc::strong_count(&frames) > 1 {
-        units.recv_timeout(LONG.unwrap()).unwrap();
-    }
+    until(&units, "the bus to notice that its reader is gone", || !frames.publisher.wanted());
+    // Only this test and its sink know it then, weakly.
+    until(&units, "the decoder's thread to let go of the lens", || Arc::strong_count(&frames) == 1);
     assert_eq!(all.claimed(), 0, "what it moved is for others again");
     drop(source);
 }
@@ -122,18 +136,12 @@ fn a_refused_lens_that_is_decoded_starts_when_there_is_room() {
     let all = Arc::new(Budget::new(Some(100 << 20)));
     assert!(all.claim(100 << 20));
     let mut rig = rig_within("test:?width=320&height=240&fps=25&gop=10", false, &all);
-    while !rig.frames.denied() {
-        rig.units.recv_timeout(LONG.unwrap()).unwrap();
-    }
+    until(&rig.units, "the refusal of a lens for want of room", || rig.frames.denied());
     let socket = rig.frames.socket().to_owned();
     drop(rig.subscriber);
-    while rig.frames.denied() {
-        rig.units.recv_timeout(LONG.unwrap()).unwrap();
-    }
+    until(&rig.units, "a lens that nobody reads to count as refused no more", || !rig.frames.denied());
     rig.subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
-    while !rig.frames.denied() {
-        rig.units.recv_timeout(LONG.unwrap()).unwrap();
-    }
+    until(&rig.units, "its refusal when it is read again", || rig.frames.denied());
     all.release(100 << 20);
     take(&mut rig, 5);
 }
@@ -171,9 +179,7 @@ fn buffers_of_a_camera_are_passed_on_and_come_back() {
     frames.tap(&camera.static_pad("src").unwrap());
     pipeline.set_state(gst::State::Playing).unwrap();
     let mut subscriber = Subscriber::connect(&socket, Wish::default()).unwrap();
-    while !frames.publisher.wanted() {
-        std::thread::yield_now();
-    }
+    spin_until("the bus to notice its reader", || frames.publisher.wanted());
     let allocator = DmaBufAllocator::new();
     // Luma and chroma in memories of their own, as many drivers have them.
     let pool: Vec<[std::os::fd::OwnedFd; 2]> = (0..3)
@@ -210,9 +216,7 @@ fn buffers_of_a_camera_are_passed_on_and_come_back() {
         assert_eq!(unsafe { (chroma.len(), chroma.cast::<u8>().read()) }, (2048, 50 + number % 3));
         subscriber.release(frame).unwrap();
         // Returned leases are collected now and then; frames faster than that would revoke what was returned already.
-        while frames.reports().iter().any(|reader| reader.leased > 0) {
-            std::thread::yield_now();
-        }
+        spin_until("a frame to be given back", || frames.reports().iter().all(|reader| reader.leased == 0));
     }
     let totals = frames.totals();
     assert_eq!((totals.copied, totals.delivered, totals.revoked), (0, 30, 0));
@@ -238,7 +242,7 @@ fn next_of(socket: &std::path::Path, subscriber: &mut Subscriber) -> (mos_frame:
         match subscriber.next(LONG) {
             Ok(Some(Received::Frame(frame))) => return (frame, changes),
             Ok(Some(Received::Revoked(_))) => {}
-            Ok(None) => panic!("a frame in 30 s"),
+            Ok(None) => panic!("a frame in two minutes"),
             Err(mos_frame::SubscribeError::Goodbye(mos_frame::wire::Farewell::Reconfigured)) => {
                 changes += 1;
                 *subscriber = connected(socket);
@@ -305,11 +309,7 @@ fn r3_a_lens_of_another_process_comes_and_goes_while_readers_keep_its_socket() {
         drop((source, there, relay));
     }
     drop(subscriber);
-    let gone = Instant::now();
-    while frames.publisher.wanted() {
-        assert!(gone.elapsed() < LONG.unwrap(), "a reader that is gone is still served");
-        std::thread::yield_now();
-    }
+    spin_until("the bus to notice that its reader is gone", || !frames.publisher.wanted());
     assert!(frames.totals().delivered >= 60);
 }
 
@@ -332,9 +332,7 @@ fn r2_refused_frames_of_another_process_go_back_to_it() {
     let scene = SourceSpec::parse("test:?width=320&height=240&fps=25").unwrap();
     let source = platform.open(&scene, false, clock, sink).unwrap();
     // More than the other process lends.
-    while there.totals().delivered < 20 {
-        units.recv_timeout(LONG.unwrap()).unwrap();
-    }
+    until(&units, "more frames than the other process lends", || there.totals().delivered >= 20);
     assert!(frames.denied() && frames.moved() == 0);
     all.release(100 << 20);
     // R1: nobody subscribes, so a second later nothing is asked for; but half a second later a reader might be back. A busy machine
