@@ -137,7 +137,15 @@ fn an_open_segment_can_be_cut() {
     let out = setup.folder().join("open.mp4");
     let _ = cut(&daemon, &segment, 0.5, 2.5, &out);
     let numbers = assert_pictures(&out, &stream);
-    assert!((49..=51).contains(&numbers.len()), "{} frames in 2 s", numbers.len());
+    // Where a server's clock is caught up with after its start, more than 50 are shown in 2 s: the segment tells which.
+    let mut bytes = std::fs::read(daemon.file(&segment)).unwrap();
+    bytes.truncate(segment["bytes"].as_u64().unwrap() as usize);
+    let whole = setup.folder().join("whole.mp4");
+    std::fs::write(&whole, bytes).unwrap();
+    let shown = ffmpeg::all_numbers(&whole).into_iter().zip(ffmpeg::times(&whole, "v"));
+    let within: Vec<u16> = shown.filter(|(_, time)| (0.5..2.5).contains(time)).map(|(number, _)| number).collect();
+    let missing = within.iter().filter(|number| !numbers.contains(number)).count();
+    assert!(within.len() >= 49 && missing <= 1 && numbers.len() <= within.len() + 1, "{numbers:?} of {within:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mos_tests::camera::{Camera, Manner};
 use mos_tests::daemon::{Daemon, Setup, span};
-use mos_tests::judge::accounts::{assert_accounted, causes};
+use mos_tests::judge::accounts::{absences, assert_accounted, causes};
 use mos_tests::proc::dropped_datagrams;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::wait_for;
@@ -35,8 +35,8 @@ fn await_more(daemon: &Daemon, seconds: f64) {
 }
 
 fn await_gaps(daemon: &Daemon, cause: &str, count: usize) {
-    wait_for(&format!("{count} gaps by {cause}"), LONG, || {
-        (daemon.gaps("road").iter().filter(|g| g["cause"] == cause).count() >= count).then_some(())
+    wait_for(&format!("{count} absences by {cause}"), LONG, || {
+        (absences(&daemon.gaps("road"), cause).len() >= count).then_some(())
     });
 }
 
@@ -65,7 +65,7 @@ fn lost_and_damaged_packets_cost_up_to_the_next_keyframe_and_are_told() {
         await_gaps(&daemon, "packet_loss", count + 1);
     }
     await_closed(&daemon);
-    let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
+    let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera);
     assert!(missing > 0 && missing < shown, "{missing} of {shown}");
     assert_eq!(causes(&daemon, "road"), ["packet_loss"]);
     assert_eq!(lens(&daemon)["reconnects"], opened, "a lost packet is no lost session");
@@ -84,7 +84,7 @@ fn a_connection_that_is_cut_in_mid_frame_is_made_anew() {
         await_gaps(&daemon, "camera_broke_off", count);
     }
     await_closed(&daemon);
-    let _ = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
+    let _ = assert_accounted(&daemon, "road", &[&stream], &camera);
     assert_eq!(causes(&daemon, "road"), ["camera_broke_off"]);
 }
 
@@ -107,7 +107,7 @@ fn a_camera_that_vanishes_without_a_word_is_told_to_be_down_and_comes_back() {
     await_more(&daemon, 1.0);
     let absent = pulled.elapsed().as_secs() + 2;
     await_closed(&daemon);
-    let (_, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
+    let (_, missing) = assert_accounted(&daemon, "road", &[&stream], &camera);
     assert!(missing as u64 <= 25 * absent, "{missing} pictures are missing of {absent} s");
     let causes: BTreeSet<String> = causes(&daemon, "road").into_iter().collect();
     assert!(causes.contains("camera_stalled") && causes.len() <= 2, "{causes:?}");
@@ -145,7 +145,7 @@ fn a_new_resolution_in_mid_stream_begins_a_segment_and_costs_nothing() {
         camera.order(0, "swap");
     }
     await_closed(&daemon);
-    let (_, missing) = assert_accounted(&daemon, "road", &[&small, &large], &camera.sent(0));
+    let (_, missing) = assert_accounted(&daemon, "road", &[&small, &large], &camera);
     assert_eq!((missing, causes(&daemon, "road")), (0, Vec::<String>::new()));
     let closed = daemon.segments("road").into_iter().filter(|s| s["state"] != "open");
     let widths: BTreeSet<u64> = closed
@@ -167,7 +167,7 @@ fn timestamps_that_wrap_and_jump_cost_no_picture_and_no_time() {
         await_more(&daemon, 3.0);
     }
     await_closed(&daemon);
-    let (_, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
+    let (_, missing) = assert_accounted(&daemon, "road", &[&stream], &camera);
     assert_eq!((missing, causes(&daemon, "road")), (0, Vec::<String>::new()));
 }
 
@@ -180,14 +180,14 @@ fn a_camera_that_refuses_tcp_is_recorded_over_udp() {
     let daemon = setup.start();
     await_more(&daemon, 4.0);
     let gaps = daemon.gaps("road");
-    let lost = gaps.iter().filter(|g| g["cause"] == "packet_loss").count();
-    // What a busy machine did not take in time is at most one gap each.
+    let lost = absences(&gaps, "packet_loss").len();
+    // What a busy machine did not take in time is at most one absence each.
     let most = (dropped_datagrams() - dropped) as usize;
     assert!(lost <= most, "of {most} packets: {gaps:?}");
     camera.order(0, "lose 1");
     await_gaps(&daemon, "packet_loss", lost + 1);
     await_closed(&daemon);
-    let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera.sent(0));
+    let (shown, missing) = assert_accounted(&daemon, "road", &[&stream], &camera);
     assert!(missing < shown, "{missing} of {shown}");
     assert_eq!(causes(&daemon, "road"), ["packet_loss"]);
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use mos_tests::daemon::{Daemon, Setup};
 use mos_tests::judge::archive::{assert_pictures, assert_tiled};
 use mos_tests::judge::ffmpeg;
-use mos_tests::srt::{PASSPHRASE, SrtCamera, free_port};
+use mos_tests::srt::{PASSPHRASE, SrtCamera};
 use mos_tests::streams::{Kind, Stream};
-use mos_tests::wait_for;
+use mos_tests::{free_port, wait_for};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_mins(3);
@@ -50,7 +50,11 @@ fn coded_streams_are_recorded_as_they_were_sent() {
     let _second = SrtCamera::start(&h265, &format!("srt://127.0.0.1:{calling}?mode=caller&{key}"));
     for (lens, stream) in [("called", &sound), ("calling", &h265)] {
         let segments = daemon.await_closed(lens, 2, LONG);
-        for segment in segments.iter().filter(|s| s["state"] != "open") {
+        // What comes last ends where the sender did, which sends sound but once: a slow machine gets as far before it judges.
+        let (_last, before) = segments.split_last().unwrap();
+        let whole: Vec<&Value> = before.iter().filter(|s| s["state"] != "open").collect();
+        assert!(!whole.is_empty(), "{segments:?}");
+        for segment in whole {
             let file = daemon.file(segment);
             let _ = assert_pictures(&file, stream);
             let tracks = ffmpeg::probe(&file)["streams"].as_array().unwrap().len();

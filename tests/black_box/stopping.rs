@@ -39,9 +39,12 @@ fn a_clean_stop_closes_the_segment_and_the_gap_says_stopped() {
     let daemon = setup.start();
     let again = daemon.await_open("road", 1.0, Duration::from_mins(2));
     let segments = daemon.segments("road");
-    assert!(id(&segments[0]) == id(&open) && segments[0]["state"] == "closed", "{segments:?}");
-    assert_ne!(id(&again), id(&segments[0]));
-    assert!(segments[0]["frames"].as_u64().unwrap() >= pictures, "{pictures} pictures, and {segments:?}");
+    // A busy machine may have had to begin more than once.
+    let old = segments.iter().filter(|s| id(s).starts_with("road-1-"));
+    assert!(id(&again).starts_with("road-2-"), "{again}");
+    assert!(old.clone().any(|s| id(s) == id(&open)) && old.clone().all(|s| s["state"] == "closed"), "{segments:?}");
+    let stored: u64 = old.map(|s| s["frames"].as_u64().unwrap()).sum();
+    assert!(stored >= pictures, "{pictures} pictures, and {segments:?}");
     let gaps = daemon.gaps("road");
     assert!(gaps.iter().any(|g| g["cause"] == "stopped"), "{gaps:?}");
     assert_tiled(&segments, &gaps, 0.05);

@@ -5,17 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mos_frame::{Received, Subscriber, Wish};
+use mos_frame::wire::Farewell;
+use mos_frame::{Received, SubscribeError, Subscriber, Wish};
 use mos_tests::camera::Camera;
 use mos_tests::daemon::Daemon;
 use mos_tests::judge::archive::assert_tiled;
 use mos_tests::judge::ffmpeg;
-use mos_tests::srt::{SrtCamera, free_port};
+use mos_tests::srt::SrtCamera;
 use mos_tests::streams::{Kind as Coding, Stream};
-use mos_tests::wait_for;
 use mos_tests::whep::{Aiortc, TOKEN};
+use mos_tests::{free_port, wait_for};
 use serde_json::{Map, Value, json};
 
 use crate::boards::{CAMX, Kind, Rig};
@@ -46,14 +47,29 @@ fn shape(value: &Value) -> Value {
     }
 }
 
+/// What came of a call to the bus; `None` if the lens is opened anew, as on a busy machine, and who reads it is to connect again.
+fn unless_anew<T>(done: Result<T, SubscribeError>) -> Option<T> {
+    match done {
+        Err(SubscribeError::Goodbye(Farewell::Reconfigured)) => None,
+        done => Some(done.unwrap()),
+    }
+}
+
 /// Reads frames of a lens, each with its number in the picture, and tells what describes them.
 fn read(socket: &Path) -> String {
-    let mut subscriber = Subscriber::connect(socket, Wish::default()).unwrap();
+    let connected =
+        || wait_for("a lens that is open", LONG, || unless_anew(Subscriber::connect(socket, Wish::default())));
+    let mut subscriber = connected();
     let (mut last, mut seen) = (None, 0);
     let mut described = String::new();
+    let begun = Instant::now();
     while seen < COUNT {
-        let received = subscriber.next(Some(LONG)).unwrap().expect("a frame");
-        let Received::Frame(frame) = received else { continue };
+        assert!(begun.elapsed() < LONG, "{}: {seen} frames in {LONG:?}", socket.display());
+        let Some(received) = unless_anew(subscriber.next(Some(LONG))) else {
+            subscriber = connected();
+            continue;
+        };
+        let Received::Frame(frame) = received.expect("a frame") else { continue };
         let (shown, picture) = (number(&mut subscriber, &frame), frame.picture());
         let (format, planes) = (picture.fourcc, picture.planes.len());
         described = format!("{format} {:?} {}x{}, {planes} planes", picture.modifier, picture.width, picture.height);
@@ -64,7 +80,11 @@ fn read(socket: &Path) -> String {
             last = Some(time);
             seen += 1;
         }
-        subscriber.release(frame).unwrap();
+        match subscriber.release(frame) {
+            // The next call tells why.
+            Err(SubscribeError::Closed) => {}
+            done => done.unwrap(),
+        }
     }
     described
 }
@@ -103,12 +123,12 @@ fn the_recorder_and_the_bus_cannot_tell_which_lens_is_which() {
         .camera("rtsp", &camera.url(0))
         // What comes later than the latency is dropped by SRT itself, which a busy machine may well bring about.
         .camera("srt", &format!("srt://127.0.0.1:{port}?latency=3000"));
-    let webrtc = cfg!(feature = "whep").then(|| Aiortc::start(&stream, mos_tests::free_tcp_port(), None)).flatten();
+    let webrtc = cfg!(feature = "whep").then(|| Aiortc::start(&stream, free_port(), None)).flatten();
     let setup = match &webrtc {
         Some(server) => setup.camera("webrtc", &server.source(&format!("{TOKEN}@"), "whep")),
         None => setup,
     };
-    // It begins when it is called, and sends once.
+    // It begins when it is called.
     let _sender = SrtCamera::start(&stream, &format!("srt://:{port}?mode=listener"));
     let daemon = setup.start();
     let mut lenses = vec!["srt", "driver", "left", "usb", "rtsp"];

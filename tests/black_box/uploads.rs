@@ -122,7 +122,7 @@ fn a_killed_daemon_goes_on_where_the_server_has_what_it_sent() {
     let daemon = setup.start();
     std::fs::write(setup.archive().join("clips/a.mp4"), &contents).unwrap();
     let sent =
-        daemon.mos.run(&["upload", "clips/a.mp4", "--to", "depot", "--max-rate", "10000000", "--detach", "--json"]);
+        daemon.mos.run(&["upload", "clips/a.mp4", "--to", "depot", "--max-rate", "6000000", "--detach", "--json"]);
     let id = sent.json()["uploads"][0]["id"].as_str().unwrap().to_owned();
     let acknowledged = wait_for("the middle of the transfer", Duration::from_mins(3), || {
         let job = daemon.client.get(&format!("/v1/uploads/{id}")).ok();

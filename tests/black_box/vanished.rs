@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use mos_tests::daemon::{Daemon, Setup, id};
+use mos_tests::daemon::{Daemon, Setup, id, ts};
+use mos_tests::judge::accounts::absences;
 use mos_tests::judge::archive::assert_tiled;
 use mos_tests::wait_for;
 use serde_json::Value;
@@ -26,9 +27,10 @@ fn a_segment_that_is_deleted_while_it_is_written_is_a_gap_and_the_next_begins_at
         let segments = daemon.segments("road");
         segments.into_iter().find(|s| id(s) != id(&open) && daemon.file(s).exists() && s["frames"].as_u64() > Some(10))
     });
+    // However long it takes a busy machine to show a keyframe: it is one absence, in one piece or in several.
     let gaps = daemon.gaps("road");
-    let gap = gaps.iter().find(|g| g["cause"] == "disk_error").unwrap_or_else(|| panic!("{gaps:?}"));
-    assert_eq!(gap["end_ts"], next["start_ts"]);
+    let lost = absences(&gaps, "disk_error");
+    assert_eq!(lost.first().map(|lost| lost.1), Some(ts(&next, "start_ts")), "{gaps:?}, then {next}");
     wait_for("the log to tell", PATIENCE, || {
         daemon.log().contains("somebody deleted the file while it was written").then_some(())
     });

@@ -9,7 +9,7 @@ use mos_tests::judge::ffmpeg;
 use mos_tests::streams::{Kind, Stream};
 use mos_tests::turn::{StunServer, TurnServer};
 use mos_tests::whep::{Aiortc, TOKEN, Whepserversink};
-use mos_tests::{DeadPort, free_tcp_port, turn, wait_for};
+use mos_tests::{DeadPort, free_port, turn, wait_for};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_mins(3);
@@ -35,7 +35,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
     let stream = Stream::get(Kind::H264);
     let authority = Authority::new();
     let certificate = authority.issue("good", "DNS:localhost", Valid::Now);
-    let Some(server) = Aiortc::start(&stream, free_tcp_port(), Some(&certificate)) else { return };
+    let Some(server) = Aiortc::start(&stream, free_port(), Some(&certificate)) else { return };
     let ca = format!("tls_ca = \"{}\"", authority.pem().display());
     let token = format!("{TOKEN}@");
     let with = |path: &str| server.source(&token, path);
@@ -77,7 +77,7 @@ fn a_server_with_a_token_over_tls_is_recorded_and_every_refusal_says_why() {
 #[test]
 fn a_server_that_comes_back_is_recorded_again() {
     let stream = Stream::get(Kind::H264);
-    let port = free_tcp_port();
+    let port = free_port();
     let Some(server) = Aiortc::start(&stream, port, None) else { return };
     let setup = Setup::new().camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();
@@ -117,7 +117,7 @@ fn h265_is_recorded_as_sent() {
     let mut servers = Vec::new();
     for (lens, kind, sprop) in kinds {
         let (stream, more): (_, &[&str]) = (Stream::get(kind), if sprop { &["--sprop"] } else { &[] });
-        let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, more) else { return };
+        let Some(server) = Aiortc::start_with(&stream, free_port(), None, more) else { return };
         setup = setup.camera(lens, &server.source(&format!("{TOKEN}@"), "whep"));
         servers.push((lens, stream, server));
     }
@@ -135,7 +135,7 @@ fn whepserversink_is_recorded_and_again_when_it_is_back() {
     let mut setup = Setup::new().storage("segment_seconds", "2");
     let mut servers = Vec::new();
     for (lens, kind) in kinds {
-        let (stream, port) = (Stream::get(kind), free_tcp_port());
+        let (stream, port) = (Stream::get(kind), free_port());
         let server = Whepserversink::start(&stream, port).expect("its crates can be fetched");
         setup = setup.camera(lens, &server.source());
         servers.push((lens, stream, port, server));
@@ -173,7 +173,7 @@ fn a_turn_server_that_is_named_is_used() {
     for lens in ["tcp", "udp"] {
         let url = format!("turn:{}?transport={lens}", turn.at);
         let more = ["--turn", &url, "--turn-login", turn::LOGIN];
-        let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &more) else { return };
+        let Some(server) = Aiortc::start_with(&stream, free_port(), None, &more) else { return };
         setup = setup.camera(lens, &server.source(&format!("{TOKEN}@"), "whep"));
         servers.push((lens, server));
     }
@@ -199,7 +199,7 @@ fn a_stun_server_that_is_named_is_asked() {
     let stream = Stream::get(Kind::H264);
     let stun = StunServer::start();
     let more = ["--stun", &format!("stun:{}", stun.at)];
-    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &more) else { return };
+    let Some(server) = Aiortc::start_with(&stream, free_port(), None, &more) else { return };
     let setup = Setup::new().storage("segment_seconds", "2");
     let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();
@@ -213,7 +213,7 @@ fn a_stun_server_that_is_named_is_asked() {
 #[test]
 fn a_keyframe_is_asked_for_at_the_start() {
     let stream = Stream::get(Kind::H264);
-    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &["--on-demand"]) else { return };
+    let Some(server) = Aiortc::start_with(&stream, free_port(), None, &["--on-demand"]) else { return };
     let setup = Setup::new().storage("segment_seconds", "2");
     let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();
@@ -235,7 +235,7 @@ fn a_keyframe_is_asked_for_at_the_start() {
 #[test]
 fn lost_packets_are_told_and_answered_by_asking_for_a_keyframe() {
     let stream = Stream::get(Kind::H264);
-    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &["--lossy", "3"]) else { return };
+    let Some(server) = Aiortc::start_with(&stream, free_port(), None, &["--lossy", "3"]) else { return };
     let setup = Setup::new().storage("segment_seconds", "2");
     let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();
@@ -256,7 +256,7 @@ fn lost_packets_are_told_and_answered_by_asking_for_a_keyframe() {
 #[test]
 fn media_of_somebody_else_than_who_answered_are_refused() {
     let stream = Stream::get(Kind::H264);
-    let Some(server) = Aiortc::start_with(&stream, free_tcp_port(), None, &["--impostor"]) else { return };
+    let Some(server) = Aiortc::start_with(&stream, free_port(), None, &["--impostor"]) else { return };
     let setup = Setup::new();
     let setup = setup.camera("road", &server.source(&format!("{TOKEN}@"), "whep"));
     let daemon = setup.start();

@@ -5,8 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "rigs fail by panicking")]
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub mod board_tree;
@@ -84,10 +85,25 @@ pub(crate) fn unavailable(what: &str, why: &str) {
     }
 }
 
-/// A TCP port that was free a moment ago.
+/// A port that nobody has, by TCP nor UDP, until who is told it takes it: it lies outside of those that the system gives to
+/// everybody who asks for any, and is told to nobody else.
 #[must_use]
-pub fn free_tcp_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+pub fn free_port() -> u16 {
+    static TOLD: AtomicU16 = AtomicU16::new(0);
+    const LEAST: u16 = 10_000;
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let mut given = given.split_whitespace().map(|port| port.parse::<u16>().unwrap());
+    let (first, last) = (given.next().unwrap(), given.next().unwrap());
+    let outside: Vec<u16> = (LEAST..=u16::MAX).filter(|port| !(first..=last).contains(port)).collect();
+    assert!(outside.len() > 1000, "the system gives all ports to everybody: {first} to {last}");
+    // Another process begins elsewhere.
+    let begin = std::process::id() as usize * 97;
+    let next = || outside[(begin + usize::from(TOLD.fetch_add(1, Ordering::Relaxed))) % outside.len()];
+    let is_free = |port: &u16| {
+        let at = (Ipv4Addr::UNSPECIFIED, *port);
+        TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok()
+    };
+    std::iter::repeat_with(next).take(outside.len()).find(is_free).expect("a port is free")
 }
 
 /// A TCP port of 127.0.0.1 at which nobody listens, nor can anybody as long as this lives: a connection goes out from it.
@@ -118,4 +134,19 @@ impl DeadPort {
 pub fn monotonic_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("Linux has a monotonic clock");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_told_once_and_is_none_that_somebody_has() {
+        let told: Vec<u16> = (0..20).map(|_| free_port()).collect();
+        assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), 20, "{told:?}");
+        let held = TcpListener::bind(("127.0.0.1", told[19] + 1)).ok();
+        assert!(held.is_none_or(|_held| free_port() != told[19] + 1), "one that is taken is told");
+    }
 }

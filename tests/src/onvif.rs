@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::built_peer::built_peer;
 use crate::camera::{PASSWORD, USER};
-use crate::{free_tcp_port, wait_for};
+use crate::{free_port, wait_for};
 
 /// A running ONVIF camera; it dies when dropped.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl OnvifDevice {
     pub fn start(uuid: &str, stream: &str, snapshot: &str) -> Option<Self> {
         let program = built_peer("onvif_device")?;
         let folder = tempfile::tempdir().unwrap();
-        let (said, port) = (folder.path().join("said"), free_tcp_port());
+        let (said, port) = (folder.path().join("said"), free_port());
         let mut command = Command::new(program);
         command.args([&port.to_string(), USER, PASSWORD, uuid, stream, snapshot]);
         let out = std::fs::File::create(&said).unwrap();

@@ -9,14 +9,24 @@ pub const PASSPHRASE: &str = "srt-s3cret-tr0ub4dor";
 
 /// A running sender; it dies when dropped.
 #[derive(Debug)]
-pub struct SrtCamera(Child);
+pub struct SrtCamera {
+    child: Child,
+    /// Where what it sends lies.
+    _folder: Option<tempfile::TempDir>,
+}
 
 impl SrtCamera {
-    /// Sends `stream` once, in real time, to or at `uri` (`srt://127.0.0.1:PORT?mode=…`).
+    /// Sends `stream` in real time, to or at `uri` (`srt://127.0.0.1:PORT?mode=…`): with sound once, else ten times over.
     #[must_use]
     pub fn start(stream: &Stream, uri: &str) -> Self {
         let parser = if stream.kind.codec() == "h265" { "h265parse" } else { "h264parse" };
-        let file = format!("location={}", stream.path.display());
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = stream.path.clone();
+        if stream.kind != Kind::H264Aac {
+            file = folder.path().join("long.mp4");
+            stream.ten_times(&file);
+        }
+        let file = format!("location={}", file.display());
         let mut line = vec!["-q", "filesrc", &file, "!", "qtdemux", "name=d", "d.video_0", "!", "queue", "!", parser];
         line.extend(["config-interval=-1", "!", "m."]);
         if stream.kind == Kind::H264Aac {
@@ -27,7 +37,8 @@ impl SrtCamera {
         line.extend(["mpegtsmux", "name=m", "alignment=7", "!", "srtsink", "sync=true", &uri]);
         let mut command = Command::new("gst-launch-1.0");
         command.args(line).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("gst-launch-1.0 is installed (make test-deps)"))
+        let child = command.spawn().expect("gst-launch-1.0 is installed (make test-deps)");
+        Self { child, _folder: Some(folder) }
     }
 
     /// Connects to `uri` and sends nothing.
@@ -36,25 +47,20 @@ impl SrtCamera {
         let mut command = Command::new("gst-launch-1.0");
         command.args(["-q", "fdsrc", "!", "srtsink", &format!("uri={uri}")]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("gst-launch-1.0 is installed (make test-deps)"))
+        let child = command.spawn().expect("gst-launch-1.0 is installed (make test-deps)");
+        Self { child, _folder: None }
     }
 
     /// Dies without a word.
     pub fn die(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
 impl Drop for SrtCamera {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
-}
-
-/// A UDP port that was free a moment ago.
-#[must_use]
-pub fn free_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

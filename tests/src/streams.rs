@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use crate::cli;
 use crate::picture;
 
 /// A kind of coding.
@@ -144,6 +145,13 @@ impl Stream {
             stream.make();
         }
         stream
+    }
+
+    /// Writes it ten times over, in the container that the name of the file says.
+    pub fn ten_times(&self, into: &Path) {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-nostdin", "-v", "error", "-stream_loop", "9", "-i"]).arg(&self.path);
+        cli::tool(ffmpeg.args(["-c", "copy"]).arg(into));
     }
 
     fn make(&self) {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::{free_tcp_port, wait_for};
+use crate::{free_port, wait_for};
 
 /// User name and password.
 pub const LOGIN: &str = "relay:turn-s3cret-tr0ub4dor";
@@ -31,7 +31,7 @@ impl TurnServer {
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_tcp_port());
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let mut command = Command::new("turnserver");
         command.args([
             "-n",

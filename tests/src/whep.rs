@@ -4,13 +4,11 @@
 //! Promise: what they send is coded as in the stream's file and numbered as in it; the first refuses who has no [`TOKEN`].
 
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::built_peer::built_peer;
 use crate::certificates::Certificate;
-use crate::cli;
 use crate::onvif::{peers, python_with};
 use crate::streams::Stream;
 use crate::wait_for;
@@ -44,7 +42,7 @@ impl Aiortc {
         let python = python_with("whep", "aiortc==1.16.0 aiohttp==3.14.5")?;
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("long.ts");
-        repeated(stream, &long);
+        stream.ten_times(&long);
         let mut command = Command::new(python);
         command.arg(peers().join("whep_server.py")).arg("--file").arg(&long).args(["--port", &port.to_string()]);
         command.args(["--token", TOKEN]).args(more).arg("--log").arg(folder.path().join("log"));
@@ -95,7 +93,7 @@ impl Whepserversink {
         let program = built_peer("whep_server")?;
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("long.mp4");
-        repeated(stream, &long);
+        stream.ten_times(&long);
         let mut command = Command::new(program);
         let child =
             command.arg(port.to_string()).arg(&long).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
@@ -119,11 +117,4 @@ impl Drop for Whepserversink {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A stream ten times over, in the container that the name of the file says.
-fn repeated(stream: &Stream, into: &Path) {
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-nostdin", "-v", "error", "-stream_loop", "9", "-i"]).arg(&stream.path);
-    cli::tool(ffmpeg.args(["-c", "copy"]).arg(into));
 }

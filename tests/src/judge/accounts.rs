@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::archive::source_md5;
 use super::ffmpeg;
-use crate::camera::Sent;
+use crate::camera::{Camera, Sent};
 use crate::daemon::{Daemon, id, ts};
 use crate::streams::Stream;
 
@@ -26,15 +26,17 @@ pub fn utc_ahead() -> i64 {
 
 /// Asserts of all closed segments of a lens that every picture is, bit by bit, one that was sent (in one of the codings), at the
 /// time of its capture, once and in order; and that every picture that was sent in between and is missing lies in a gap. Gives how many
-/// are shown and how many are missing.
+/// are shown and how many are missing. The camera has one stream.
 #[must_use]
-pub fn assert_accounted(daemon: &Daemon, lens: &str, codings: &[&Stream], sent: &[Sent]) -> (usize, usize) {
+pub fn assert_accounted(daemon: &Daemon, lens: &str, codings: &[&Stream], camera: &Camera) -> (usize, usize) {
     let frames = u64::from(codings[0].frames);
     let ahead = utc_ahead();
     let at = |s: &Sent| s.capture_ns as i64 / 1000 + ahead;
-    let gaps = daemon.gaps(lens);
+    // In this order: a segment may be closed between two questions, and what it holds was sent before, and what is missing in front
+    // of that was told.
+    let (segments, gaps, sent) = (daemon.segments(lens), daemon.gaps(lens), camera.sent(0));
     let mut shown = BTreeSet::new();
-    for segment in daemon.segments(lens).iter().filter(|s| s["state"] != "open") {
+    for segment in segments.iter().filter(|s| s["state"] != "open") {
         let file = daemon.file(segment);
         let (numbers, sums, times) = (ffmpeg::all_numbers(&file), ffmpeg::frame_md5(&file), ffmpeg::times(&file, "v"));
         assert_eq!((numbers.len(), sums.len()), (times.len(), times.len()), "{}", file.display());
@@ -63,6 +65,20 @@ pub fn assert_accounted(daemon: &Daemon, lens: &str, codings: &[&Stream], sent: 
     (shown.len(), missing.len())
 }
 
+/// Absences by a cause, each from its beginning to its end: one that lasts is told in pieces, the next from where the last one ends.
+#[must_use]
+pub fn absences(gaps: &[Value], cause: &str) -> Vec<(i64, i64)> {
+    let mut whole: Vec<(i64, i64)> = Vec::new();
+    for gap in gaps.iter().filter(|gap| gap["cause"] == cause) {
+        let (start, end) = (ts(gap, "start_ts"), ts(gap, "end_ts"));
+        match whole.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => whole.push((start, end)),
+        }
+    }
+    whole
+}
+
 /// The causes of a lens's gaps, in order. How often a slow machine tried to open its camera before it began is no matter.
 #[must_use]
 pub fn causes(daemon: &Daemon, lens: &str) -> Vec<String> {
@@ -88,6 +104,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_absence_in_pieces_is_one_and_others_stay_apart() {
+        let gap = |start: i64, end: i64, cause: &str| json!({"start_ts": start, "end_ts": end, "cause": cause});
+        let gaps = [gap(1, 3, "lost"), gap(3, 5, "lost"), gap(5, 6, "other"), gap(6, 7, "lost"), gap(8, 9, "lost")];
+        assert_eq!(absences(&gaps, "lost"), [(1, 5), (6, 7), (8, 9)]);
+        assert_eq!(absences(&gaps, "none"), []);
+    }
 
     #[test]
     fn before_the_first_segment_only_attempts_to_open_are_no_matter() {
