@@ -268,13 +268,25 @@ impl Cold {
     /// run lived on, is told by what else there is.
     fn cause_in(&self, lens: &LensId, run: RunId, gap: &Gap) -> GapCause {
         let at_the_end = matches!(gap.cause, GapCause::RecorderKilled | GapCause::PowerLoss);
-        match gap.cause {
-            _ if at_the_end && self.went_on(lens, run, gap.end, None) => GapCause::DiskError,
-            // A camera of which there is more was not silent.
-            cause if self.index.span(lens, run).is_some_and(|span| span.end > gap.end) => cause,
-            cause if self.silent_until(run, gap.end, cause).is_some() => GapCause::CameraStalled,
-            cause => cause,
+        if at_the_end && self.went_on(lens, run, gap.end, None) {
+            return GapCause::DiskError;
         }
+        let footage_end = match self.index.span(lens, run) {
+            Some(span) if span.end > gap.end && self.is_owed(lens, run, gap, span.end) => span.end,
+            // A camera of which there is more was not silent.
+            Some(span) if span.end > gap.end => return gap.cause,
+            _ => gap.end,
+        };
+        let is_silent = self.silent_until(run, footage_end, gap.cause).is_some();
+        if is_silent { GapCause::CameraStalled } else { gap.cause }
+    }
+
+    /// Whether a gap is what reordering still owed where footage ends at `end`: what lies behind it was decoded before it, so it went
+    /// for the reason for which that footage ends.
+    fn is_owed(&self, lens: &LensId, run: RunId, gap: &Gap, end: Mono) -> bool {
+        let holds_it = |row: &Row| row.start < gap.start && row.end > gap.end;
+        end.since(gap.end) <= REORDERED_NS
+            && self.index.overlapping(lens, run, (gap.start, gap.end), 1).is_ok_and(|rows| rows.iter().any(holds_it))
     }
 
     /// Whether the run lived on when a lens's footage had ended at `at`: that the disk failed there is on record, or there is

@@ -329,6 +329,35 @@ fn v5_a_lens_of_which_seconds_are_left_behind_a_hole_is_not_told_to_have_been_si
     assert!(holes > 5, "{holes} of the cuts left a hole");
 }
 
+/// G6: what reordering owed where a camera fell silent went with that camera, though pictures that are shown later are there.
+#[test]
+fn g6_what_a_silent_camera_owed_in_front_of_its_last_picture_is_told_as_its_silence() {
+    // Half seconds for which the other lens lives on, where in the segment the gap lies (in ms), and what it is told as.
+    let cases = [
+        (8, (700, 800), GapCause::CameraStalled),
+        (8, (100, 200), GapCause::PowerLoss),
+        (3, (700, 800), GapCause::PowerLoss),
+        (6, (700, 800), GapCause::PowerLoss),
+    ];
+    for (lived, (from, to), cause) in cases {
+        let mut machine = Machine::new();
+        let archive = machine.start();
+        let (road, cabin, start) = (lens("road"), lens("cabin"), now(&machine));
+        record(&archive, &road, start, 3);
+        record(&archive, &cabin, start, lived);
+        let at = |ms| start + Duration::from_millis(ms);
+        // As a recovery tells it.
+        archive.gaps(&road).unwrap().append(Gap { start: at(from), end: at(to), cause: GapCause::PowerLoss });
+        archive.commit();
+        machine.clock.advance(lived * FRAGMENT);
+        machine.power_cut(3);
+        let archive = machine.start();
+        record(&archive, &road, now(&machine), 2);
+        let gaps = archive.catalog().gaps(Some(&road), Window::ALL);
+        assert_eq!(gaps[0].cause, cause, "{from} to {to} ms, the others lived for {lived}: {gaps:?}");
+    }
+}
+
 /// V5: what files say of their times is not believed further than numbers go.
 #[test]
 fn v5_segments_whose_times_are_as_far_apart_as_numbers_go_are_recovered_as_they_are() {
