@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mos_tests::daemon::{Daemon, Setup};
+use mos_tests::daemon::{Daemon, Setup, span};
 use mos_tests::judge::archive::{assert_pictures, assert_tiled};
 use mos_tests::judge::ffmpeg;
 use mos_tests::srt::{PASSPHRASE, SrtCamera};
@@ -124,6 +124,12 @@ fn a_caller_who_sends_nothing_makes_way_for_the_camera() {
     let _ = error(&daemon, "road", "sent nothing since it was opened");
     dumb.die();
     await_listener(&daemon, "road", port);
-    let _camera = SrtCamera::start(&stream, &at);
-    let _ = daemon.await_open("road", 1.0, LONG);
+    // As cameras do, it calls again if who took its call was the listener of before, which a busy machine had yet to close.
+    let mut camera = SrtCamera::start(&stream, &at);
+    wait_for("footage of the camera", LONG, || {
+        if camera.has_ended() {
+            camera = SrtCamera::start(&stream, &at);
+        }
+        daemon.segments("road").iter().any(|s| s["state"] == "open" && span(s) >= 1.0).then_some(())
+    });
 }

@@ -51,6 +51,11 @@ impl SrtCamera {
         Self { child, _folder: None }
     }
 
+    /// Whether it has given up: nobody took its call, or who did is gone.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Dies without a word.
     pub fn die(&mut self) {
         self.child.kill().unwrap();
