@@ -267,8 +267,10 @@ impl Cold {
     /// The cause of a gap within a run. Recovery knows a segment by itself: whether it was the last of its run, and whether the
     /// run lived on, is told by what else there is.
     fn cause_in(&self, lens: &LensId, run: RunId, gap: &Gap) -> GapCause {
-        let at_the_end = matches!(gap.cause, GapCause::RecorderKilled | GapCause::PowerLoss);
-        if at_the_end && self.went_on(lens, run, gap.end, None) {
+        if !matches!(gap.cause, GapCause::RecorderKilled | GapCause::PowerLoss) {
+            return gap.cause;
+        }
+        if self.went_on(lens, run, gap.end, None) {
             return GapCause::DiskError;
         }
         let footage_end = match self.index.span(lens, run) {
